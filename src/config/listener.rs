@@ -1,0 +1,142 @@
+//! What users write under `listeners`.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Address, Cidr, ConfigPath, OneOrMany, Rate, Size, Span};
+
+/// One place to accept connections.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSpec {
+    /// One address or a list of them.
+    pub address: OneOrMany<Address>,
+    /// Answer every request with a 308 to the same host and path over TLS.
+    #[serde(default)]
+    pub redirect_to_https: bool,
+    /// Terminate TLS. Cleartext when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTlsSpec>,
+    /// Limits and timeouts of HTTP.
+    #[serde(default)]
+    pub http: HttpSpec,
+    /// Require the PROXY protocol (v1 or v2) from these peers, refuse it from all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocolSpec>,
+    /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<Cidr>,
+    /// Connections at a time on this listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<NonZeroUsize>,
+}
+
+/// PROXY protocol, as sent by HAProxy, Envoy and cloud load balancers.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocolSpec {
+    /// The peers that must send it.
+    pub from: Vec<Cidr>,
+}
+
+/// TLS on a listener.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTlsSpec {
+    /// Chosen by the name that the client asks for (exact, then wildcard); the first is the default.
+    pub certificates: Vec<CertificateSpec>,
+    /// For development: certificates made in memory for these names.
+    pub self_signed: Vec<String>,
+    /// The oldest version that is accepted.
+    pub min_version: MinVersion,
+    /// Ask clients for a certificate (mutual TLS).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificatesSpec>,
+}
+
+/// A certificate chain with its key, both PEM.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateSpec {
+    /// The chain, leaf first.
+    pub cert: ConfigPath,
+    /// The private key.
+    pub key: ConfigPath,
+}
+
+/// Mutual TLS.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificatesSpec {
+    /// The authorities that sign client certificates, PEM.
+    pub ca: ConfigPath,
+    /// Refuse clients without one.
+    #[serde(default = "ClientCertificatesSpec::default_required")]
+    pub required: bool,
+}
+
+impl ClientCertificatesSpec {
+    fn default_required() -> bool {
+        true
+    }
+}
+
+/// A TLS version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum MinVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Limits and timeouts of HTTP on a listener.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSpec {
+    /// Offer HTTP/2 on TLS.
+    pub h2: bool,
+    /// Accept HTTP/2 with prior knowledge in cleartext.
+    pub h2c: bool,
+    /// For the whole header block, from its first byte, and for the TLS handshake: 408.
+    pub header_timeout: Span,
+    /// Without progress of the request body, or of a client reading the response: 408 or close.
+    pub body_idle_timeout: Span,
+    /// The slowest request body that is put up with, after 10 s: 408.
+    pub min_body_rate: Rate,
+    /// How long an idle connection is kept.
+    pub keepalive_timeout: Span,
+    /// Requests on one connection, after which it closes.
+    pub max_requests_per_connection: NonZeroU32,
+    /// The whole header block: 431. One field may have half of it; the target a quarter (414).
+    pub max_header_bytes: Size,
+    /// Header fields: 431.
+    pub max_header_count: NonZeroU32,
+    /// HTTP/2 streams open at a time on one connection.
+    pub h2_max_concurrent_streams: NonZeroU32,
+}
+
+impl Default for HttpSpec {
+    fn default() -> Self {
+        const fn number(number: u32) -> NonZeroU32 {
+            NonZeroU32::new(number).unwrap()
+        }
+        Self {
+            h2: true,
+            h2c: false,
+            header_timeout: Span::secs(10),
+            body_idle_timeout: Span::secs(30),
+            min_body_rate: Rate::bytes_per_second(500),
+            keepalive_timeout: Span::secs(60),
+            max_requests_per_connection: const { number(10_000) },
+            max_header_bytes: Size::bytes(32 * 1024),
+            max_header_count: const { number(100) },
+            h2_max_concurrent_streams: const { number(100) },
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The root of the file.
+
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ListenerSpec;
+use crate::{
+    observe::ObservabilitySpec,
+    route::RouteSpec,
+    string_type,
+    types::{Address, ConfigPath, Name, Secret, Span},
+    upstream::UpstreamSpec,
+};
+
+/// A Weir configuration. Only `listeners` and `routes` are required (and `upstreams`, to forward).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Further files whose listeners, routes and upstreams are added: paths or globs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// The process. Changing it needs a restart.
+    #[serde(default)]
+    pub server: ServerSpec,
+    /// Logs.
+    #[serde(default)]
+    pub observability: ObservabilitySpec,
+    /// The admin listener: health, metrics, state. `off` closes it.
+    #[serde(default)]
+    pub admin: Switch<AdminSpec>,
+    /// Where to accept connections, by name.
+    pub listeners: BTreeMap<Name, ListenerSpec>,
+    /// Which requests go where. The most specific match wins.
+    pub routes: Vec<RouteSpec>,
+    /// Pools of endpoints, by name.
+    #[serde(default)]
+    pub upstreams: BTreeMap<Name, UpstreamSpec>,
+}
+
+/// A section that may be switched `off`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Switch<T> {
+    /// Switched off.
+    Off,
+    /// On, with these options.
+    On(T),
+}
+
+impl<T: Default> Default for Switch<T> {
+    fn default() -> Self {
+        Switch::On(T::default())
+    }
+}
+
+impl<T> Switch<T> {
+    /// The options, unless switched off.
+    pub fn on(&self) -> Option<&T> {
+        match self {
+            Switch::Off => None,
+            Switch::On(options) => Some(options),
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Switch<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Switch::Off => serializer.serialize_str("off"),
+            Switch::On(options) => options.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de;
+        struct Visitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = Switch<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, or options")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Switch<T>, E> {
+                match text {
+                    "off" | "false" => Ok(Switch::Off),
+                    _ => Err(E::custom(format!("`{text}` is neither `off` nor options"))),
+                }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Switch::On)
+            }
+        }
+        deserializer.deserialize_any(Visitor(std::marker::PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Switch<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Switch_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let options = generator.subschema_for::<T>();
+        schemars::json_schema!({"anyOf": [{"enum": ["off", false]}, options]})
+    }
+}
+
+/// The process.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSpec {
+    /// Worker threads: `auto` (the CPUs this process may use) or a number.
+    pub threads: Threads,
+    /// Connections of all listeners together: `auto` (80 % of half the file-descriptor limit) or a number.
+    pub max_connections: MaxConnections,
+    /// How long work in flight gets when the process is asked to stop.
+    pub shutdown_grace: Span,
+    /// Become this user after binding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Write the process id here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_file: Option<ConfigPath>,
+}
+
+impl Default for ServerSpec {
+    fn default() -> Self {
+        Self {
+            threads: Threads::default(),
+            max_connections: MaxConnections::default(),
+            shutdown_grace: Span::secs(30),
+            user: None,
+            pid_file: None,
+        }
+    }
+}
+
+/// `auto` or a number of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Threads(pub Option<NonZeroUsize>);
+
+/// `auto` or a number of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MaxConnections(pub Option<NonZeroUsize>);
+
+macro_rules! auto_or_number {
+    ($type:ident, $name:literal, $description:literal, $max:expr) => {
+        impl FromStr for $type {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                if text == "auto" {
+                    return Ok(Self(None));
+                }
+                match text.parse::<NonZeroUsize>() {
+                    Ok(number) if number.get() <= $max => Ok(Self(Some(number))),
+                    _ => Err(format!("`{text}` is neither `auto` nor a number from 1 to {}", $max)),
+                }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.0 {
+                    Some(number) => number.fmt(f),
+                    None => f.write_str("auto"),
+                }
+            }
+        }
+        string_type!($type, $name, $description, None);
+    };
+}
+auto_or_number!(Threads, "Threads", "`auto` or a number of threads.", 1024);
+auto_or_number!(MaxConnections, "MaxConnections", "`auto` or a number of connections.", 10_000_000);
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSpec {
+    /// Where it listens. An address that is not loopback needs a token.
+    pub address: Address,
+    /// The bearer token for everything that changes something, and for everything when the address is not loopback.
+    pub token: Secret,
+}
+
+impl Default for AdminSpec {
+    fn default() -> Self {
+        Self { address: Address::Tcp(([127, 0, 0, 1], 9900).into()), token: Secret::default() }
+    }
+}

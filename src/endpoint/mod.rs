@@ -1,0 +1,103 @@
+//! Layer 1: one address that requests are sent to, and what was learned about it.
+//!
+//! An [`Endpoint`] is identified by its upstream and address. It lives outside the snapshot, in the
+//! [`EndpointRegistry`], so what is known about it (health, load, latency) survives a reload.
+
+mod in_flight;
+mod registry;
+mod state;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+pub use in_flight::InFlight;
+pub use registry::EndpointRegistry;
+pub use state::{AttemptResult, EndpointStats, Health, HealthStatus};
+
+use crate::types::{Address, Name};
+
+/// One address of one upstream.
+pub struct Endpoint {
+    upstream: Name,
+    address: Address,
+    label: Arc<str>,
+    zone: Option<Arc<str>>,
+    weight: AtomicU32,
+    state: state::State,
+}
+
+impl Endpoint {
+    /// An endpoint nothing is known about yet: taken to be healthy, with nothing in flight.
+    /// A weight of 0 counts as 1 (zero weights panic inside Pingora).
+    pub fn new(upstream: Name, address: Address, weight: u32, zone: Option<Arc<str>>) -> Self {
+        let label = address.to_string().into();
+        Self { upstream, address, label, zone, weight: AtomicU32::new(weight.max(1)), state: state::State::default() }
+    }
+    /// The upstream it belongs to.
+    pub fn upstream(&self) -> &Name {
+        &self.upstream
+    }
+    /// Where to connect.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+    /// The address as logs, metrics and the admin API show it.
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+    /// The availability zone that the configuration names.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+    /// Its share of the traffic relative to the others, at least 1.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+    /// Changes the weight (at least 1).
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.max(1), Relaxed);
+    }
+    /// Requests (or layer-4 connections) in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.state.in_flight()
+    }
+    /// Counts a request in until the guard drops.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        InFlight::new(self.clone())
+    }
+    /// May it be chosen now, as far as health checks know?
+    pub fn is_healthy(&self) -> bool {
+        self.state.is_healthy()
+    }
+    /// What health checks know, why, and since when.
+    pub fn health(&self) -> Health {
+        self.state.health()
+    }
+    /// Records a verdict of the health checks. True when the status changed.
+    pub fn set_health(&self, status: HealthStatus, reason: impl Into<Arc<str>>) -> bool {
+        self.state.set_health(status, reason.into())
+    }
+    /// Learns from a finished attempt.
+    pub fn record(&self, result: AttemptResult) {
+        self.state.record(result);
+    }
+    /// Counters and latencies so far.
+    pub fn stats(&self) -> EndpointStats {
+        self.state.stats()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("upstream", &self.upstream)
+            .field("address", &self.label)
+            .field("weight", &self.weight())
+            .finish()
+    }
+}

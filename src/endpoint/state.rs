@@ -1,0 +1,135 @@
+//! What was learned about an endpoint: atomics on the request path, a lock only where health changes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+
+/// What active health checks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// Never checked: taken to be healthy.
+    Unknown,
+    /// Passed `healthy_after` checks in a row.
+    Healthy,
+    /// Failed `unhealthy_after` checks in a row.
+    Unhealthy,
+}
+
+/// A health status with its reason.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The status.
+    pub status: HealthStatus,
+    /// Why, in a few words: `status 503`, `connection refused`.
+    pub reason: Arc<str>,
+    /// When it became so.
+    pub since: SystemTime,
+}
+
+/// How one attempt on an endpoint ended.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptResult {
+    /// False for connect errors, resets, timeouts and 5xx.
+    pub ok: bool,
+    /// Time from sending the request to the response header; `None` when there was none.
+    pub first_byte: Option<Duration>,
+}
+
+/// Counters and latencies of an endpoint.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct EndpointStats {
+    /// Attempts that ended.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Mean time to the response header, in milliseconds, since the start.
+    pub average_ms: f64,
+    /// Percentiles of the same over the recent past, in milliseconds.
+    pub p50_ms: f64,
+    /// 95th percentile.
+    pub p95_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    in_flight: AtomicU32,
+    unhealthy: AtomicBool,
+    health: Mutex<Health>,
+    requests: AtomicU64,
+    errors: AtomicU64,
+    latency_micros: AtomicU64,
+    latency_count: AtomicU64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let health = Health { status: HealthStatus::Unknown, reason: "not checked".into(), since: SystemTime::now() };
+        Self {
+            in_flight: AtomicU32::new(0),
+            unhealthy: AtomicBool::new(false),
+            health: Mutex::new(health),
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            latency_micros: AtomicU64::new(0),
+            latency_count: AtomicU64::new(0),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn enter(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+    pub(super) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+    pub(super) fn is_healthy(&self) -> bool {
+        !self.unhealthy.load(Relaxed)
+    }
+    pub(super) fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+    pub(super) fn set_health(&self, status: HealthStatus, reason: Arc<str>) -> bool {
+        let mut health = self.health.lock();
+        let changed = health.status != status;
+        if changed {
+            *health = Health { status, reason, since: SystemTime::now() };
+            self.unhealthy.store(status == HealthStatus::Unhealthy, Relaxed);
+        } else {
+            health.reason = reason;
+        }
+        changed
+    }
+    pub(super) fn record(&self, result: AttemptResult) {
+        self.requests.fetch_add(1, Relaxed);
+        if !result.ok {
+            self.errors.fetch_add(1, Relaxed);
+        }
+        if let Some(first_byte) = result.first_byte {
+            self.latency_micros.fetch_add(first_byte.as_micros() as u64, Relaxed);
+            self.latency_count.fetch_add(1, Relaxed);
+        }
+    }
+    pub(super) fn stats(&self) -> EndpointStats {
+        let count = self.latency_count.load(Relaxed);
+        let average_ms = if count == 0 { 0.0 } else { self.latency_micros.load(Relaxed) as f64 / count as f64 / 1e3 };
+        EndpointStats {
+            requests: self.requests.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            average_ms,
+            ..Default::default()
+        }
+    }
+}

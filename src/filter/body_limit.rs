@@ -1,0 +1,20 @@
+//! The `body_limit` filter.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Filter;
+use crate::types::At;
+
+/// Options of `body_limit`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BodyLimitSpec {}
+
+impl BodyLimitSpec {
+    pub(super) fn compile(&self, _at: &At) -> Option<Arc<dyn Filter>> {
+        None
+    }
+}

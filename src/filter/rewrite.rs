@@ -1,0 +1,20 @@
+//! The `rewrite` filter.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Filter;
+use crate::types::At;
+
+/// Options of `rewrite`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewriteSpec {}
+
+impl RewriteSpec {
+    pub(super) fn compile(&self, _at: &At) -> Option<Arc<dyn Filter>> {
+        None
+    }
+}

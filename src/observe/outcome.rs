@@ -1,0 +1,90 @@
+//! All that one exchange taught us: filled in along the way, read once at its end.
+//!
+//! An [`Outcome`] feeds the access log, the metrics, and the recent errors of the admin API.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::types::{Cause, Name, Phase, TlsClient, Who};
+
+/// One attempt on one endpoint.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The endpoint's address.
+    pub endpoint: Arc<str>,
+    /// `None` for a response (of any status), else why there was none.
+    pub failed: Option<Cause>,
+    /// The status it answered with.
+    pub status: Option<u16>,
+    /// From choosing it to its response header or its failure.
+    pub took: Duration,
+}
+
+/// Where the time went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// From the request's first byte to the response's last.
+    pub total: Duration,
+    /// Waiting for a place.
+    pub queue: Duration,
+    /// Connecting (0 for a pooled connection).
+    pub connect: Duration,
+    /// From the start of the last attempt to its response header.
+    pub first_byte: Option<Duration>,
+}
+
+/// One exchange (or one layer-4 connection).
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// When its first byte arrived.
+    pub started: SystemTime,
+    /// Its id.
+    pub request_id: Arc<str>,
+    /// The client, as trusted proxies have it.
+    pub client: IpAddr,
+    /// The client's port, 0 when unknown.
+    pub client_port: u16,
+    /// The listener.
+    pub listener: Name,
+    /// TLS facts of the downstream connection.
+    pub tls: Option<Arc<TlsClient>>,
+    /// `1.0`, `1.1`, `2`; empty when the request could not be read so far.
+    pub http: &'static str,
+    /// The method; empty when the request could not be read so far.
+    pub method: String,
+    /// The host, lower case.
+    pub host: String,
+    /// The canonical path without the query. May hold anything a client sent: escape it when printing.
+    pub path: String,
+    /// The route's name; `None` when none matched or the gate refused.
+    pub route: Option<Name>,
+    /// The upstream's name.
+    pub upstream: Option<Name>,
+    /// Attempts in order; the last one's endpoint served the request.
+    pub attempts: Vec<Attempt>,
+    /// The status sent to the client; 0 when none was.
+    pub status: u16,
+    /// Body bytes received from the client.
+    pub bytes_in: u64,
+    /// Body bytes sent to the client.
+    pub bytes_out: u64,
+    /// Where the time went.
+    pub times: Times,
+    /// Who ended it.
+    pub who: Who,
+    /// How far it came.
+    pub phase: Phase,
+    /// Why it ended, unless the upstream's response was passed on whole.
+    pub cause: Option<Cause>,
+    /// The gate's or a filter's own short word for a refusal: `duplicate_host`, `ip_denied`, `timeout_header`.
+    pub reason: Option<&'static str>,
+    /// The generation of the configuration that served it.
+    pub generation: u64,
+    /// The client's user agent.
+    pub user_agent: Option<String>,
+    /// The referring page.
+    pub referer: Option<String>,
+}

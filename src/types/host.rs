@@ -1,0 +1,131 @@
+//! Host names as requests carry them and as routes match them.
+
+use std::{fmt, net::Ipv6Addr, str::FromStr};
+
+use crate::string_type;
+
+/// Why a host or a host pattern was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HostError(String);
+
+/// Splits `uri-host[:port]` (RFC 9110 section 7.2) and validates both parts strictly.
+///
+/// Returns the host lower-cased without a trailing dot (IPv6 in its brackets), and the port. `None` when
+/// it is not one valid authority: user information, a bad character, an empty host, a port above 65535.
+pub fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (inside, after) = rest.split_once(']')?;
+        let address: Ipv6Addr = inside.parse().ok()?;
+        let port = match after {
+            "" => None,
+            _ => Some(after.strip_prefix(':')?),
+        };
+        (format!("[{address}]"), port)
+    } else {
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if !valid_name(host) {
+            return None;
+        }
+        (host.to_ascii_lowercase(), port)
+    };
+    let port = match port {
+        None | Some("") => None,
+        Some(digits) if digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
+        Some(_) => return None,
+    };
+    Some((host, port))
+}
+
+/// Letters, digits, `-` and `_` in dot-separated labels: what DNS and the services behind an edge use.
+fn valid_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    !host.is_empty() && host.len() <= 253 && host.split('.').all(label)
+}
+
+/// `api.example.com`, `*.example.com` (any labels in front), or `*` (every host).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This host and no other.
+    Exact(String),
+    /// Every host that ends with this suffix, which starts with a dot.
+    Suffix(String),
+    /// Every host.
+    Any,
+}
+
+impl HostPattern {
+    /// Does the pattern cover this host (lower case, without a port)?
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            HostPattern::Exact(name) => name == host,
+            HostPattern::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+            HostPattern::Any => true,
+        }
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = HostError;
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        if text == "*" {
+            return Ok(HostPattern::Any);
+        }
+        let (wildcard, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        match parse_authority(name) {
+            Some((_, Some(port))) => {
+                Err(HostError(format!("`{text}`: a host pattern has no port; listeners choose the port, so remove `:{port}`")))
+            }
+            Some((host, None)) if wildcard && !host.starts_with('[') => Ok(HostPattern::Suffix(format!(".{host}"))),
+            Some((host, None)) if !wildcard => Ok(HostPattern::Exact(host)),
+            _ => Err(HostError(format!("`{text}` is not a host; write `example.com`, `*.example.com` or `*`"))),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Exact(host) => f.write_str(host),
+            HostPattern::Suffix(suffix) => write!(f, "*{suffix}"),
+            HostPattern::Any => f.write_str("*"),
+        }
+    }
+}
+string_type!(HostPattern, "HostPattern", "A host: `example.com`, `*.example.com` (any subdomain), or `*`.", None);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_one_host_and_maybe_a_port() {
+        assert_eq!(parse_authority("Example.COM:8443"), Some(("example.com".into(), Some(8443))));
+        assert_eq!(parse_authority("example.com."), Some(("example.com".into(), None)));
+        assert_eq!(parse_authority("[::1]:80"), Some(("[::1]".into(), Some(80))));
+        assert_eq!(parse_authority("a:"), Some(("a".into(), None)));
+        for bad in
+            ["", ":80", "u@a", "a b", "a,b", "a:b", "a:99999", "a:1:2", "[::1", "[::1]x", "[1.2.3.4]", "a..b", "a/b", "a\u{e9}"]
+        {
+            assert_eq!(parse_authority(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_subdomains_and_not_the_domain() {
+        let pattern: HostPattern = "*.example.com".parse().unwrap();
+        assert!(pattern.matches("a.example.com") && pattern.matches("a.b.example.com"));
+        assert!(!pattern.matches("example.com") && !pattern.matches("badexample.com"));
+        assert!("a.*.com".parse::<HostPattern>().is_err());
+        assert!("example.com:80".parse::<HostPattern>().unwrap_err().to_string().contains("port"));
+    }
+}

@@ -1,0 +1,66 @@
+//! Layer 0: the words of the domain. No I/O, no Pingora, no configuration text.
+//!
+//! A value of one of these types is valid by construction: each parses from the text that a user
+//! writes ([`std::str::FromStr`]) and prints as that text again.
+
+mod address;
+mod cause;
+mod cidr;
+mod client;
+mod fields;
+mod host;
+mod name;
+mod path;
+mod problem;
+mod registry;
+mod reply;
+mod secret;
+mod text;
+mod units;
+
+pub use address::{Address, AddressError};
+pub use cause::{Cause, Phase, Who};
+pub use cidr::{Cidr, CidrSet};
+pub use client::{Client, Scheme, TlsClient};
+pub use fields::{Fields, FieldsMut, RequestHead};
+pub use host::{HostError, HostPattern, parse_authority};
+pub use name::Name;
+pub use path::ConfigPath;
+pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, nearest};
+pub use reply::Reply;
+pub use secret::Secret;
+pub use text::{OneOrMany, Regexp};
+pub use units::{Rate, Ratio, Size, Span, UnitError};
+
+/// Implements serde and JSON Schema for a type that is written as one string and parsed by `FromStr`.
+///
+/// Serialisation uses `Display`, so a value prints as its user would write it. YAML numbers and
+/// booleans are taken by their spelling: `port: 80` and `port: "80"` mean the same.
+#[macro_export]
+macro_rules! string_type {
+    ($type:ty, $schema_name:literal, $description:literal, $pattern:expr) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $schema_name.into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let pattern: Option<&str> = $pattern;
+                match pattern {
+                    Some(pattern) => schemars::json_schema!({"type": "string", "description": $description, "pattern": pattern}),
+                    None => schemars::json_schema!({"type": "string", "description": $description}),
+                }
+            }
+        }
+    };
+}

@@ -2,6 +2,12 @@
 //!
 //! A [`Snapshot`] never changes. Every request pins the one that was current when it arrived.
 
+mod compile;
+mod store;
+
+pub use compile::compile;
+pub use store::Store;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{

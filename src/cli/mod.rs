@@ -1,0 +1,56 @@
+//! The command line: one file per command.
+
+mod check;
+mod demo;
+mod lab;
+mod run;
+mod schema;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for a command line that makes no sense (BSD's EX_USAGE).
+pub const USAGE: u8 = 64;
+
+/// An edge proxy and load balancer: TLS, routing, filters, health-checked upstreams, one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the edge with a configuration file
+    Run(run::RunArgs),
+    /// Say what is wrong with configuration files, exactly as a start would
+    Check(check::CheckArgs),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema(schema::SchemaArgs),
+    /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
+    Demo(demo::DemoArgs),
+    /// Test backends and a client, for trying things out
+    Lab(lab::LabArgs),
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Lab(args) => lab::run(args),
+    }
+}

@@ -1,0 +1,175 @@
+//! One accepted connection, up to the protocol that it speaks.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::{Shared, h1, h2, socket::Socket, transport::Transport};
+use crate::{
+    gate::{self, Refusal},
+    observe::{Outcome, Times},
+    proxy_protocol::{self, Parsed},
+    snapshot::Listener,
+    tls::HandshakeError,
+    types::{Phase, Scheme, TlsClient, Who},
+};
+
+/// The facts of a connection that every request on it shares.
+#[derive(Debug)]
+pub struct Connection {
+    /// The listener that accepted it, as it was configured then.
+    pub listener: Arc<Listener>,
+    /// The peer's address, or what a trusted PROXY header says; unspecified for unix sockets.
+    pub peer: IpAddr,
+    /// The peer's port.
+    pub port: u16,
+    /// TLS facts.
+    pub tls: Option<Arc<TlsClient>>,
+}
+
+impl Connection {
+    /// The scheme of this connection itself.
+    pub fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// The bounds of a request head on this listener.
+    pub fn head_limits(&self) -> gate::Limits {
+        gate::Limits::new(self.listener.http.max_header_bytes.get() as usize, self.listener.http.max_header_count.get() as usize)
+    }
+
+    /// The outcome of something that ended at the gate: what is known of it so far.
+    pub fn refused(&self, generation: u64, started: SystemTime, took: Duration, refusal: Refusal) -> Outcome {
+        Outcome {
+            started,
+            request_id: crate::proxy::new_request_id(),
+            client: self.peer,
+            client_port: self.port,
+            listener: self.listener.name.clone(),
+            tls: self.tls.clone(),
+            http: "",
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            upstream: None,
+            attempts: Vec::new(),
+            status: refusal.status(),
+            bytes_in: 0,
+            bytes_out: 0,
+            times: Times { total: took, ..Times::default() },
+            who: Who::Client,
+            phase: Phase::Admit,
+            cause: Some(refusal.cause()),
+            reason: Some(refusal.reason()),
+            generation,
+            user_agent: None,
+            referer: None,
+        }
+    }
+}
+
+/// Serves an accepted socket until it closes.
+pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>, listener: Arc<Listener>, shared: Arc<Shared>) {
+    let (mut ip, mut port) = match peer {
+        Some(peer) => (peer.ip().to_canonical(), peer.port()),
+        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    };
+    let header_timeout = listener.http.header_timeout.get();
+    if let Some(from) = &listener.proxy_protocol {
+        // Required from the listed peers, refused from all others: to those it is simply not HTTP or TLS.
+        if from.contains(ip) {
+            match timeout(header_timeout, read_proxy_header(&mut socket)).await {
+                Ok(Ok(Some((source, source_port)))) => (ip, port) = (source, source_port),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => {
+                    shared.observer.metrics().rejected("bad_proxy_header");
+                    log::debug!("PROXY header from {ip} refused: {error}");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+    let _open = shared.observer.metrics().connection(&listener.name);
+    let (transport, tls, h2) = match &listener.tls {
+        None => (Transport::plain(socket), None, false),
+        Some(tls) => match timeout(header_timeout, tls.accept(socket)).await {
+            Ok(Ok((stream, client))) => {
+                shared.observer.metrics().handshake(&listener.name, client.facts.version, "ok", client.resumed);
+                let h2 = client.h2;
+                (Transport::tls(stream), Some(Arc::new(client.facts)), h2)
+            }
+            Ok(Err(error)) => {
+                shared.observer.metrics().handshake(&listener.name, "none", error.reason(), false);
+                log::debug!("TLS handshake with {ip} failed: {}", error.reason());
+                if let HandshakeError::NotTls(mut socket) = error {
+                    refuse_cleartext(&mut socket).await;
+                }
+                return;
+            }
+            Err(_) => {
+                shared.observer.metrics().handshake(&listener.name, "none", "timeout", false);
+                return;
+            }
+        },
+    };
+    let connection = Arc::new(Connection { listener, peer: ip, port, tls });
+    if h2 {
+        h2::serve(transport, BytesMut::new(), connection, shared).await;
+    } else {
+        h1::serve(transport, connection, shared).await;
+    }
+}
+
+/// Reads the PROXY header that must come first. `None` for LOCAL and UNKNOWN: the connection speaks for itself.
+async fn read_proxy_header(socket: &mut Socket) -> io::Result<Option<(IpAddr, u16)>> {
+    let mut buffer = BytesMut::with_capacity(256);
+    loop {
+        match proxy_protocol::parse(&buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))? {
+            Parsed::Done { consumed, source, .. } => {
+                let rest = buffer.split_off(consumed);
+                socket.unread(rest);
+                return Ok(source.map(|source| (source.ip().to_canonical(), source.port())));
+            }
+            Parsed::Incomplete { .. } => {
+                if socket.read_more(&mut buffer).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+    }
+}
+
+/// Tells a client that spoke cleartext HTTP to a TLS port what is wrong, briefly.
+async fn refuse_cleartext(socket: &mut Socket) {
+    use tokio::io::AsyncWriteExt;
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 47\r\ncache-control: no-store\r\nconnection: close\r\n\r\nThis port speaks HTTPS, and this was not HTTPS.";
+    let write = async {
+        socket.write_all(ANSWER).await?;
+        socket.shutdown().await
+    };
+    let _ = timeout(Duration::from_secs(1), write).await;
+}
+
+/// When a request began, on both clocks, read once.
+#[derive(Debug, Clone, Copy)]
+pub struct Began {
+    /// For measuring.
+    pub at: Instant,
+    /// For telling.
+    pub time: SystemTime,
+}
+
+impl Began {
+    /// Now.
+    pub fn now() -> Self {
+        Self { at: Instant::now(), time: SystemTime::now() }
+    }
+}

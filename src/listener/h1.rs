@@ -1,0 +1,166 @@
+//! The HTTP/1 driver: read a head under a deadline, admit it, let Pingora serve it, again.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use pingora_core::{
+    apps::HttpServerApp,
+    protocols::http::ServerSession,
+};
+use tokio::{io::AsyncWriteExt, time::timeout};
+
+use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport};
+use crate::{
+    gate::{self, Admitted, Refusal},
+    proxy::{Arrival, render_refusal},
+};
+
+/// How a connection goes on after its next head was waited for.
+enum Next {
+    /// A whole head is there.
+    Head { length: usize, began: Began },
+    /// The client speaks HTTP/2 with prior knowledge.
+    Http2,
+    /// Nothing more will come, or nothing came in time: close without a word.
+    Close,
+    /// What came is refused.
+    Refused { refusal: Refusal, began: Began },
+}
+
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves requests until the connection closes.
+pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, shared: Arc<Shared>) {
+    let http = &connection.listener.http;
+    let mut stream = H1Stream::new(transport, BytesMut::new());
+    for served in 0..http.max_requests_per_connection.get() {
+        let patience = if served == 0 { http.header_timeout.get() } else { http.keepalive_timeout.get() };
+        let (length, began) = match next_head(&mut stream, &connection, &shared, patience, served == 0).await {
+            Next::Head { length, began } => (length, began),
+            Next::Http2 => {
+                let (transport, ahead) = stream.into_parts();
+                return h2::serve(transport, ahead, connection, shared).await;
+            }
+            Next::Close => return close(stream).await,
+            Next::Refused { refusal, began } => return refuse(stream, &connection, &shared, refusal, began).await,
+        };
+        let head = stream.take(length);
+        let (admitted, head) = match admit(head, &connection) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refuse(stream, &connection, &shared, refusal, began).await,
+        };
+        let trailer_limit = connection.listener.http.max_header_bytes.get() as usize;
+        let link = stream.begin(admitted.body, admitted.upgrade.is_some(), trailer_limit);
+        let last = served + 1 == http.max_requests_per_connection.get();
+        let arrival = Arrival::h1(connection.clone(), admitted, began, link, last);
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_pipelined_prefix(head);
+        let reused = arrival.scope(shared.edge.process_new_http(session, &shared.draining)).await;
+        let Some((returned, _)) = reused.map(|reused| reused.consume()) else { return };
+        match returned.into_any().downcast::<H1Stream>() {
+            Ok(returned) if returned.is_complete() => stream = *returned,
+            _ => return,
+        }
+    }
+}
+
+/// Waits for the next head. The first byte may take `patience`, the whole head the header timeout from there.
+async fn next_head(stream: &mut H1Stream, connection: &Connection, shared: &Shared, patience: Duration, first: bool) -> Next {
+    let limits = connection.head_limits();
+    let mut draining = shared.draining.clone();
+    if stream.ahead().is_empty() {
+        let read = tokio::select! {
+            biased;
+            read = timeout(patience, stream.read_ahead()) => read,
+            // Idle, so nobody waits for an answer.
+            _ = draining.wait_for(|draining| *draining) => return Next::Close,
+        };
+        match read {
+            Ok(Ok(read)) if read > 0 => {}
+            _ => return Next::Close,
+        }
+    }
+    let began = Began::now();
+    let deadline = tokio::time::Instant::from_std(began.at + connection.listener.http.header_timeout.get());
+    let mut scanned = 0;
+    loop {
+        if first && connection.listener.http.h2c && connection.tls.is_none() {
+            let ahead = stream.ahead();
+            let common = ahead.len().min(H2_PREFACE.len());
+            if ahead[..common] == H2_PREFACE[..common] {
+                if common == H2_PREFACE.len() {
+                    return Next::Http2;
+                }
+                // Could be either still: wait for more without judging it.
+                match tokio::time::timeout_at(deadline, stream.read_ahead()).await {
+                    Ok(Ok(read)) if read > 0 => continue,
+                    _ => return Next::Close,
+                }
+            }
+        }
+        match gate::scan(stream.ahead(), &limits, &mut scanned) {
+            Ok(Some(length)) => return Next::Head { length, began },
+            Ok(None) => {}
+            Err(refusal) => return Next::Refused { refusal, began },
+        }
+        match tokio::time::timeout_at(deadline, stream.read_ahead()).await {
+            Ok(Ok(0)) | Ok(Err(_)) => return Next::Close,
+            Ok(Ok(_)) => {}
+            Err(_) => return Next::Refused { refusal: Refusal::HeaderTimeout, began },
+        }
+    }
+}
+
+/// Checks the head, and returns it as Pingora should read it.
+fn admit(head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut), Refusal> {
+    let parsed = gate::parse(&head, &connection.head_limits())?;
+    let admitted = gate::admit_h1(&parsed, connection.tls.is_some())?;
+    let Some(target) = &admitted.origin_form else { return Ok((admitted, head)) };
+    // Absolute form: the same request in origin form, which is what servers expect from a gateway.
+    let line_end = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut rewritten = BytesMut::with_capacity(head.len());
+    rewritten.extend_from_slice(parsed.method().as_bytes());
+    rewritten.extend_from_slice(b" ");
+    rewritten.extend_from_slice(target.as_bytes());
+    rewritten.extend_from_slice(if admitted.http == "1.0" { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    rewritten.extend_from_slice(&head[line_end..]);
+    Ok((admitted, rewritten))
+}
+
+/// Answers what the gate refused, reports it, and closes.
+async fn refuse(mut stream: H1Stream, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
+    let outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
+    let answer = render_refusal(refusal, &outcome.request_id);
+    shared.observer.finished(outcome);
+    let write = async {
+        stream.write_all(&answer).await?;
+        stream.flush().await
+    };
+    if let Ok(Ok(())) = timeout(Duration::from_secs(5), write).await {
+        linger(&mut stream).await;
+    }
+}
+
+async fn close(mut stream: H1Stream) {
+    let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+}
+
+/// Closes our side and takes in what the client still sends, bounded in time and bytes: closing with unread
+/// bytes would reset the connection and could destroy the answer on its way (RFC 9112 section 9.6).
+async fn linger(stream: &mut H1Stream) {
+    const BYTES: usize = 256 * 1024;
+    let drain = async {
+        stream.shutdown().await?;
+        let mut seen = 0;
+        while seen < BYTES {
+            let ahead = stream.ahead().len();
+            stream.take(ahead);
+            match stream.read_ahead().await? {
+                0 => break,
+                read => seen += read,
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _ = timeout(Duration::from_secs(1), drain).await;
+}

@@ -1,0 +1,230 @@
+//! An HTTP/1 connection as Pingora sees it: one message at a time, and never a byte of the next.
+//!
+//! The driver (`listener::h1`) reads and checks each head itself. While Pingora works on the message, this
+//! stream counts and checks the body's framing and stops at its end. That makes three things hold whatever
+//! Pingora does: malformed chunks are refused (`http.md` rule 1), pipelined requests wait their turn, and no
+//! byte is taken for tunnel data before the upstream has agreed to a tunnel (rule 12).
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    raw_connect::ProxyDigest,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::transport::{Transport, pingora_stream};
+use crate::gate::{BodyFraming, ChunkValidator, Refusal};
+
+/// What the stream and the request that is using it tell each other.
+#[derive(Debug, Default)]
+pub struct Link {
+    tunnel: AtomicBool,
+    wake: AtomicWaker,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+impl Link {
+    /// The upstream agreed to switch protocols: bytes flow freely from here on.
+    pub fn open_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+    /// Why the body was refused, if it was.
+    pub fn refusal(&self) -> Option<Refusal> {
+        *self.refusal.lock()
+    }
+}
+
+/// How the bytes behind the current head are to be understood.
+#[derive(Debug)]
+enum Framing {
+    /// All of the message was read.
+    Complete,
+    Length(u64),
+    Chunked(Box<ChunkValidator>),
+    /// Nothing more until the tunnel opens, then everything.
+    Upgrade,
+}
+
+/// One downstream HTTP/1 connection.
+#[derive(Debug)]
+pub struct H1Stream {
+    transport: Transport,
+    /// Bytes read and not yet used: of the next head, or of the body.
+    ahead: BytesMut,
+    framing: Framing,
+    link: Arc<Link>,
+}
+
+/// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
+const AHEAD: usize = 4096;
+
+impl H1Stream {
+    /// A connection on which no request was read yet; `ahead` holds what was read already.
+    pub fn new(transport: Transport, ahead: BytesMut) -> Self {
+        Self { transport, ahead, framing: Framing::Complete, link: Arc::default() }
+    }
+
+    /// The bytes that wait to be understood.
+    pub fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Takes the first bytes off.
+    pub fn take(&mut self, count: usize) -> BytesMut {
+        let taken = self.ahead.split_to(count);
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        taken
+    }
+
+    /// Reads more of a head. 0 at the end of the stream.
+    pub async fn read_ahead(&mut self) -> io::Result<usize> {
+        self.ahead.reserve(AHEAD);
+        self.transport.read_buf(&mut self.ahead).await
+    }
+
+    /// The connection itself and what was read of it.
+    pub fn into_parts(self) -> (Transport, BytesMut) {
+        (self.transport, self.ahead)
+    }
+
+    /// Starts a message whose head was taken off.
+    pub fn begin(&mut self, body: BodyFraming, upgrade: bool, max_trailer_bytes: usize) -> Arc<Link> {
+        self.framing = match body {
+            BodyFraming::None if upgrade => Framing::Upgrade,
+            BodyFraming::None | BodyFraming::Length(0) => Framing::Complete,
+            BodyFraming::Length(length) => Framing::Length(length),
+            BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(max_trailer_bytes))),
+        };
+        self.link = Arc::default();
+        self.link.clone()
+    }
+
+    /// Was the whole message read, so that the next one may begin?
+    pub fn is_complete(&self) -> bool {
+        matches!(self.framing, Framing::Complete)
+    }
+
+    /// Reads body bytes, from what was read ahead or from the connection, never past `limit`.
+    fn poll_some(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(limit).min(buf.remaining());
+            buf.put_slice(&self.ahead[..taken]);
+            self.ahead.advance(taken);
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
+            return Poll::Ready(Ok(taken));
+        }
+        let mut limited = buf.take(limit);
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut limited))?;
+        let read = limited.filled().len();
+        // SAFETY: `limited` borrows the unfilled part of `buf`, and `read` bytes of it were just filled.
+        unsafe { buf.assume_init(read) };
+        buf.advance(read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_chunked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(self.poll_some(cx, buf, usize::MAX))?;
+        let Framing::Chunked(validator) = &mut self.framing else { return Poll::Ready(Ok(())) };
+        match validator.feed(&buf.filled()[before..]) {
+            Ok(fed) => {
+                // What follows the message is the next request's.
+                if fed.consumed < read {
+                    let mut rest = BytesMut::from(&buf.filled()[before + fed.consumed..]);
+                    rest.unsplit(std::mem::take(&mut self.ahead));
+                    self.ahead = rest;
+                    buf.set_filled(before + fed.consumed);
+                }
+                if fed.complete {
+                    self.framing = Framing::Complete;
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(refusal) => {
+                *self.link.refusal.lock() = Some(refusal);
+                buf.set_filled(before);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal.reason())))
+            }
+        }
+    }
+
+    /// Between the end of a request and the end of its response: notices a client that goes away, and
+    /// keeps what a pipelining client sends.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.len() < AHEAD {
+            let Self { transport, ahead, .. } = self;
+            let mut space = [std::mem::MaybeUninit::uninit(); AHEAD];
+            let mut probe = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(transport).poll_read(cx, &mut probe))?;
+            if probe.filled().is_empty() {
+                // A client that pipelined its requests and closed its side still wants its answers.
+                return if ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            ahead.extend_from_slice(probe.filled());
+        }
+        // The reader is asked again after the response; nothing to wait for until then.
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for H1Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        match &mut this.framing {
+            Framing::Complete => this.poll_idle(cx),
+            Framing::Length(left) => {
+                let limit = usize::try_from(*left).unwrap_or(usize::MAX);
+                let read = ready!(this.poll_some(cx, buf, limit))?;
+                if let Framing::Length(left) = &mut this.framing {
+                    *left -= read as u64;
+                    if *left == 0 {
+                        this.framing = Framing::Complete;
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
+            Framing::Chunked(_) => this.poll_chunked(cx, buf),
+            Framing::Upgrade => {
+                if !this.link.tunnel.load(Ordering::Acquire) {
+                    this.link.wake.register(cx.waker());
+                    if !this.link.tunnel.load(Ordering::Acquire) {
+                        return this.poll_idle(cx);
+                    }
+                }
+                this.poll_some(cx, buf, usize::MAX).map_ok(|_| ())
+            }
+        }
+    }
+}
+
+impl AsyncWrite for H1Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+pingora_stream!(H1Stream);

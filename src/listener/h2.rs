@@ -1,0 +1,178 @@
+//! The HTTP/2 driver: accept streams, admit each, let Pingora serve it in a task of its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use h2::Reason;
+use pingora_core::{
+    apps::HttpServerApp,
+    protocols::{
+        Digest,
+        http::{
+            ServerSession,
+            v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake},
+        },
+    },
+};
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    Began, Connection, Shared,
+    h2_stream::H2Stream,
+    transport::Transport,
+};
+use crate::{
+    config::HttpSpec,
+    gate::{self, Refusal},
+    proxy::{Arrival, refuse_h2},
+};
+
+/// Requests that the codec rejects on one connection before it is closed.
+const MALFORMED_STREAMS: u32 = 32;
+
+/// Streams of one connection that are being served.
+#[derive(Debug, Default)]
+struct Active {
+    count: AtomicUsize,
+    idle: Notify,
+}
+
+struct ActiveStream(Arc<Active>);
+
+impl ActiveStream {
+    fn new(active: &Arc<Active>) -> Self {
+        active.count.fetch_add(1, Relaxed);
+        Self(active.clone())
+    }
+}
+
+impl Drop for ActiveStream {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Relaxed) == 1 {
+            self.0.idle.notify_one();
+        }
+    }
+}
+
+impl Active {
+    /// Resolves when nothing was being served for this long.
+    async fn idle_for(&self, patience: Duration) {
+        loop {
+            while self.count.load(Relaxed) != 0 {
+                self.idle.notified().await;
+            }
+            tokio::time::sleep(patience).await;
+            if self.count.load(Relaxed) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+fn options(http: &HttpSpec) -> H2Options {
+    // The windows bound what one client can make us buffer: a stream's body, and a connection's together.
+    const STREAM_WINDOW: u32 = 256 * 1024;
+    const CONNECTION_WINDOW: u32 = 1024 * 1024;
+    let mut options = default_h2_options();
+    options
+        .max_concurrent_streams(http.h2_max_concurrent_streams.get())
+        .max_header_list_size(u32::try_from(http.max_header_bytes.get()).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(STREAM_WINDOW as usize);
+    options
+}
+
+/// Serves streams until the connection closes. `ahead` holds bytes that were read already.
+pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc<Connection>, shared: Arc<Shared>) {
+    let http = &connection.listener.http;
+    let (stream, alarm) = H2Stream::new(transport, ahead);
+    let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake(Box::new(stream), Some(options(http)))).await else {
+        return;
+    };
+    let digest = Arc::new(Digest::default());
+    let active = Arc::<Active>::default();
+    let mut draining = shared.draining.clone();
+    let mut left = http.max_requests_per_connection.get();
+    let mut malformed = MALFORMED_STREAMS;
+    let mut leaving = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            flood = alarm.raised() => {
+                shared.observer.metrics().rejected(flood.reason());
+                log::debug!("HTTP/2 flood from {}: {}", connection.peer, flood.reason());
+                conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                // Bounded: a client that floods need not be read any further.
+                let _ = timeout(Duration::from_secs(1), std::future::poll_fn(|cx| conn.poll_closed(cx))).await;
+                return;
+            }
+            _ = draining.wait_for(|draining| *draining), if !leaving => {
+                conn.graceful_shutdown();
+                leaving = true;
+                continue;
+            }
+            accepted = HttpSession::from_h2_conn(&mut conn, digest.clone()) => accepted,
+            _ = active.idle_for(http.keepalive_timeout.get()) => {
+                if leaving {
+                    return;
+                }
+                // A GOAWAY first; a client that does not react is let go after as long again.
+                conn.graceful_shutdown();
+                leaving = true;
+                continue;
+            }
+        };
+        match accepted {
+            Ok(Some(H2Accept::Session(session))) => {
+                left = left.saturating_sub(1);
+                if left == 0 && !leaving {
+                    conn.graceful_shutdown();
+                    leaving = true;
+                }
+                start(session, &connection, &shared, ActiveStream::new(&active));
+            }
+            Ok(Some(H2Accept::Rejected)) => {
+                shared.observer.metrics().rejected("malformed_h2_request");
+                malformed = malformed.saturating_sub(1);
+                if malformed == 0 {
+                    conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                }
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Admits a stream and serves it in a task of its own.
+fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared>, active: ActiveStream) {
+    let began = Began::now();
+    let (connection, served_by) = (connection.clone(), shared.clone());
+    shared.spawn(async move {
+        let _active = active;
+        let shared = served_by;
+        let session = ServerSession::new_http2(session);
+        let limits = connection.head_limits();
+        match gate::admit_h2(session.req_header(), &limits) {
+            Ok(admitted) => {
+                let arrival = Arrival::h2(connection, admitted, began);
+                arrival.serve_h2(&shared.edge, session, &shared.draining).await;
+            }
+            Err(refusal) => refuse(session, &connection, &shared, refusal, began).await,
+        }
+    });
+}
+
+async fn refuse(session: ServerSession, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
+    let mut outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
+    outcome.http = "2";
+    let request_id = outcome.request_id.clone();
+    shared.observer.finished(outcome);
+    let _ = timeout(Duration::from_secs(5), refuse_h2(session, refusal, &request_id)).await;
+}

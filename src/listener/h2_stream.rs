@@ -1,0 +1,98 @@
+//! An HTTP/2 connection under the observer that counts what floods are made of.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    raw_connect::ProxyDigest,
+};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    sync::Notify,
+};
+
+use super::transport::{Transport, pingora_stream};
+use crate::gate::{Flood, FrameObserver};
+
+/// Tells the driver of a flood that the stream has seen.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    flood: Mutex<Option<Flood>>,
+    raised: Notify,
+}
+
+impl Alarm {
+    /// Waits for a flood. Forever, on a well-behaved connection.
+    pub(super) async fn raised(&self) -> Flood {
+        loop {
+            if let Some(flood) = *self.flood.lock() {
+                return flood;
+            }
+            self.raised.notified().await;
+        }
+    }
+}
+
+/// The bytes of an HTTP/2 connection, observed on their way in.
+#[derive(Debug)]
+pub(super) struct H2Stream {
+    transport: Transport,
+    ahead: BytesMut,
+    observer: FrameObserver,
+    alarm: Arc<Alarm>,
+}
+
+impl H2Stream {
+    pub(super) fn new(transport: Transport, ahead: BytesMut) -> (Self, Arc<Alarm>) {
+        let alarm = Arc::<Alarm>::default();
+        (Self { transport, ahead, observer: FrameObserver::default(), alarm: alarm.clone() }, alarm)
+    }
+}
+
+impl AsyncRead for H2Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if this.ahead.is_empty() {
+            ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
+        } else {
+            let taken = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead[..taken]);
+            this.ahead.advance(taken);
+        }
+        let fresh = &buf.filled()[before..];
+        if !fresh.is_empty()
+            && let Err(flood) = this.observer.feed(fresh, Instant::now())
+        {
+            // The driver says GOAWAY; not one more byte is worked on until it does.
+            *this.alarm.flood.lock() = Some(flood);
+            this.alarm.raised.notify_one();
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for H2Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+pingora_stream!(H2Stream);

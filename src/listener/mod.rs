@@ -1,0 +1,61 @@
+//! Layer 6: from an accepted socket to checked requests.
+//!
+//! Our own accept loop instead of Pingora's `Server`: listeners come and go while running, every read has a
+//! deadline, PROXY protocol works in cleartext too, and a drain ends when the last request does. Requests
+//! are handed to the one `HttpProxy` (see [`crate::proxy`]) after the gate has admitted them.
+
+mod accept;
+mod connection;
+mod h1;
+mod h1_stream;
+mod h2;
+mod h2_stream;
+mod limit;
+mod socket;
+mod transport;
+
+pub use accept::{Bound, bind};
+pub use connection::{Began, Connection};
+pub use h1_stream::Link;
+pub use limit::ConnectionLimit;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{observe::Observer, proxy::Edge, snapshot::Store};
+
+/// What every connection needs of the process.
+pub struct Shared {
+    /// The one Pingora proxy of all listeners, with its one pool of upstream connections.
+    pub edge: Arc<Edge>,
+    /// The running configuration.
+    pub store: Arc<Store>,
+    /// Where outcomes go.
+    pub observer: Arc<Observer>,
+    /// All connections of the process together.
+    pub open: ConnectionLimit,
+    /// How many there may be.
+    pub max_connections: usize,
+    /// Turns true once, when the process begins to drain.
+    pub draining: watch::Receiver<bool>,
+    /// Every connection and every HTTP/2 stream, so that a drain knows when it is done.
+    pub tasks: TaskTracker,
+    /// Cancelled when the grace period is over: what is left then is cut.
+    pub cut: CancellationToken,
+}
+
+impl Shared {
+    /// Runs a connection or a stream, counted for the drain, until it ends or is cut.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = cut.cancelled() => {}
+                _ = task => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,130 @@
+//! What carries the bytes of one connection: a socket, or TLS over it; buffered on the way out.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use async_trait::async_trait;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    raw_connect::ProxyDigest,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use super::socket::{Socket, WriteBuffer};
+
+/// Cleartext or TLS, with small writes collected until a flush.
+#[derive(Debug)]
+pub struct Transport {
+    inner: Inner,
+    out: WriteBuffer,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Transport {
+    /// Cleartext.
+    pub fn plain(socket: Socket) -> Self {
+        Self { inner: Inner::Plain(socket), out: WriteBuffer::default() }
+    }
+    /// TLS, after its handshake.
+    pub fn tls(stream: TlsStream<Socket>) -> Self {
+        Self { inner: Inner::Tls(Box::new(stream)), out: WriteBuffer::default() }
+    }
+    /// Puts bytes back in front of a cleartext stream.
+    pub fn unread(&mut self, bytes: bytes::BytesMut) {
+        if let Inner::Plain(socket) = &mut self.inner {
+            socket.unread(bytes);
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Inner::Tls(stream) => match Pin::new(stream.as_mut()).poll_read(cx, buf) {
+                // A peer that closes TCP without close_notify has closed, no more.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                other => other,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { inner, out } = &mut *self;
+        match inner {
+            Inner::Plain(socket) => out.poll_write(socket, cx, bytes),
+            Inner::Tls(stream) => out.poll_write(stream.as_mut(), cx, bytes),
+        }
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, out } = &mut *self;
+        match inner {
+            Inner::Plain(socket) => {
+                ready!(out.poll_drain(socket, cx))?;
+                Pin::new(socket).poll_flush(cx)
+            }
+            Inner::Tls(stream) => {
+                ready!(out.poll_drain(stream.as_mut(), cx))?;
+                Pin::new(stream.as_mut()).poll_flush(cx)
+            }
+        }
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        match &mut self.inner {
+            Inner::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Inner::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Implements what Pingora asks of a stream beside reading and writing, for a type around a [`Transport`].
+///
+/// Connection facts travel with the request (see `proxy::arrival`), not in Pingora's digests.
+macro_rules! pingora_stream {
+    ($type:ty) => {
+        #[async_trait]
+        impl Shutdown for $type {
+            async fn shutdown(&mut self) {
+                let _ = AsyncWriteExt::shutdown(self).await;
+            }
+        }
+        impl UniqueID for $type {
+            fn id(&self) -> UniqueIDType {
+                0
+            }
+        }
+        impl Ssl for $type {}
+        impl GetTimingDigest for $type {
+            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+                Vec::new()
+            }
+        }
+        impl GetProxyDigest for $type {
+            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+                None
+            }
+        }
+        impl GetSocketDigest for $type {
+            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+                None
+            }
+        }
+        impl Peek for $type {}
+    };
+}
+pub(super) use pingora_stream;
+
+pingora_stream!(Transport);

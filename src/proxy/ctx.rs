@@ -1,0 +1,151 @@
+//! What is kept of one request while it is served.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Arrival, finish};
+use crate::{
+    endpoint::{Endpoint, InFlight},
+    filter::Slots,
+    observe::{Attempt, Observer, Outcome, Times},
+    route::Route,
+    snapshot::Snapshot,
+    types::{Cause, Client, Phase, Reply, Who},
+};
+
+/// One request. It reports its outcome exactly once, in `logging` or, when Pingora is cancelled before that, on drop.
+pub struct RequestCtx {
+    pub(super) arrival: Arrival,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) client: Client,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) slots: Slots,
+    /// The path and query to forward instead of the client's own.
+    pub(super) rewritten: Option<String>,
+    /// When the whole exchange must be over.
+    pub(super) deadline: Option<Instant>,
+    pub(super) attempt: Option<Attempting>,
+    pub(super) tried: Vec<Arc<Endpoint>>,
+    /// What Weir decided to answer, when a phase can only fail to say so.
+    pub(super) decided: Option<Decided>,
+    pub(super) body_in: u64,
+    pub(super) outcome: Outcome,
+    pub(super) in_flight: Option<crate::observe::RequestGuard>,
+    pub(super) observer: Arc<Observer>,
+    pub(super) finished: bool,
+}
+
+/// An answer of Weir's own, with the words that explain it.
+pub(super) struct Decided {
+    pub(super) reply: Reply,
+    pub(super) cause: Cause,
+    pub(super) reason: Option<&'static str>,
+    pub(super) who: Who,
+}
+
+/// The attempt that is under way.
+pub(super) struct Attempting {
+    pub(super) guard: InFlight,
+    pub(super) started: Instant,
+    pub(super) connected: Option<Duration>,
+    pub(super) reused: bool,
+    /// The response header came, or the attempt failed: it is in the outcome.
+    pub(super) recorded: bool,
+}
+
+/// A fresh request id: UUID version 7, which sorts by time.
+pub fn new_request_id() -> Arc<str> {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    Arc::from(&*uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut text))
+}
+
+impl RequestCtx {
+    pub(super) fn new(mut arrival: Arrival, snapshot: Arc<Snapshot>, observer: Arc<Observer>) -> Self {
+        let connection = &arrival.connection;
+        let client = Client {
+            ip: connection.peer,
+            port: connection.port,
+            scheme: connection.scheme(),
+            listener: connection.listener.name.clone(),
+            tls: connection.tls.clone(),
+        };
+        let outcome = Outcome {
+            started: arrival.began.time,
+            request_id: new_request_id(),
+            client: client.ip,
+            client_port: client.port,
+            listener: client.listener.clone(),
+            tls: client.tls.clone(),
+            http: arrival.admitted.http,
+            method: String::new(),
+            host: std::mem::take(&mut arrival.admitted.host),
+            path: std::mem::take(&mut arrival.admitted.path),
+            route: None,
+            upstream: None,
+            attempts: Vec::new(),
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            times: Times::default(),
+            who: Who::Upstream,
+            phase: Phase::Admit,
+            cause: None,
+            reason: None,
+            generation: snapshot.generation,
+            user_agent: None,
+            referer: None,
+        };
+        Self {
+            arrival,
+            snapshot,
+            client,
+            route: None,
+            slots: Slots::default(),
+            rewritten: None,
+            deadline: None,
+            attempt: None,
+            tried: Vec::new(),
+            decided: None,
+            body_in: 0,
+            outcome,
+            in_flight: None,
+            observer,
+            finished: false,
+        }
+    }
+
+    /// Decides on an answer of Weir's own. The caller then fails its phase, and `fail` writes it.
+    pub(super) fn decide(&mut self, reply: Reply, cause: Cause, reason: &'static str, who: Who) -> Box<pingora_core::Error> {
+        let status = reply.status.as_u16();
+        self.decided = Some(Decided { reply, cause, reason: Some(reason), who });
+        pingora_core::Error::explain(pingora_core::ErrorType::HTTPStatus(status), reason)
+    }
+
+    /// Time left of the whole exchange; `None` without a deadline, zero when it has passed.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Writes down how the attempt under way ended, once.
+    pub(super) fn record_attempt(&mut self, status: Option<u16>, failed: Option<Cause>) {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.recorded) else { return };
+        attempt.recorded = true;
+        let endpoint = attempt.guard.endpoint();
+        let took = attempt.started.elapsed();
+        let first_byte = status.map(|_| took.saturating_sub(attempt.connected.unwrap_or_default()));
+        self.outcome.times.first_byte = first_byte;
+        endpoint.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        self.observer.metrics().attempt(endpoint.upstream(), endpoint.label(), status, first_byte);
+        self.outcome.attempts.push(Attempt { endpoint: endpoint.label().clone(), failed, status, took });
+    }
+}
+
+impl Drop for RequestCtx {
+    fn drop(&mut self) {
+        if !self.finished {
+            finish::abandoned(self);
+        }
+    }
+}

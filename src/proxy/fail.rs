@@ -1,0 +1,171 @@
+//! Failure, in one place: from Pingora's error to a cause, a retry verdict, a status, a log word.
+
+use pingora_core::{
+    Error, ErrorSource,
+    ErrorType::{self, *},
+};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::{RequestCtx, ctx::Decided, reply, select};
+use crate::{
+    gate::Refusal,
+    types::{Cause, Phase, Reply, Who},
+};
+
+/// Connects that may fail for one request: the first and one on another endpoint.
+const CONNECT_TRIES: usize = 2;
+
+/// An attempt failed before the request was sent: try one other endpoint, if there is one.
+pub(super) fn connecting(ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
+    let cause = connect_cause(&error);
+    ctx.record_attempt(None, Some(cause));
+    let again = ctx.tried.len() < CONNECT_TRIES && another_endpoint(ctx) && !ctx.time_left().is_some_and(|left| left.is_zero());
+    if again && let Some(upstream) = select::upstream(ctx) {
+        ctx.observer.metrics().retried(upstream.name(), "connect");
+    }
+    error.set_retry(again);
+    error
+}
+
+/// An attempt failed on an open connection.
+pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    if ctx.decided.is_some() || *error.esource() != ErrorSource::Upstream {
+        error.set_retry(false);
+        return error;
+    }
+    let cause = upstream_cause(&error, ctx.outcome.phase);
+    ctx.record_attempt(None, Some(cause));
+    // A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of
+    // the endpoint, and the same one may be asked again, once, when nothing can happen twice.
+    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    if replayable && !responded(session) && ctx.tried.len() < CONNECT_TRIES {
+        error.retry.decide_reuse(reused);
+        if error.retry() {
+            let upstream = ctx.attempt.as_ref().map(|attempt| attempt.guard.endpoint().upstream().clone());
+            if let Some(upstream) = upstream {
+                ctx.observer.metrics().retried(&upstream, "reused_connection");
+            }
+            if !another_endpoint(ctx) {
+                ctx.tried.pop();
+            }
+        }
+    } else {
+        error.set_retry(false);
+    }
+    error
+}
+
+/// Is there an endpoint that this request has not tried?
+fn another_endpoint(ctx: &RequestCtx) -> bool {
+    let Some(upstream) = select::upstream(ctx) else { return false };
+    upstream
+        .endpoints()
+        .iter()
+        .any(|endpoint| endpoint.is_healthy() && !ctx.tried.iter().any(|tried| std::sync::Arc::ptr_eq(tried, endpoint)))
+}
+
+/// The final answer to a failure, if the client can still be answered.
+pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
+    let decided = match ctx.decided.take() {
+        Some(decided) => Some(decided),
+        None => explain(ctx, error),
+    };
+    let Some(Decided { reply, cause, reason, who }) = decided else {
+        // The client is gone: there is nobody to answer.
+        ctx.outcome.who = Who::Client;
+        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
+        ctx.outcome.reason = Some("client_gone");
+        ctx.outcome.status = status_sent(session);
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    ctx.outcome.cause = Some(cause);
+    ctx.outcome.reason = reason;
+    ctx.outcome.who = who;
+    let status = reply.status.as_u16();
+    if responded(session) {
+        // Truncation is never disguised: a reset on HTTP/2, a close without the final chunk on HTTP/1.
+        ctx.outcome.status = status_sent(session);
+        session.as_downstream_mut().shutdown().await;
+    } else {
+        ctx.outcome.status = status;
+        reply::send(session, ctx, reply).await;
+    }
+    FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// What an error that nobody decided on means. `None` when the client is gone.
+fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
+    if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
+        return Some(refused(refusal));
+    }
+    match error.esource() {
+        ErrorSource::Downstream => match error.etype() {
+            ReadTimedout => Some(refused(Refusal::BodyTimeout)),
+            WriteTimedout | ReadError | WriteError | ConnectionClosed | ConnectError | H2Error => None,
+            _ => Some(refused(Refusal::Malformed)),
+        },
+        ErrorSource::Upstream => {
+            let cause = ctx.outcome.attempts.last().and_then(|attempt| attempt.failed).unwrap_or_else(|| upstream_cause(error, ctx.outcome.phase));
+            Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream })
+        }
+        ErrorSource::Internal | ErrorSource::Unset => {
+            log::error!("request {} failed inside: {error}", ctx.outcome.request_id);
+            let cause = Cause::ProxyInternalError;
+            Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Weir })
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Decided {
+    Decided { reply: Reply::status(refusal.status()), cause: refusal.cause(), reason: Some(refusal.reason()), who: Who::Client }
+}
+
+/// Was the head of a final response sent?
+pub(super) fn responded(session: &Session) -> bool {
+    session.response_written().is_some_and(|response| !response.status.is_informational())
+}
+
+fn status_sent(session: &Session) -> u16 {
+    session.response_written().filter(|response| !response.status.is_informational()).map_or(0, |response| response.status.as_u16())
+}
+
+/// Why connecting failed.
+fn connect_cause(error: &Error) -> Cause {
+    match error.etype() {
+        ConnectTimedout | TLSHandshakeTimedout => Cause::ConnectionTimeout,
+        ConnectRefused => Cause::ConnectionRefused,
+        ConnectNoRoute => Cause::DestinationIpUnroutable,
+        InvalidCert => Cause::TlsCertificateError,
+        TLSHandshakeFailure | HandshakeError | TLSWantX509Lookup => tls_cause(error),
+        ConnectionClosed | ReadError | WriteError => Cause::ConnectionTerminated,
+        _ => Cause::ConnectionRefused,
+    }
+}
+
+/// rustls says within one error type whether the certificate was at fault.
+fn tls_cause(error: &Error) -> Cause {
+    if error.to_string().to_ascii_lowercase().contains("certificate") { Cause::TlsCertificateError } else { Cause::TlsProtocolError }
+}
+
+/// Why an exchange on an open connection failed.
+fn upstream_cause(error: &Error, phase: Phase) -> Cause {
+    match error.etype() {
+        ReadTimedout if phase < Phase::Response => Cause::HttpResponseTimeout,
+        ReadTimedout => Cause::ConnectionReadTimeout,
+        WriteTimedout => Cause::ConnectionWriteTimeout,
+        InvalidHTTPHeader | H1Error | InvalidH2 => Cause::HttpProtocolError,
+        ConnectionClosed | ReadError | WriteError | H2Error if phase < Phase::Response => Cause::ConnectionTerminated,
+        ConnectionClosed | ReadError | WriteError | H2Error => Cause::HttpResponseIncomplete,
+        other => other_cause(other),
+    }
+}
+
+fn other_cause(error: &ErrorType) -> Cause {
+    match error {
+        ConnectTimedout | TLSHandshakeTimedout => Cause::ConnectionTimeout,
+        ConnectRefused | ConnectError => Cause::ConnectionRefused,
+        TLSHandshakeFailure | HandshakeError => Cause::TlsProtocolError,
+        InvalidCert => Cause::TlsCertificateError,
+        _ => Cause::HttpProtocolError,
+    }
+}

@@ -1,0 +1,46 @@
+//! The end of a request: one outcome, whatever happened.
+
+use pingora_proxy::Session;
+
+use super::RequestCtx;
+use crate::types::{Cause, Phase, Who};
+
+/// The request ended in the ordinary way.
+pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
+    if ctx.finished {
+        return;
+    }
+    ctx.outcome.bytes_out = session.body_bytes_sent() as u64;
+    ctx.outcome.bytes_in = session.body_bytes_read() as u64;
+    if ctx.outcome.status == 0 {
+        ctx.outcome.status = session.response_written().map_or(0, |response| response.status.as_u16());
+    }
+    if ctx.outcome.cause.is_none() {
+        ctx.outcome.phase = Phase::Done;
+    }
+    report(ctx);
+}
+
+/// The request's task was cancelled: its client reset the stream, or its body stalled.
+pub(super) fn abandoned(ctx: &mut RequestCtx) {
+    ctx.outcome.bytes_in = ctx.body_in;
+    ctx.outcome.who = Who::Client;
+    if ctx.arrival.progress.expired() {
+        ctx.outcome.cause = Some(Cause::ConnectionReadTimeout);
+        ctx.outcome.reason = Some("body_timeout");
+    } else {
+        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
+        ctx.outcome.reason = Some("cancelled");
+    }
+    report(ctx);
+}
+
+fn report(ctx: &mut RequestCtx) {
+    ctx.finished = true;
+    ctx.attempt = None;
+    ctx.in_flight = None;
+    ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
+    // The context is done with; its outcome moves on.
+    let outcome = std::mem::replace(&mut ctx.outcome, empty(ctx));
+    ctx.observer.finished(outcome);
+}

@@ -1,0 +1,145 @@
+//! Layer 6: the `ProxyHttp` implementation, as a table of contents. One file per phase.
+//!
+//! A request has passed the gate (`listener` and [`crate::gate`]) before it comes here, and brings what the gate
+//! found as its [`Arrival`]. Policy (routing, filters, selection) works on our own types; these files carry
+//! it into Pingora's phases and back.
+
+mod admit;
+mod arrival;
+mod body;
+mod ctx;
+mod fail;
+mod fields;
+mod finish;
+mod forward;
+mod reply;
+mod request;
+mod respond;
+mod select;
+
+pub use arrival::Arrival;
+pub use ctx::{RequestCtx, new_request_id};
+pub use reply::{refuse_h2, render_refusal};
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::{Error, Result, protocols::Digest, server::configuration::ServerConf, upstreams::peer::HttpPeer};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+
+use crate::{observe::Observer, snapshot::Store};
+
+/// The one Pingora proxy of a process, with its pool of upstream connections.
+pub type Edge = HttpProxy<Weir>;
+
+/// Weir's phases. Everything that changes is in the snapshot.
+pub struct Weir {
+    store: Arc<Store>,
+    observer: Arc<Observer>,
+}
+
+/// Idle upstream connections kept in all, as a bound on descriptors and memory.
+const UPSTREAM_POOL: usize = 8192;
+
+/// Tries of one request that Pingora may make, whatever we allow: a backstop against a loop.
+const MAX_TRIES: usize = 16;
+
+/// The proxy over a configuration store.
+pub fn edge(store: Arc<Store>, observer: Arc<Observer>, threads: usize) -> Edge {
+    let conf = ServerConf { threads, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
+    http_proxy(&Arc::new(conf), Weir { store, observer })
+}
+
+#[async_trait]
+impl ProxyHttp for Weir {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::new(Arrival::current(), self.store.load(), self.observer.clone())
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+        admit::admit(session, ctx)
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        request::decide(session, ctx).await
+    }
+
+    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+        body::request(body, end, ctx)
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+        select::peer(ctx)
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut RequestCtx, error: Box<Error>) -> Box<Error> {
+        fail::connecting(ctx, error)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        select::connected(ctx, reused);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(&self, _: &mut Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
+        forward::request(request, ctx)
+    }
+
+    async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+        respond::received(session, response, ctx)
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+        respond::send(session, response, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        body::response(ctx).map(|()| None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestCtx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        fail::proxying(session, ctx, error, client_reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
+        fail::answer(session, ctx, error).await
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut RequestCtx) {
+        finish::finish(session, ctx);
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+        // The access log and the metrics say it, in one place and typed.
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &RequestCtx, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+}

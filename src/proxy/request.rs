@@ -1,0 +1,143 @@
+//! The decision: redirect, route, filters, and what the route does.
+
+use http::{HeaderValue, header};
+use pingora_core::Result;
+use pingora_proxy::Session;
+
+use super::{RequestCtx, fields::RequestFields, reply};
+use crate::{
+    filter::{FilterRequest, Verdict},
+    gate::{BodyFraming, Refusal},
+    route::Action,
+    types::{Cause, Phase, Reply, RequestHead, Scheme, Who},
+};
+
+/// Decides what becomes of the request. `true` when it was answered.
+pub(super) async fn decide(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    let Err(answer) = policy(session, ctx) else { return Ok(false) };
+    let Answer { reply, cause, reason, who } = answer;
+    ctx.outcome.status = reply.status.as_u16();
+    ctx.outcome.cause = cause;
+    ctx.outcome.reason = reason;
+    ctx.outcome.who = who;
+    reply::send(session, ctx, reply).await;
+    Ok(true)
+}
+
+/// An answer of Weir's own, before anything was forwarded.
+struct Answer {
+    reply: Reply,
+    cause: Option<Cause>,
+    reason: Option<&'static str>,
+    who: Who,
+}
+
+impl Answer {
+    fn refused(refusal: Refusal) -> Self {
+        let mut reply = Reply::status(refusal.status());
+        if let Some(allow) = refusal.allow() {
+            reply = reply.with(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        Self { reply, cause: Some(refusal.cause()), reason: Some(refusal.reason()), who: Who::Client }
+    }
+    fn weir(reply: Reply, cause: Option<Cause>, reason: &'static str) -> Self {
+        Self { reply, cause, reason: Some(reason), who: Who::Weir }
+    }
+}
+
+/// `Ok` to forward, `Err` to answer.
+fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
+    ctx.outcome.phase = Phase::Route;
+    let request = session.req_header_mut();
+    misdirected(ctx)?;
+    redirect_to_https(request, ctx)?;
+    crate::gate::max_forwards(request.method.as_str(), &request.headers).map_err(|reply| Answer::weir(reply, None, "max_forwards"))?;
+    let snapshot = ctx.snapshot.clone();
+    let head = RequestHead {
+        method: request.method.as_str(),
+        host: &ctx.outcome.host,
+        path: &ctx.outcome.path,
+        query: ctx.arrival.admitted.query.as_deref(),
+        fields: &request.headers,
+    };
+    let Some(found) = snapshot.routes.find(&head, &ctx.client) else {
+        return Err(Answer::weir(Reply::status(404), Some(Cause::DestinationNotFound), "no_route"));
+    };
+    let route = found.route.clone();
+    let redirect = match &route.action {
+        Action::Redirect(redirect) => Some(redirect.reply(&head, ctx.client.scheme, found.tail)),
+        Action::Upstream(_) | Action::Respond(_) => None,
+    };
+    ctx.outcome.route = Some(route.name.clone());
+    ctx.in_flight = Some(ctx.observer.metrics().request(&route.name));
+    ctx.deadline = route.timeout.map(|timeout| ctx.arrival.began.at + timeout);
+    ctx.route = Some(route.clone());
+    if ctx.arrival.admitted.upgrade.is_some() {
+        if !route.websocket {
+            return Err(Answer::weir(Reply::status(403), Some(Cause::HttpUpgradeFailed), "upgrade_refused"));
+        }
+        // A tunnel lives as long as both sides like.
+        ctx.deadline = None;
+    }
+    ctx.outcome.phase = Phase::Filter;
+    let verdict = {
+        let method = request.method.as_str().to_owned();
+        let mut fields = RequestFields(request);
+        let mut view = FilterRequest {
+            method: &method,
+            host: &ctx.outcome.host,
+            path: &ctx.outcome.path,
+            query: ctx.arrival.admitted.query.as_deref(),
+            forward: &mut ctx.rewritten,
+            client: &ctx.client,
+            route: &route.name,
+            fields: &mut fields,
+            request_id: &mut ctx.outcome.request_id,
+            content_length: match ctx.arrival.admitted.body {
+                BodyFraming::None => Some(0),
+                BodyFraming::Length(length) => Some(length),
+                BodyFraming::Chunked => None,
+            },
+        };
+        route.chain.request(&mut view, &mut ctx.slots)
+    };
+    if let Verdict::Answer { reply, reason } = verdict {
+        return Err(Answer::weir(reply, Some(Cause::HttpRequestDenied), reason));
+    }
+    match &route.action {
+        Action::Upstream(upstream) => {
+            ctx.outcome.upstream = Some(upstream.name().clone());
+            Ok(())
+        }
+        Action::Redirect(_) => {
+            let reply = redirect.unwrap_or_else(|| Reply::status(500));
+            Err(Answer { reply, cause: None, reason: None, who: Who::Weir })
+        }
+        Action::Respond(reply) => Err(Answer { reply: reply.clone(), cause: None, reason: None, who: Who::Weir }),
+    }
+}
+
+/// The certificate that was presented must be one that would be presented for the Host: else the client was
+/// misdirected, which happens when browsers share connections between names (RFC 9110 section 15.5.20).
+fn misdirected(ctx: &RequestCtx) -> Result<(), Answer> {
+    let connection = &ctx.arrival.connection;
+    let (Some(server), Some(client)) = (&connection.listener.tls, &connection.tls) else { return Ok(()) };
+    let Some(sni) = client.sni.as_deref().filter(|sni| *sni != ctx.outcome.host) else { return Ok(()) };
+    if server.scope(Some(sni)) == server.scope(Some(&ctx.outcome.host)) { Ok(()) } else { Err(Answer::refused(Refusal::Misdirected)) }
+}
+
+/// 308 to the same host and path over TLS, on listeners that do only that.
+fn redirect_to_https(request: &pingora_http::RequestHeader, ctx: &RequestCtx) -> Result<(), Answer> {
+    let Some(port) = ctx.arrival.connection.listener.redirect_to_https.filter(|_| ctx.client.scheme == Scheme::Http) else {
+        return Ok(());
+    };
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let path = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    let path = if path.starts_with('/') { path } else { "/" };
+    let location = format!("https://{}{port}{path}", ctx.outcome.host);
+    let reply = match HeaderValue::from_str(&location) {
+        Ok(location) => Reply::status(308).with(header::LOCATION, location),
+        Err(_) => Reply::status(400),
+    };
+    Err(Answer::weir(reply, None, "redirect_to_https"))
+}

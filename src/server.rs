@@ -1,0 +1,289 @@
+//! Assembly: a configuration becomes listeners, background services and the admin API, running.
+//!
+//! Nothing here is global, so two edges can run in one process, as the tests do.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, AdminState, Commands},
+    config::{AdminSpec, Spec},
+    endpoint::EndpointRegistry,
+    health::HealthObserver,
+    listener::{self, Bound, ConnectionLimit, Shared},
+    observe::{AccessLog, Metrics, Observer, StateSource, UpstreamState},
+    proxy,
+    snapshot::{self, Snapshot, Store},
+    types::{Address, Name, Problem, Problems, Secret},
+};
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has errors.
+    #[error("the configuration has {} problems, the first is: {}", .0.len(), .0.first().map_or("none", |problem| &problem.message))]
+    Configuration(Vec<Problem>),
+    /// An address cannot be listened on, or a log not opened. The text names it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// An edge that runs.
+pub struct RunningServer {
+    addresses: BTreeMap<Name, Vec<Address>>,
+    admin: Option<(Address, Secret)>,
+    control: Arc<Control>,
+    shared: Arc<Shared>,
+    background: TaskTracker,
+    grace: Duration,
+}
+
+/// The switches of a running edge.
+struct Control {
+    ready: AtomicBool,
+    draining: watch::Sender<bool>,
+    /// Ends the background services and the admin API.
+    stopping: watch::Sender<bool>,
+    /// Cuts what is left when the grace period is over.
+    cut: CancellationToken,
+    /// Asks whoever runs the process to end it.
+    exit: watch::Sender<bool>,
+}
+
+impl Control {
+    fn drain(&self) {
+        self.ready.store(false, Ordering::Release);
+        self.draining.send_replace(true);
+    }
+}
+
+impl Commands for Control {
+    fn drain(&self) {
+        Control::drain(self);
+        self.exit.send_replace(true);
+    }
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+/// Reads the state of upstreams from the running snapshot.
+struct LiveState(Arc<Store>);
+
+impl StateSource for LiveState {
+    fn upstreams(&self) -> Vec<UpstreamState> {
+        self.0.load().upstreams.values().map(|upstream| upstream.state()).collect()
+    }
+    fn generation(&self) -> u64 {
+        self.0.load().generation
+    }
+}
+
+/// Counts health checks.
+struct HealthMetrics(Arc<Observer>);
+
+impl HealthObserver for HealthMetrics {
+    fn checked(&self, endpoint: &crate::endpoint::Endpoint, passed: bool) {
+        self.0.metrics().health_check(endpoint.upstream(), endpoint.label(), passed);
+    }
+}
+
+impl RunningServer {
+    /// Compiles the configuration, binds everything, and serves. Call it within a tokio runtime.
+    pub async fn start(spec: Spec) -> Result<Self, StartError> {
+        crate::tls::install_provider();
+        let problems = Problems::default();
+        let endpoints = EndpointRegistry::default();
+        let compiled = snapshot::compile(spec, 1, &endpoints, SystemTime::now(), &problems);
+        let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
+
+        let bound = bind_all(&snapshot)?;
+        resolve_redirects(&mut snapshot, &bound);
+        let admin = bind_admin(&snapshot.spec).await?;
+        let server = snapshot.spec.server.clone();
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+        let access_log = AccessLog::open(&snapshot.spec.observability.access_log)?;
+        let observer = Arc::new(Observer::new(metrics, access_log));
+        for (name, listener) in &snapshot.listeners {
+            for certificate in listener.tls.iter().flat_map(|tls| tls.certificates()) {
+                observer.metrics().certificate(&format!("{name}/{}", certificate.name), certificate.not_after);
+            }
+        }
+
+        let store = Arc::new(Store::new(snapshot));
+        let (draining, draining_seen) = watch::channel(false);
+        let (stopping, stopping_seen) = watch::channel(false);
+        let control = Arc::new(Control {
+            ready: AtomicBool::new(false),
+            draining,
+            stopping,
+            cut: CancellationToken::new(),
+            exit: watch::Sender::new(false),
+        });
+        let threads = server.threads.0.map_or_else(available_threads, |threads| threads.get());
+        let shared = Arc::new(Shared {
+            edge: Arc::new(proxy::edge(store.clone(), observer.clone(), threads)),
+            store: store.clone(),
+            observer: observer.clone(),
+            open: ConnectionLimit::default(),
+            max_connections: server.max_connections.0.map_or_else(default_max_connections, |max| max.get()),
+            draining: draining_seen,
+            tasks: TaskTracker::new(),
+            cut: control.cut.clone(),
+        });
+        let background = TaskTracker::new();
+        for upstream in store.load().upstreams.values() {
+            background.spawn(upstream.clone().run(stopping_seen.clone(), Arc::new(HealthMetrics(observer.clone()))));
+        }
+        let state: Arc<dyn StateSource> = Arc::new(LiveState(store.clone()));
+        observer.metrics().watch(state.clone());
+        let admin = admin.map(|(listener, address, options)| {
+            let token = if options.token.is_empty() { admin::generate_token() } else { options.token.clone() };
+            let required = !options.token.is_empty();
+            let admin_state = AdminState::new(observer.clone(), state, control.clone(), token.clone(), required, address.clone());
+            let mut stopping = stopping_seen.clone();
+            let until = async move {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            };
+            background.spawn(admin::serve(listener, Arc::new(admin_state), until));
+            (address, token)
+        });
+        let mut addresses = BTreeMap::<Name, Vec<Address>>::new();
+        for (name, sockets) in bound {
+            let open = ConnectionLimit::default();
+            for socket in sockets {
+                addresses.entry(name.clone()).or_default().push(socket.address().clone());
+                background.spawn(socket.run(name.clone(), open.clone(), shared.clone(), stopping_seen.clone()));
+            }
+        }
+        control.ready.store(true, Ordering::Release);
+        Ok(Self { addresses, admin, control, shared, background, grace: server.shutdown_grace.get() })
+    }
+
+    /// Where a listener accepts, with the real port. The first address, when it has several.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.addresses.get(listener)?.first()?.tcp()
+    }
+
+    /// Everywhere that listeners accept.
+    pub fn addresses(&self) -> &BTreeMap<Name, Vec<Address>> {
+        &self.addresses
+    }
+
+    /// Where the admin API answers, unless it is off.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.0.tcp()
+    }
+
+    /// The bearer token of the admin API: configured, or made at start.
+    pub fn admin_token(&self) -> Option<&Secret> {
+        self.admin.as_ref().map(|(_, token)| token)
+    }
+
+    /// The observer, for reopening its log.
+    pub fn observer(&self) -> &Arc<Observer> {
+        &self.shared.observer
+    }
+
+    /// How long a drain may take.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Stops being ready, stops accepting, and lets what is in flight finish.
+    pub fn drain(&self) {
+        self.control.drain();
+    }
+
+    /// Resolves when the admin API was asked to end the process.
+    pub async fn exit_requested(&self) {
+        let _ = self.control.exit.subscribe().wait_for(|exit| *exit).await;
+    }
+
+    /// Resolves when nothing is in flight any more. Call [`RunningServer::drain`] first.
+    pub async fn drained(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Drains for at most the grace period, then cuts what is left. True when nothing had to be cut.
+    pub async fn stop(self) -> bool {
+        let grace = self.grace;
+        self.stop_within(grace).await
+    }
+
+    /// As [`RunningServer::stop`], with another grace period.
+    pub async fn stop_within(self, grace: Duration) -> bool {
+        self.drain();
+        let began = Instant::now();
+        let clean = tokio::time::timeout(grace, self.drained()).await.is_ok();
+        if clean {
+            log::info!("drained in {:?}", began.elapsed());
+        } else {
+            log::warn!("{} connections and streams were cut after {grace:?}", self.shared.tasks.len());
+            self.control.cut.cancel();
+            self.shared.tasks.wait().await;
+        }
+        self.control.stopping.send_replace(true);
+        self.background.close();
+        // The background services end at once; a probe in flight is dropped.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.background.wait()).await;
+        self.shared.observer.flush();
+        clean
+    }
+}
+
+fn bind_all(snapshot: &Snapshot) -> Result<BTreeMap<Name, Vec<Bound>>, StartError> {
+    let mut bound = BTreeMap::<Name, Vec<Bound>>::new();
+    for (name, listener) in &snapshot.listeners {
+        for address in &listener.addresses {
+            bound.entry(name.clone()).or_default().push(listener::bind(address)?);
+        }
+    }
+    Ok(bound)
+}
+
+/// A redirect to a TLS listener on port 0 points at the port that it got.
+fn resolve_redirects(snapshot: &mut Snapshot, bound: &BTreeMap<Name, Vec<Bound>>) {
+    let tls = snapshot.listeners.values().filter(|listener| listener.tls.is_some());
+    let port = tls.filter_map(|listener| bound.get(&listener.name)).flatten().find_map(|bound| bound.address().tcp()).map(|address| address.port());
+    for listener in snapshot.listeners.values_mut() {
+        if listener.redirect_to_https == Some(0)
+            && let Some(listener) = Arc::get_mut(listener)
+        {
+            listener.redirect_to_https = port;
+        }
+    }
+}
+
+async fn bind_admin(spec: &Spec) -> Result<Option<(tokio::net::TcpListener, Address, AdminSpec)>, StartError> {
+    let Some(options) = spec.admin.on() else { return Ok(None) };
+    let Address::Tcp(address) = &options.address else { return Err(io::Error::other("the admin address must be IP:port").into()) };
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} for the admin API: {error}")))?;
+    let address = Address::Tcp(listener.local_addr()?);
+    Ok(Some((listener, address, options.clone())))
+}
+
+/// The CPUs this process may use: affinity and cgroup quota counted.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| threads.get())
+}
+
+/// 80 % of half the descriptor limit: each connection may need one descriptor more, to its upstream.
+fn default_max_connections() -> usize {
+    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(soft / 2 / 10 * 8).unwrap_or(usize::MAX).clamp(64, 10_000_000)
+}

@@ -1,0 +1,71 @@
+//! From what the user typed to what requests are served by: pure but for reading certificates, and every
+//! problem is reported, not the first.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use super::{Listener, Snapshot};
+use crate::{
+    config::{ListenerSpec, Spec},
+    endpoint::EndpointRegistry,
+    route::{Route, Table},
+    tls::ServerTls,
+    types::{At, Name, Problems},
+    upstream::Upstream,
+};
+
+/// Compiles a configuration. `None` when a problem that is an error was reported.
+///
+/// Endpoints come from the registry, so what is known of those that stay is kept.
+pub fn compile(spec: Spec, generation: u64, endpoints: &EndpointRegistry, now: SystemTime, problems: &Problems) -> Option<Snapshot> {
+    let at = problems.root();
+    let upstreams: BTreeMap<Name, Arc<Upstream>> = spec
+        .upstreams
+        .iter()
+        .filter_map(|(name, upstream)| Some((name.clone(), Upstream::compile(name, upstream, endpoints, &at.key("upstreams").key(&**name))?)))
+        .collect();
+    let tls_port = https_port(&spec);
+    let listeners = spec
+        .listeners
+        .iter()
+        .filter_map(|(name, listener)| {
+            let at = at.key("listeners").key(&**name);
+            Some((name.clone(), Arc::new(Listener::compile(name, listener, tls_port, now, &at)?)))
+        })
+        .collect();
+    let routes = spec
+        .routes
+        .iter()
+        .enumerate()
+        .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &at.key("routes").index(index)))
+        .collect();
+    let routes = Table::build(routes, &at.key("routes"));
+    if problems.any_error() {
+        return None;
+    }
+    Some(Snapshot { generation, spec, listeners, routes, upstreams })
+}
+
+/// The port that redirects to https point at: that of the first TLS listener.
+fn https_port(spec: &Spec) -> Option<u16> {
+    let tls = spec.listeners.values().filter(|listener| listener.tls.is_some());
+    tls.flat_map(|listener| listener.address.iter()).find_map(|address| address.tcp()).map(|address| address.port())
+}
+
+impl Listener {
+    fn compile(name: &Name, spec: &ListenerSpec, tls_port: Option<u16>, now: SystemTime, at: &At) -> Option<Self> {
+        let tls = match &spec.tls {
+            None => None,
+            Some(tls) => Some(ServerTls::compile(tls, spec.http.h2, now, &at.key("tls"))?),
+        };
+        Some(Self {
+            name: name.clone(),
+            addresses: spec.address.to_vec(),
+            tls,
+            http: spec.http.clone(),
+            redirect_to_https: spec.redirect_to_https.then_some(tls_port).flatten(),
+            proxy_protocol: spec.proxy_protocol.as_ref().map(|proxy| proxy.from.iter().copied().collect()),
+            trusted_proxies: spec.trusted_proxies.iter().copied().collect(),
+            max_connections: spec.max_connections.map(|max| max.get()),
+        })
+    }
+}

@@ -7,5 +7,6 @@ pub mod filter;
 pub mod health;
 pub mod observe;
 pub mod route;
+pub mod tls;
 pub mod types;
 pub mod upstream;

@@ -3,7 +3,6 @@
 mod listener;
 mod spec;
 
-pub use listener::{
-    CertificateSpec, ClientCertificatesSpec, HttpSpec, ListenerSpec, MinVersion, ProxyProtocolSpec, ServerTlsSpec,
-};
+pub use crate::tls::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
+pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
 pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Switch, Threads};

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod discovery;
 pub mod endpoint;
 pub mod filter;
 pub mod health;

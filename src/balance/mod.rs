@@ -4,6 +4,7 @@
 //! [`Selection`] (our `BackendSelection`) for candidates in order of preference; `LoadBalancer::select_with`
 //! skips those that may not take this request.
 
+mod hash;
 mod ip_hash;
 mod least_connections;
 mod random;
@@ -36,8 +37,9 @@ impl Default for StrategySpec {
 }
 
 impl StrategySpec {
-    /// The strategy over these endpoints. Rebuilt whenever the set or a weight changes.
-    pub fn build(&self, endpoints: Vec<Arc<Endpoint>>) -> Box<dyn Strategy> {
+    /// The strategy over these endpoints. Rebuilt whenever the set changes; weights and health are read
+    /// at each choice.
+    pub fn build(&self, endpoints: &[Arc<Endpoint>]) -> Box<dyn Strategy> {
         match self {
             StrategySpec::RoundRobin(spec) => spec.build(endpoints),
             StrategySpec::Random(spec) => spec.build(endpoints),
@@ -48,12 +50,109 @@ impl StrategySpec {
 }
 
 /// A selection algorithm over a fixed set of endpoints.
-///
-/// `rank` gives candidates in order of preference, one call at a time: `step` 0 is the first choice, and
-/// each further step must eventually reach every endpoint. Indices are into the slice given to `build`.
 pub trait Strategy: Send + Sync + Debug {
-    /// Starts a selection for this key (the hash strategies' input) and returns the first choice.
-    fn first(&self, key: &[u8]) -> Option<usize>;
-    /// The next choice after `step` (1, 2, ...) earlier ones were refused; `first` is the first choice.
-    fn next(&self, key: &[u8], first: usize, step: usize) -> Option<usize>;
+    /// The best candidate now, as an index into the slice given to `build`; `None` when there is none.
+    ///
+    /// `key` is the hash of what a hash strategy goes by. It is called again with one more refused index
+    /// when the last choice may not take this request.
+    fn pick(&self, key: u64, among: &Among<'_>) -> Option<usize>;
+}
+
+/// The endpoints to choose among: those that are healthy and that this request did not refuse.
+#[derive(Debug, Clone, Copy)]
+pub struct Among<'a> {
+    endpoints: &'a [Arc<Endpoint>],
+    refused: &'a [usize],
+}
+
+impl<'a> Among<'a> {
+    /// All of `endpoints`, without those `refused` (in the order they were).
+    pub fn new(endpoints: &'a [Arc<Endpoint>], refused: &'a [usize]) -> Self {
+        Self { endpoints, refused }
+    }
+    /// The endpoint at this index.
+    pub fn endpoint(&self, index: usize) -> &'a Arc<Endpoint> {
+        &self.endpoints[index]
+    }
+    /// May it be chosen?
+    pub fn may(&self, index: usize) -> bool {
+        self.endpoints[index].is_healthy() && !self.was_refused(index)
+    }
+    /// Did this request refuse it? Linear, and a request refuses as many as it has tried: a few.
+    pub fn was_refused(&self, index: usize) -> bool {
+        self.refused.contains(&index)
+    }
+    /// The last choice, if this is not the first one for this request.
+    pub fn last_refused(&self) -> Option<usize> {
+        self.refused.last().copied()
+    }
+    /// Those that may be chosen, with their indices.
+    pub fn candidates(self) -> impl Iterator<Item = (usize, &'a Arc<Endpoint>)> {
+        self.endpoints.iter().enumerate().filter(move |(index, _)| self.may(*index))
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::endpoint::HealthStatus;
+
+    /// A strategy over the endpoints `a`, `b`, `c`, ... with these weights.
+    pub(super) struct Pool {
+        pub(super) endpoints: Vec<Arc<Endpoint>>,
+        strategy: Box<dyn Strategy>,
+    }
+
+    impl Pool {
+        pub(super) fn new(strategy: &str, weights: &[u32]) -> Self {
+            let yaml = format!("{strategy}: {{}}");
+            Self::with(&serde_yaml::with::singleton_map::deserialize(serde_yaml::Deserializer::from_str(&yaml)).unwrap(), weights)
+        }
+        pub(super) fn with(spec: &StrategySpec, weights: &[u32]) -> Self {
+            let endpoints: Vec<_> = (b'a'..)
+                .zip(weights)
+                .map(|(letter, weight)| {
+                    let address = format!("unix:/{}", letter as char).parse().unwrap();
+                    Arc::new(Endpoint::new("pool".parse().unwrap(), address, *weight, None))
+                })
+                .collect();
+            Self { strategy: spec.build(&endpoints), endpoints }
+        }
+        pub(super) fn pick(&self, key: u64) -> Arc<Endpoint> {
+            self.pick_without(key, &[]).unwrap()
+        }
+        /// As `select_with` does for a request that has tried some endpoints.
+        pub(super) fn pick_without(&self, key: u64, tried: &[usize]) -> Option<Arc<Endpoint>> {
+            let mut refused = Vec::new();
+            loop {
+                let index = self.strategy.pick(key, &Among::new(&self.endpoints, &refused))?;
+                assert!(!refused.contains(&index), "what was refused is not offered again");
+                if !tried.contains(&index) {
+                    return Some(self.endpoints[index].clone());
+                }
+                refused.push(index);
+            }
+        }
+        pub(super) fn index(&self, endpoint: &Arc<Endpoint>) -> usize {
+            self.endpoints.iter().position(|other| Arc::ptr_eq(other, endpoint)).unwrap()
+        }
+        pub(super) fn set_healthy(&self, index: usize, healthy: bool) {
+            let status = if healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy };
+            self.endpoints[index].set_health(status, "test");
+        }
+    }
+
+    pub(super) trait Letter {
+        fn letter(&self) -> char;
+    }
+    impl Letter for Arc<Endpoint> {
+        fn letter(&self) -> char {
+            self.label().chars().last().unwrap()
+        }
+    }
+
+    /// How often each of `a`, `b`, `c`, `d` occurs.
+    pub(super) fn shares(turns: &str) -> [usize; 4] {
+        ['a', 'b', 'c', 'd'].map(|letter| turns.matches(letter).count())
+    }
 }

@@ -7,13 +7,14 @@ use pingora_load_balancing::{
     selection::{BackendIter, BackendSelection},
 };
 
-use super::{Strategy, StrategySpec};
+use super::{Among, Strategy, StrategySpec, hash::hash};
 use crate::endpoint::Endpoint;
 
 /// A strategy over the backends of a load balancer. Each backend carries its [`Endpoint`] in `ext`.
 #[derive(Debug)]
 pub struct Selection {
     backends: Box<[Backend]>,
+    endpoints: Box<[Arc<Endpoint>]>,
     strategy: Box<dyn Strategy>,
 }
 
@@ -22,10 +23,11 @@ impl BackendSelection for Selection {
     type Config = StrategySpec;
 
     fn build_with_config(backends: &BTreeSet<Backend>, config: &StrategySpec) -> Self {
-        let backends: Box<[Backend]> =
-            backends.iter().filter(|backend| backend.ext.get::<Arc<Endpoint>>().is_some()).cloned().collect();
-        let endpoints = backends.iter().filter_map(|backend| backend.ext.get::<Arc<Endpoint>>().cloned()).collect();
-        Self { strategy: config.build(endpoints), backends }
+        let (backends, endpoints): (Vec<_>, Vec<_>) = backends
+            .iter()
+            .filter_map(|backend| Some((backend.clone(), backend.ext.get::<Arc<Endpoint>>()?.clone())))
+            .unzip();
+        Self { strategy: config.build(&endpoints), backends: backends.into(), endpoints: endpoints.into() }
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
@@ -33,31 +35,25 @@ impl BackendSelection for Selection {
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> Candidates {
-        Candidates { selection: self.clone(), key: key.into(), first: None, step: 0 }
+        let key = if key.is_empty() { 0 } else { hash(key) };
+        Candidates { selection: self.clone(), key, refused: Vec::new() }
     }
 }
 
-/// The candidates of one selection, best first.
+/// The candidates of one selection, best first. Each is asked for when the one before was refused, so
+/// the ranking is that of the moment.
 pub struct Candidates {
     selection: Arc<Selection>,
-    key: Box<[u8]>,
-    first: Option<usize>,
-    step: usize,
+    key: u64,
+    /// Everything handed out so far. Asking for the next one means that these were refused.
+    refused: Vec<usize>,
 }
 
 impl BackendIter for Candidates {
     fn next(&mut self) -> Option<&Backend> {
-        let strategy = &self.selection.strategy;
-        let index = match self.first {
-            None => {
-                self.first = strategy.first(&self.key);
-                self.first
-            }
-            Some(first) => {
-                self.step += 1;
-                strategy.next(&self.key, first, self.step)
-            }
-        }?;
-        self.selection.backends.get(index)
+        let Selection { backends, endpoints, strategy } = &*self.selection;
+        let index = strategy.pick(self.key, &Among::new(endpoints, &self.refused))?;
+        self.refused.push(index);
+        backends.get(index)
     }
 }

@@ -4,6 +4,7 @@
 //! [`EndpointRegistry`], so what is known about it (health, load, latency) survives a reload.
 
 mod in_flight;
+mod latency;
 mod registry;
 mod state;
 
@@ -13,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 pub use in_flight::InFlight;
@@ -85,6 +87,19 @@ impl Endpoint {
     /// Learns from a finished attempt.
     pub fn record(&self, result: AttemptResult) {
         self.state.record(result);
+    }
+    /// The current run of health checks: so many passes (positive) or failures (negative) in a row. It is
+    /// kept here so that a reload does not start the counting anew.
+    pub fn streak(&self) -> i32 {
+        self.state.streak()
+    }
+    /// Records the current run of health checks.
+    pub fn set_streak(&self, streak: i32) {
+        self.state.set_streak(streak);
+    }
+    /// Lets latencies that are no longer recent be forgotten. To be called every few seconds.
+    pub fn tick(&self, now: Instant) {
+        self.state.tick(now);
     }
     /// Counters and latencies so far.
     pub fn stats(&self) -> EndpointStats {

@@ -13,22 +13,64 @@ use crate::types::{Address, Name};
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
 /// the snapshot that named it. Endpoints that no snapshot uses any more are forgotten.
 #[derive(Debug, Default)]
-pub struct EndpointRegistry(Mutex<HashMap<(Name, Address), Weak<Endpoint>>>);
+pub struct EndpointRegistry(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    endpoints: HashMap<(Name, Address), Weak<Endpoint>>,
+    /// The size at which those that are gone are swept out: twice what was left by the last sweep, so that
+    /// sweeping costs a constant per endpoint and the dead are never more than the living.
+    sweep_at: usize,
+}
+
+impl Known {
+    fn sweep(&mut self) {
+        if self.endpoints.len() >= self.sweep_at {
+            self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+            self.sweep_at = (self.endpoints.len() * 2).max(16);
+        }
+    }
+}
 
 impl EndpointRegistry {
-    /// The endpoint, made if it is new. Its weight becomes `weight`.
+    /// The endpoint, made with this weight if it is new. One that is known keeps the weight it has: a
+    /// configuration that is compiled and then refused must not change what is being served. An endpoint
+    /// whose zone changed is a new one.
     pub fn get(&self, upstream: &Name, address: &Address, weight: u32, zone: Option<Arc<str>>) -> Arc<Endpoint> {
         let mut known = self.0.lock();
-        known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        known.sweep();
         let key = (upstream.clone(), address.clone());
-        if let Some(endpoint) = known.get(&key).and_then(Weak::upgrade)
+        if let Some(endpoint) = known.endpoints.get(&key).and_then(Weak::upgrade)
             && endpoint.zone() == zone.as_deref()
         {
-            endpoint.set_weight(weight);
             return endpoint;
         }
         let endpoint = Arc::new(Endpoint::new(upstream.clone(), address.clone(), weight, zone));
-        known.insert(key, Arc::downgrade(&endpoint));
+        known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::HealthStatus;
+
+    #[test]
+    fn an_endpoint_keeps_what_was_learned_while_anyone_uses_it() {
+        let registry = EndpointRegistry::default();
+        let (upstream, address): (Name, Address) = ("api".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
+        let first = registry.get(&upstream, &address, 1, None);
+        first.set_health(HealthStatus::Unhealthy, "status 503");
+        let again = registry.get(&upstream, &address, 7, None);
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!(again.weight(), 1, "compiling alone changes nothing");
+        assert!(registry.get(&"web".parse().unwrap(), &address, 1, None).is_healthy(), "another upstream's is another");
+        drop((first, again));
+        assert!(registry.get(&upstream, &address, 1, None).is_healthy(), "nobody used it, so it was forgotten");
+        for host in 0..=255 {
+            registry.get(&upstream, &format!("127.0.1.{host}:1").parse().unwrap(), 1, None);
+        }
+        assert!(registry.0.lock().endpoints.len() <= 16, "and forgotten endpoints take no room");
     }
 }

@@ -3,12 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
+
+use super::latency::Latencies;
 
 /// What active health checks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -16,7 +18,7 @@ use parking_lot::Mutex;
 pub enum HealthStatus {
     /// Never checked: taken to be healthy.
     Unknown,
-    /// Passed `healthy_after` checks in a row.
+    /// Passed its first check, or `healthy_after` checks in a row after it was unhealthy.
     Healthy,
     /// Failed `unhealthy_after` checks in a row.
     Unhealthy,
@@ -64,10 +66,12 @@ pub(super) struct State {
     in_flight: AtomicU32,
     unhealthy: AtomicBool,
     health: Mutex<Health>,
+    streak: AtomicI32,
     requests: AtomicU64,
     errors: AtomicU64,
     latency_micros: AtomicU64,
     latency_count: AtomicU64,
+    latencies: Latencies,
 }
 
 impl Default for State {
@@ -77,10 +81,12 @@ impl Default for State {
             in_flight: AtomicU32::new(0),
             unhealthy: AtomicBool::new(false),
             health: Mutex::new(health),
+            streak: AtomicI32::new(0),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             latency_micros: AtomicU64::new(0),
             latency_count: AtomicU64::new(0),
+            latencies: Latencies::default(),
         }
     }
 }
@@ -120,16 +126,29 @@ impl State {
         if let Some(first_byte) = result.first_byte {
             self.latency_micros.fetch_add(first_byte.as_micros() as u64, Relaxed);
             self.latency_count.fetch_add(1, Relaxed);
+            self.latencies.record(first_byte);
         }
+    }
+    pub(super) fn tick(&self, now: Instant) {
+        self.latencies.tick(now);
+    }
+    pub(super) fn streak(&self) -> i32 {
+        self.streak.load(Relaxed)
+    }
+    pub(super) fn set_streak(&self, streak: i32) {
+        self.streak.store(streak, Relaxed);
     }
     pub(super) fn stats(&self) -> EndpointStats {
         let count = self.latency_count.load(Relaxed);
         let average_ms = if count == 0 { 0.0 } else { self.latency_micros.load(Relaxed) as f64 / count as f64 / 1e3 };
+        let [p50_ms, p95_ms, p99_ms] = self.latencies.quantiles([0.5, 0.95, 0.99]);
         EndpointStats {
             requests: self.requests.load(Relaxed),
             errors: self.errors.load(Relaxed),
             average_ms,
-            ..Default::default()
+            p50_ms,
+            p95_ms,
+            p99_ms,
         }
     }
 }

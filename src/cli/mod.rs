@@ -1,0 +1,3 @@
+//! One file per command of the `weir` program.
+
+pub mod lab;

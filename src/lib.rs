@@ -1,11 +1,13 @@
 //! Weir: an edge proxy and load balancer on Pingora.
 
 pub mod balance;
+pub mod cli;
 pub mod config;
 pub mod discovery;
 pub mod endpoint;
 pub mod filter;
 pub mod health;
+pub mod lab;
 pub mod observe;
 pub mod route;
 pub mod tls;

@@ -43,8 +43,8 @@ impl Chain {
         slots.slots.resize_with(self.filters.len(), || None);
         for (filter, slot) in self.filters.iter().zip(&mut slots.slots) {
             slots.entered += 1;
-            if let Verdict::Answer(reply) = filter.request(request, slot) {
-                return Verdict::Answer(reply);
+            if let answer @ Verdict::Answer { .. } = filter.request(request, slot) {
+                return answer;
             }
         }
         Verdict::Continue
@@ -54,9 +54,9 @@ impl Chain {
     pub fn request_body(&self, so_far: u64, slots: &mut Slots) -> Verdict {
         for (filter, slot) in self.filters.iter().zip(&mut slots.slots) {
             if filter.sees_request_body()
-                && let Verdict::Answer(reply) = filter.request_body(so_far, slot)
+                && let answer @ Verdict::Answer { .. } = filter.request_body(so_far, slot)
             {
-                return Verdict::Answer(reply);
+                return answer;
             }
         }
         Verdict::Continue

@@ -10,6 +10,7 @@ mod headers;
 mod ip_access;
 mod request_id;
 mod rewrite;
+mod template;
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
@@ -18,6 +19,7 @@ use crate::{
     types::{At, Client, Fields, FieldsMut, Reply},
 };
 pub use chain::{Chain, Slots};
+pub use template::{Template, TemplateError};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.
@@ -57,8 +59,13 @@ pub type Slot = Option<Box<dyn Any + Send + Sync>>;
 pub enum Verdict {
     /// On to the next filter.
     Continue,
-    /// Answered here. Filters that already ran still see the response.
-    Answer(Reply),
+    /// Answered here. Filters that already ran, and the one that answers, still see the response.
+    Answer {
+        /// What the client gets.
+        reply: Reply,
+        /// One word for the log (`Outcome.reason`): `ip_denied`, `body_too_large`.
+        reason: &'static str,
+    },
 }
 
 /// A request while its filters run.

@@ -11,6 +11,10 @@ pub trait Fields {
     fn get(&self, name: &str) -> Option<&[u8]>;
     /// All values of the field, in order.
     fn get_all<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a>;
+    /// Does any value of the field pass the test? What matchers ask: it need not allocate.
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.get_all(name).any(test)
+    }
 }
 
 /// Header fields that may be changed.
@@ -32,6 +36,9 @@ impl Fields for HeaderMap {
             Ok(name) => Box::new(HeaderMap::get_all(self, name).into_iter().map(HeaderValue::as_bytes)),
             Err(_) => Box::new(std::iter::empty()),
         }
+    }
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        HeaderMap::get_all(self, name).into_iter().any(|value| test(value.as_bytes()))
     }
 }
 

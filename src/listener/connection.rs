@@ -16,7 +16,7 @@ use crate::{
     observe::{Outcome, Times},
     proxy_protocol::{self, Parsed},
     snapshot::Listener,
-    tls::HandshakeError,
+    tls,
     types::{Phase, Scheme, TlsClient, Who},
 };
 
@@ -100,16 +100,16 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
     let _open = shared.observer.metrics().connection(&listener.name);
     let (transport, tls, h2) = match &listener.tls {
         None => (Transport::plain(socket), None, false),
-        Some(tls) => match timeout(header_timeout, tls.accept(socket)).await {
+        Some(server) => match timeout(header_timeout, server.accept(socket)).await {
             Ok(Ok((stream, client))) => {
-                shared.observer.metrics().handshake(&listener.name, client.facts.version, "ok", client.resumed);
-                let h2 = client.h2;
-                (Transport::tls(stream), Some(Arc::new(client.facts)), h2)
+                shared.observer.metrics().handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
+                let h2 = tls::speaks_h2(&stream);
+                (Transport::tls(stream), Some(Arc::new(client)), h2)
             }
-            Ok(Err(error)) => {
-                shared.observer.metrics().handshake(&listener.name, "none", error.reason(), false);
-                log::debug!("TLS handshake with {ip} failed: {}", error.reason());
-                if let HandshakeError::NotTls(mut socket) = error {
+            Ok(Err(refusal)) => {
+                shared.observer.metrics().handshake(&listener.name, "none", refusal.error.reason(), false);
+                log::debug!("TLS handshake with {ip} failed: {}", refusal.error);
+                if let Some(mut socket) = refusal.cleartext {
                     refuse_cleartext(&mut socket).await;
                 }
                 return;

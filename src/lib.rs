@@ -1,6 +1,7 @@
 //! Weir: an edge proxy and load balancer on Pingora.
 
 pub mod balance;
+pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod filter;

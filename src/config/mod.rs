@@ -1,8 +1,23 @@
 //! Layer 4: from text to [`Spec`], with every problem placed in the file.
+//!
+//! [`load`] reads files, [`parse_str`] a text; both give a [`Loaded`]. [`Loaded::check`] adds what the Spec alone
+//! tells, [`Loaded::add`] what compiling it told. [`render`] shows the diagnostics.
 
+mod decode;
+mod diagnostic;
+mod document;
+mod fault;
+mod interpolate;
 mod listener;
+mod load;
+pub mod render;
+mod semantics;
 mod spec;
 
 pub use crate::tls::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
+pub use diagnostic::{Diagnostic, Place};
+pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Source};
+pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
+pub use load::{Facts, Loaded, load, parse_str};
 pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Switch, Threads};

@@ -79,9 +79,59 @@ pub enum Code {
     UncoveredHost,
     /// W0305: a setting that is allowed and weakens security.
     Insecure,
+    /// W0306: a setting that cannot work as written, beside others.
+    Ineffective,
 }
 
 impl Code {
+    /// Every code, in order.
+    pub const ALL: &'static [Code] = &[
+        Code::Syntax,
+        Code::UnknownKey,
+        Code::BadValue,
+        Code::UnknownKind,
+        Code::MissingKey,
+        Code::Duplicate,
+        Code::TooLarge,
+        Code::Variable,
+        Code::UndefinedReference,
+        Code::UnreadableFile,
+        Code::BadCertificate,
+        Code::Conflict,
+        Code::BadAddress,
+        Code::Shadowed,
+        Code::Unused,
+        Code::Expiry,
+        Code::UncoveredHost,
+        Code::Insecure,
+        Code::Ineffective,
+    ];
+
+    /// What the code stands for, in a few words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Code::Syntax => "the text is not YAML",
+            Code::UnknownKey => "a key that does not exist here",
+            Code::BadValue => "a value that is not what the key takes",
+            Code::UnknownKind => "a kind that does not exist",
+            Code::MissingKey => "a required key is missing",
+            Code::Duplicate => "a name or a key that is there twice",
+            Code::TooLarge => "over the limits of size, depth or aliases",
+            Code::Variable => "a variable that is not set, or a secret that cannot be read",
+            Code::UndefinedReference => "a name that is not declared",
+            Code::UnreadableFile => "a file that cannot be read",
+            Code::BadCertificate => "a certificate or key that cannot be used",
+            Code::Conflict => "keys that exclude or need each other",
+            Code::BadAddress => "an address that is used twice, or may not be used",
+            Code::Shadowed => "a route that can never match",
+            Code::Unused => "something declared and not used",
+            Code::Expiry => "a certificate that expires soon, or has expired",
+            Code::UncoveredHost => "a certificate that does not cover the hosts of its routes",
+            Code::Insecure => "a setting that is allowed and weakens security",
+            Code::Ineffective => "a setting that cannot work as written, beside others",
+        }
+    }
+
     /// The code as it is printed.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -103,6 +153,7 @@ impl Code {
             Code::Expiry => "W0303",
             Code::UncoveredHost => "W0304",
             Code::Insecure => "W0305",
+            Code::Ineffective => "W0306",
         }
     }
 

@@ -1,0 +1,615 @@
+//! From the tree to a [`Spec`](super::Spec), with every fault in one run.
+//!
+//! serde stops at the first error, so whoever asks for a whole value (an item of a list, an entry of a mapping,
+//! the value of a key) asks again after a fault: the fault is reported and the smallest node that holds it is
+//! *poisoned*, which is to say, read as absent from then on. A value that lacks something poisoned that it
+//! requires is poisoned in turn, without a word. Each try poisons at least one node more, and tries are
+//! repeated where the value is, not from the top, so the work is bounded by faults (capped) times depth
+//! (capped) times the size of the section, and a budget of steps is the last resort.
+
+use std::{
+    any::type_name,
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
+
+use serde::{
+    Deserialize,
+    de::{self, DeserializeSeed, IntoDeserializer, Visitor},
+};
+
+use super::{
+    diagnostic::Diagnostic,
+    document::{Document, Kind, MAX_NODES, NodeId, Scalar},
+    fault::{Fault, What},
+};
+use crate::types::{ConfigPath, nearest};
+
+/// Reports in one run. Who has more will run again.
+pub const MAX_REPORTS: usize = 50;
+/// Values visited in one run: a full file some times over.
+const MAX_STEPS: u64 = 8 * MAX_NODES;
+
+/// Decodes the tree. `None` when so much is missing that not even a partial value can be made.
+pub(super) fn decode<'d, T: Deserialize<'d>>(document: &'d Document, found: &mut Vec<Diagnostic>) -> Option<T> {
+    let root = document.root()?;
+    let cx = Cx {
+        document,
+        room: MAX_REPORTS.saturating_sub(found.len()),
+        found: RefCell::default(),
+        meant: RefCell::default(),
+        supplied: RefCell::default(),
+        steps: Cell::new(0),
+    };
+    let value = cx.attempt(root, root);
+    found.append(&mut cx.found.borrow_mut());
+    value
+}
+
+struct Cx<'d> {
+    document: &'d Document,
+    /// How many reports may be made.
+    room: usize,
+    found: RefCell<Vec<Diagnostic>>,
+    /// Misspelt keys and what was probably meant: that is not reported as missing.
+    meant: RefCell<HashMap<NodeId, String>>,
+    /// Required keys of the root that are read as empty, so that the other sections are checked all the same.
+    supplied: RefCell<Vec<&'static str>>,
+    steps: Cell<u64>,
+}
+
+impl<'d> Cx<'d> {
+    fn exhausted(&self) -> bool {
+        self.found.borrow().len() >= self.room || self.steps.get() > MAX_STEPS
+    }
+
+    /// The value of a node, or `None` when it could not be decoded, which was reported. `owner` is poisoned then.
+    fn attempt<T: Deserialize<'d>>(&self, node: NodeId, owner: NodeId) -> Option<T> {
+        loop {
+            if self.exhausted() || self.document.is_poisoned(node) || self.document.is_poisoned(owner) {
+                self.document.poison(owner);
+                return None;
+            }
+            match T::deserialize(De { cx: self, node, bare: false }) {
+                Ok(value) => return Some(value),
+                Err(fault) => self.report(fault.at(node), node),
+            }
+        }
+    }
+
+    fn report(&self, fault: Fault, tried: NodeId) {
+        let node = fault.node.unwrap_or(tried);
+        match &fault.what {
+            What::Again => return,
+            What::Silent => return self.document.poison(tried),
+            What::Missing(key) => {
+                let lost = self.lost(node, key);
+                if !lost {
+                    self.say(&fault, node);
+                }
+                if Some(node) == self.document.root() && !self.supplied.borrow().contains(key) {
+                    return self.supplied.borrow_mut().push(key);
+                }
+                // The alias and not its target, which may do elsewhere.
+                self.document.poison(if self.document.same(node, tried) { tried } else { node });
+                return;
+            }
+            What::UnknownKey { key, known } => {
+                let meant = known.iter().find(|word| nearest(key, [**word]).is_some_and(|hint| hint.starts_with("did you")));
+                if let Some(meant) = meant {
+                    self.meant.borrow_mut().insert(node, (*meant).into());
+                }
+            }
+            _ => {}
+        }
+        self.say(&fault, node);
+        // A fault in a node that is poisoned already would be found for ever.
+        let again = self.document.is_poisoned(node);
+        self.document.poison(if again { tried } else { node });
+    }
+
+    fn say(&self, fault: &Fault, node: NodeId) {
+        let Some(words) = fault.words(self.document, node) else { return };
+        let place = self.document.place(node);
+        self.found.borrow_mut().push(Diagnostic::new(words.code, words.message, place).hint(words.hint));
+    }
+
+    /// Was an entry skipped whose key is this one, or was probably meant to be?
+    fn lost(&self, map: NodeId, key: &str) -> bool {
+        let meant = self.meant.borrow();
+        self.document.entries(map).iter().any(|(name, value)| {
+            let gone = self.document.is_poisoned(*name) || self.document.is_poisoned(*value);
+            gone && (self.document.key_text(*name) == key || meant.get(name).is_some_and(|meant| meant == key))
+        })
+    }
+}
+
+/// A node, as serde wants it.
+#[derive(Clone, Copy)]
+struct De<'c, 'd> {
+    cx: &'c Cx<'d>,
+    node: NodeId,
+    /// A kind written without options: its options are an empty mapping.
+    bare: bool,
+}
+
+impl<'c, 'd> De<'c, 'd> {
+    fn kind(&self) -> &'d Kind {
+        static NO_OPTIONS: Kind = Kind::Map(Vec::new());
+        if self.bare { &NO_OPTIONS } else { self.cx.document.kind(self.node) }
+    }
+    fn step(&self) -> Result<(), Fault> {
+        self.cx.steps.set(self.cx.steps.get() + 1);
+        if self.cx.steps.get() > MAX_STEPS { Err(Fault::new(What::Silent)) } else { Ok(()) }
+    }
+    fn is_null(&self) -> bool {
+        matches!(self.kind(), Kind::Scalar(scalar) if is_null(scalar))
+    }
+    fn unexpected<V: Visitor<'d>>(&self, visitor: &V) -> Fault {
+        let found = match self.kind() {
+            Kind::Scalar(scalar) if is_null(scalar) => "nothing".into(),
+            Kind::Scalar(scalar) => format!("`{}`", shortened(&scalar.text)),
+            Kind::List(_) => "a list".into(),
+            Kind::Map(_) | Kind::Alias(_) => "a mapping".into(),
+        };
+        Fault::mismatch(found, visitor).at(self.node)
+    }
+    fn number<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.step()?;
+        let Kind::Scalar(scalar) = self.kind() else { return Err(self.unexpected(&visitor)) };
+        if !scalar.plain && scalar.written.is_none() {
+            return Err(self.unexpected(&visitor));
+        }
+        let number = match Plain::of(&scalar.text) {
+            Plain::Unsigned(number) => visitor.visit_u64(number),
+            Plain::Signed(number) => visitor.visit_i64(number),
+            Plain::Float(number) => visitor.visit_f64(number),
+            _ => return Err(self.unexpected(&visitor)),
+        };
+        number.map_err(|fault: Fault| fault.at(self.node))
+    }
+    fn text<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.step()?;
+        match self.kind() {
+            Kind::Scalar(scalar) if !is_null(scalar) => {
+                visitor.visit_str(&scalar.text).map_err(|fault: Fault| fault.at(self.node))
+            }
+            _ => Err(self.unexpected(&visitor)),
+        }
+    }
+    fn map<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.step()?;
+        let entries: &[_] = match self.kind() {
+            Kind::Map(entries) => entries,
+            // A section whose every line is commented out.
+            Kind::Scalar(scalar) if is_null(scalar) => &[],
+            _ => return Err(self.unexpected(&visitor)),
+        };
+        let supplied = if Some(self.node) == self.cx.document.root() { self.cx.supplied.borrow().clone() } else { Vec::new() };
+        let map = Entries { cx: self.cx, map: self.node, entries: entries.iter(), value: None, supplied };
+        visitor.visit_map(map).map_err(|fault| fault.at(self.node))
+    }
+    fn list<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.step()?;
+        let items: &[_] = match self.kind() {
+            Kind::List(items) => items,
+            Kind::Scalar(scalar) if is_null(scalar) => &[],
+            _ => return Err(self.unexpected(&visitor)),
+        };
+        visitor.visit_seq(Items { cx: self.cx, items: items.iter() }).map_err(|fault| fault.at(self.node))
+    }
+    /// A path, resolved against the directory of the file that it stands in.
+    fn path<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.kind() {
+            Kind::Scalar(scalar) if !is_null(scalar) && !scalar.text.is_empty() => {
+                // An alias stands in the file of its target.
+                let path = self.cx.document.source(self.node).dir.join(&scalar.text);
+                visitor.visit_str(&path.to_string_lossy()).map_err(|fault: Fault| fault.at(self.node))
+            }
+            _ => self.text(visitor),
+        }
+    }
+}
+
+fn is_null(scalar: &Scalar) -> bool {
+    scalar.plain && scalar.written.is_none() && matches!(Plain::of(&scalar.text), Plain::Null)
+}
+
+/// For messages: what does not fit on a line says nothing on two.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// What a word without quotes means in the core schema of YAML 1.2.
+#[derive(Debug, PartialEq)]
+pub(super) enum Plain {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text,
+}
+
+impl Plain {
+    pub(super) fn of(text: &str) -> Plain {
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
+            "true" | "True" | "TRUE" => return Plain::Bool(true),
+            "false" | "False" | "FALSE" => return Plain::Bool(false),
+            ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Plain::Float(f64::INFINITY),
+            "-.inf" | "-.Inf" | "-.INF" => return Plain::Float(f64::NEG_INFINITY),
+            ".nan" | ".NaN" | ".NAN" => return Plain::Float(f64::NAN),
+            _ => {}
+        }
+        let (negative, digits) = match text.as_bytes()[0] {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let radix = |digits: &str, radix| match digits.bytes().next() {
+            Some(b'+' | b'-') | None => None,
+            _ => u64::from_str_radix(digits, radix).ok(),
+        };
+        let number = if let Some(digits) = digits.strip_prefix("0x") {
+            radix(digits, 16)
+        } else if let Some(digits) = digits.strip_prefix("0o") {
+            radix(digits, 8)
+        } else {
+            radix(digits, 10).filter(|_| digits == "0" || !digits.starts_with('0'))
+        };
+        match number {
+            Some(number) if !negative => return Plain::Unsigned(number),
+            Some(number) => {
+                if let Some(number) = 0i64.checked_sub_unsigned(number) {
+                    return Plain::Signed(number);
+                }
+            }
+            None => {}
+        }
+        let numeric = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+            && digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
+            && (digits.contains(['.', 'e', 'E']) || digits.len() > 19);
+        match text.parse::<f64>() {
+            Ok(number) if numeric && digits.bytes().any(|b| b.is_ascii_digit()) => Plain::Float(number),
+            _ => Plain::Text,
+        }
+    }
+}
+
+/// Values of any shape (the expected JSON of a health check) keep the types that YAML gives them. All other
+/// visitors that take anything take words by their spelling, so that `1.10` stays `1.10`.
+fn keeps_types<V>() -> bool {
+    type_name::<V>() == type_name::<serde_json::Value>()
+}
+
+impl<'d> de::Deserializer<'d> for De<'_, 'd> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.kind() {
+            Kind::List(_) => self.list(visitor),
+            Kind::Map(_) | Kind::Alias(_) => self.map(visitor),
+            Kind::Scalar(scalar) if is_null(scalar) => {
+                self.step()?;
+                visitor.visit_unit().map_err(|fault: Fault| fault.at(self.node))
+            }
+            Kind::Scalar(scalar) if scalar.plain && keeps_types::<V::Value>() => match Plain::of(&scalar.text) {
+                Plain::Bool(value) => visitor.visit_bool(value),
+                Plain::Text | Plain::Null => self.text(visitor),
+                _ => self.number(visitor),
+            },
+            Kind::Scalar(_) => self.text(visitor),
+        }
+    }
+    fn deserialize_bool<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.step()?;
+        match self.kind() {
+            Kind::Scalar(scalar) if scalar.plain || scalar.written.is_some() => match scalar.text.as_str() {
+                "true" | "True" | "TRUE" | "on" => visitor.visit_bool(true),
+                "false" | "False" | "FALSE" | "off" => visitor.visit_bool(false),
+                _ => Err(self.unexpected(&visitor)),
+            },
+            _ => Err(self.unexpected(&visitor)),
+        }
+    }
+    fn deserialize_option<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+    fn deserialize_unit<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.is_null() { visitor.visit_unit() } else { Err(self.unexpected(&visitor)) }
+    }
+    fn deserialize_unit_struct<V: Visitor<'d>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_unit(visitor)
+    }
+    fn deserialize_newtype_struct<V: Visitor<'d>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        if name == ConfigPath::MARK { self.path(visitor) } else { visitor.visit_newtype_struct(self) }
+    }
+    fn deserialize_seq<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.list(visitor)
+    }
+    fn deserialize_tuple<V: Visitor<'d>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.list(visitor)
+    }
+    fn deserialize_tuple_struct<V: Visitor<'d>>(self, _: &'static str, _: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.list(visitor)
+    }
+    fn deserialize_map<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.map(visitor)
+    }
+    fn deserialize_struct<V: Visitor<'d>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.map(visitor)
+    }
+    fn deserialize_enum<V: Visitor<'d>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.step()?;
+        let (tag, options) = match self.kind() {
+            Kind::Scalar(scalar) if !is_null(scalar) => (self.node, De { bare: true, ..self }),
+            Kind::Map(entries) => {
+                let mut left = entries.iter().filter(|(key, value)| {
+                    let document = self.cx.document;
+                    !document.is_poisoned(*key) && !document.is_poisoned(*value)
+                });
+                match (left.next(), left.next()) {
+                    (Some((key, value)), None) => (*key, De { cx: self.cx, node: *value, bare: false }),
+                    (Some(_), Some((second, _))) => {
+                        let message = "one kind is expected here; make each kind an item of its own".to_owned();
+                        return Err(Fault::new(What::Refused(message)).at(*second));
+                    }
+                    (None, _) if entries.is_empty() => return Err(self.no_kind(variants)),
+                    (None, _) => return Err(Fault::new(What::Silent)),
+                }
+            }
+            _ => return Err(self.no_kind(variants)),
+        };
+        visitor.visit_enum(Choice { tag, options, name }).map_err(|fault| fault.at(self.node))
+    }
+    fn deserialize_ignored_any<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_i8<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_i16<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_i32<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_i64<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_u8<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_u16<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_u32<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_u64<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_f32<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_f64<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.number(visitor)
+    }
+    fn deserialize_char<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor)
+    }
+    fn deserialize_str<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor)
+    }
+    fn deserialize_string<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor)
+    }
+    fn deserialize_bytes<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor)
+    }
+    fn deserialize_byte_buf<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor)
+    }
+    fn deserialize_identifier<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor)
+    }
+}
+
+impl De<'_, '_> {
+    fn no_kind(&self, variants: &[&str]) -> Fault {
+        let known = variants.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", ");
+        Fault::new(What::Refused(format!("a kind is missing; one of {known}"))).at(self.node)
+    }
+}
+
+/// The items of a list that are not poisoned.
+struct Items<'c, 'd> {
+    cx: &'c Cx<'d>,
+    items: std::slice::Iter<'d, NodeId>,
+}
+
+impl<'d> de::SeqAccess<'d> for Items<'_, 'd> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'d>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        for item in self.items.by_ref() {
+            if !self.cx.document.is_poisoned(*item) {
+                let value = seed.deserialize(De { cx: self.cx, node: *item, bare: false });
+                return value.map(Some).map_err(|fault| fault.at(*item));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As above, but goes on to the next item when one cannot be decoded.
+    fn next_element<T: Deserialize<'d>>(&mut self) -> Result<Option<T>, Fault> {
+        for item in self.items.by_ref() {
+            if self.cx.exhausted() {
+                break;
+            }
+            if let Some(value) = self.cx.attempt(*item, *item) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
+}
+
+/// The entries of a mapping that are not poisoned.
+struct Entries<'c, 'd> {
+    cx: &'c Cx<'d>,
+    map: NodeId,
+    entries: std::slice::Iter<'d, (NodeId, NodeId)>,
+    /// The value whose key was given, and its key; `None` for a key that was supplied.
+    value: Option<(NodeId, NodeId)>,
+    /// Keys that were supplied.
+    supplied: Vec<&'static str>,
+}
+
+impl<'d> Entries<'_, 'd> {
+    fn next(&mut self) -> Option<(NodeId, NodeId)> {
+        let document = self.cx.document;
+        self.entries.by_ref().copied().find(|(key, value)| !document.is_poisoned(*key) && !document.is_poisoned(*value))
+    }
+}
+
+impl<'d> de::MapAccess<'d> for Entries<'_, 'd> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'d>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        if let Some((key, value)) = self.next() {
+            self.value = Some((key, value));
+            let text = self.cx.document.key_text(key);
+            return seed.deserialize(text.into_deserializer()).map(Some).map_err(|fault: Fault| fault.at(key));
+        }
+        self.value = None;
+        match self.supplied.pop() {
+            Some(key) => seed.deserialize(key.into_deserializer()).map(Some).map_err(|fault: Fault| fault.at(self.map)),
+            None => Ok(None),
+        }
+    }
+
+    fn next_key<K: Deserialize<'d>>(&mut self) -> Result<Option<K>, Fault> {
+        loop {
+            match self.next_key_seed(std::marker::PhantomData) {
+                // A key that does not exist here is none of its mapping's business.
+                Err(fault) if matches!(fault.what, What::UnknownKey { .. } | What::Refused(_)) && !self.cx.exhausted() => {
+                    self.cx.report(fault, self.map);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'d>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        match self.value.take() {
+            Some((_, node)) => seed.deserialize(De { cx: self.cx, node, bare: false }).map_err(|fault| fault.at(node)),
+            None => seed.deserialize(Empty),
+        }
+    }
+
+    fn next_value<V: Deserialize<'d>>(&mut self) -> Result<V, Fault> {
+        match self.value.take() {
+            // What the key belongs to is asked for again, and will find the key absent.
+            Some((key, node)) => self.cx.attempt(node, key).ok_or(Fault { what: What::Again, node: Some(key) }),
+            None => V::deserialize(Empty),
+        }
+    }
+
+    fn next_entry<K: Deserialize<'d>, V: Deserialize<'d>>(&mut self) -> Result<Option<(K, V)>, Fault> {
+        while let Some(name) = self.next_key()? {
+            let Some((key, node)) = self.value.take() else { continue };
+            if self.cx.exhausted() {
+                break;
+            }
+            if let Some(value) = self.cx.attempt(node, key) {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.entries.len())
+    }
+}
+
+/// The value of a required section that is not there.
+struct Empty;
+
+impl<'de> de::Deserializer<'de> for Empty {
+    type Error = Fault;
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_map(de::value::MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+    }
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<&str>()))
+    }
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// A kind and its options.
+struct Choice<'c, 'd> {
+    tag: NodeId,
+    options: De<'c, 'd>,
+    name: &'static str,
+}
+
+impl<'c, 'd> de::EnumAccess<'d> for Choice<'c, 'd> {
+    type Error = Fault;
+    type Variant = De<'c, 'd>;
+
+    fn variant_seed<V: DeserializeSeed<'d>>(self, seed: V) -> Result<(V::Value, De<'c, 'd>), Fault> {
+        let text = self.options.cx.document.key_text(self.tag);
+        let variant = seed.deserialize(text.into_deserializer()).map_err(|mut fault: Fault| {
+            if let What::UnknownKind { of, .. } = &mut fault.what {
+                *of = Some(self.name);
+            }
+            fault.at(self.tag)
+        })?;
+        Ok((variant, self.options))
+    }
+}
+
+impl<'d> de::VariantAccess<'d> for De<'_, 'd> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        match self.kind() {
+            Kind::Map(entries) if entries.is_empty() => Ok(()),
+            _ if self.is_null() => Ok(()),
+            _ => Err(Fault::new(What::Refused("this kind has no options".into())).at(self.node)),
+        }
+    }
+    fn newtype_variant_seed<T: DeserializeSeed<'d>>(self, seed: T) -> Result<T::Value, Fault> {
+        seed.deserialize(self).map_err(|fault| fault.at(self.node))
+    }
+    fn tuple_variant<V: Visitor<'d>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.list(visitor)
+    }
+    fn struct_variant<V: Visitor<'d>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
+        self.map(visitor)
+    }
+}

@@ -51,7 +51,10 @@ fn score(hash: u64, weight: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{hash::hash, testing::{Letter, Pool}};
+    use super::super::{
+        hash::hash,
+        testing::{Letter, Pool},
+    };
 
     fn keys() -> impl Iterator<Item = u64> {
         (0..20_000u32).map(|client| hash(&client.to_be_bytes()))

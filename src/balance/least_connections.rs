@@ -45,9 +45,9 @@ impl Strategy for LeastConnections {
             return Some(index);
         }
         // Loads may have changed since, so that nobody is at the minimum any more: then the first is as good.
-        let in_turn = self.0.take_anew(among, |index| {
-            among.may(index) && Load::of(among.endpoint(index)).compare(least) != Ordering::Greater
-        });
+        let in_turn = self
+            .0
+            .take_anew(among, |index| among.may(index) && Load::of(among.endpoint(index)).compare(least) != Ordering::Greater);
         in_turn.or(Some(index))
     }
 }

@@ -23,10 +23,8 @@ impl BackendSelection for Selection {
     type Config = StrategySpec;
 
     fn build_with_config(backends: &BTreeSet<Backend>, config: &StrategySpec) -> Self {
-        let (backends, endpoints): (Vec<_>, Vec<_>) = backends
-            .iter()
-            .filter_map(|backend| Some((backend.clone(), backend.ext.get::<Arc<Endpoint>>()?.clone())))
-            .unzip();
+        let (backends, endpoints): (Vec<_>, Vec<_>) =
+            backends.iter().filter_map(|backend| Some((backend.clone(), backend.ext.get::<Arc<Endpoint>>()?.clone()))).unzip();
         Self { strategy: config.build(&endpoints), backends: backends.into(), endpoints: endpoints.into() }
     }
 

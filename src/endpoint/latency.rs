@@ -62,9 +62,8 @@ impl Latencies {
 
     /// The given quantiles (0 to 1, ascending) in milliseconds; zeros when nothing was recorded.
     pub(super) fn quantiles<const N: usize>(&self, quantiles: [f64; N]) -> [f64; N] {
-        let counts: Vec<u64> = (0..BUCKETS)
-            .map(|bucket| self.halves.iter().map(|half| u64::from(half[bucket].load(Relaxed))).sum())
-            .collect();
+        let counts: Vec<u64> =
+            (0..BUCKETS).map(|bucket| self.halves.iter().map(|half| u64::from(half[bucket].load(Relaxed))).sum()).collect();
         let total: u64 = counts.iter().sum();
         quantiles.map(|quantile| {
             // The nearest rank: the smallest value that at least this share of the values does not exceed.

@@ -1,15 +1,25 @@
 //! Layer 2: active health checks.
 //!
-//! A probe is one file. `pingora_load_balancing` runs them as a background service, in parallel; a
-//! threshold state machine turns their results into a status.
+//! A probe is one file. A [`Checker`] asks one endpoint (it is a Pingora `HealthCheck`), a threshold state
+//! machine turns results into a status, and [`run`] repeats this for all endpoints of an upstream.
+
+mod check;
+mod connect;
+mod http;
+mod run;
+mod tcp;
+mod threshold;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    check::{Checker, HealthObserver},
+    connect::ProbeTls,
+    run::run,
+    threshold::Thresholds,
+};
 use crate::types::Span;
-
-mod http;
-mod tcp;
 
 /// Active health checks of an upstream: the probe (`http:` or `tcp:`) and when it counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

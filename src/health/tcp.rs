@@ -3,7 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A connection that must open. No options.
+use super::connect::{ProbeTls, connect};
+use crate::types::Address;
+
+/// A connection that must open, with its TLS handshake if the upstream speaks TLS. No options.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TcpProbeSpec {}
+
+/// Opens a connection and closes it.
+pub(super) async fn probe(address: &Address, tls: Option<&ProbeTls>) -> Result<(), String> {
+    connect(address, tls).await.map(drop)
+}

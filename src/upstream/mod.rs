@@ -1,24 +1,155 @@
 //! Layer 3: a named pool of endpoints with everything needed to send a request to one of them.
+//!
+//! An [`Upstream`] is made by compiling its Spec and does nothing by itself: [`Upstream::run`] is its
+//! background loop, for `control` to start and stop. What it learns it keeps in the endpoints, which
+//! outlive it.
 
+mod compile;
+mod peer;
 mod spec;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
+use pingora_load_balancing::{Backends, LoadBalancer};
 
 pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
-use crate::types::Name;
+use crate::{
+    balance::Selection,
+    discovery::Fixed,
+    endpoint::{Endpoint, HealthStatus},
+    health::{self, Checker, HealthObserver},
+    types::Name,
+};
 
-/// A named pool of endpoints.
-#[derive(Debug)]
+/// How often endpoints are told the time, so that latencies are those of the recent past.
+const TICK: Duration = Duration::from_secs(5);
+
+/// A pool of endpoints.
 pub struct Upstream {
     name: Name,
+    spec: UpstreamSpec,
+    endpoints: Fixed,
+    /// What the file says; the live weights are the endpoints' own.
+    weights: Box<[(Arc<Endpoint>, u32)]>,
+    balancer: LoadBalancer<Selection>,
+    checker: Option<Arc<Checker>>,
+    peer: peer::Template,
 }
 
 impl Upstream {
-    /// An upstream without endpoints, for tests of what only refers to one.
-    pub fn new_for_test(name: &str) -> Self {
-        Self { name: name.parse().expect("tests use valid names") }
+    fn new(
+        name: Name,
+        spec: UpstreamSpec,
+        endpoints: Vec<Arc<Endpoint>>,
+        checker: Option<Checker>,
+        peer: peer::Template,
+    ) -> Self {
+        let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
+        let weights = endpoints.iter().cloned().zip(weights).collect();
+        let endpoints = Fixed::new(endpoints);
+        let backends = Backends::new(Box::new(endpoints.clone()));
+        let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
+        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer };
+        upstream.update();
+        upstream
     }
+
     /// Its name.
     pub fn name(&self) -> &Name {
         &self.name
+    }
+    /// What it was compiled from.
+    pub fn spec(&self) -> &UpstreamSpec {
+        &self.spec
+    }
+    /// Its endpoints now, whatever their state.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.endpoints.endpoints().to_vec()
+    }
+
+    /// Replaces its endpoints while running.
+    pub fn replace_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
+        self.endpoints.replace(endpoints);
+        self.update();
+    }
+
+    fn update(&self) {
+        // Discovery is a read of memory and cannot fail, so this is done when it returns.
+        let updated = self.balancer.update().now_or_never();
+        debug_assert!(matches!(updated, Some(Ok(()))));
+    }
+
+    /// The endpoint that takes a request now: healthy, and none of `tried`. `key` is what a hash strategy
+    /// goes by.
+    pub fn select(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
+        /// Health may change between ranking and accepting; a few more steps make that harmless.
+        const SPARE: usize = 8;
+        // Pingora's own idea of health stays at its initial value: the endpoint knows, across reloads.
+        let accept = |endpoint: &Arc<Endpoint>| endpoint.is_healthy() && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        let backend = self
+            .balancer
+            .select_with(key, tried.len() + SPARE, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
+        backend.ext.get().cloned()
+    }
+
+    /// Where and how to connect. `left` is what remains of the exchange's time, if that is limited.
+    pub fn peer(&self, endpoint: &Endpoint, left: Option<Duration>) -> Box<HttpPeer> {
+        self.peer.peer(endpoint, left)
+    }
+
+    /// Makes this configuration the one that counts for the endpoints, which may have been served under
+    /// another until now: their weights, and no verdict of checks that are not made any more.
+    pub fn publish(&self) {
+        for (endpoint, weight) in &self.weights {
+            endpoint.set_weight(*weight);
+        }
+        if self.checker.is_none() {
+            for endpoint in self.endpoints.endpoints().iter() {
+                endpoint.set_streak(0);
+                endpoint.set_health(HealthStatus::Unknown, "not checked");
+            }
+        }
+    }
+
+    /// Publishes itself, then checks endpoints and lets them forget what is not recent any more, until
+    /// shutdown. To be run once per configuration, also without health checks.
+    pub async fn run(self: Arc<Self>, mut shutdown: ShutdownWatch, observer: Arc<dyn HealthObserver>) {
+        self.publish();
+        let checks = async {
+            match &self.checker {
+                Some(checker) => health::run(checker.clone(), self.endpoints.watch(), observer).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ticks = async {
+            let mut interval = tokio::time::interval(TICK);
+            loop {
+                let now = interval.tick().await.into_std();
+                self.endpoints.endpoints().iter().for_each(|endpoint| endpoint.tick(now));
+            }
+        };
+        let stopped = async {
+            // When the sender is gone nobody can ask for a shutdown any more: that is not a request for one.
+            if shutdown.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = stopped => {}
+            () = checks => {}
+            () = ticks => {}
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).field("endpoints", &self.endpoints()).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,97 @@
+//! Spec to [`Upstream`]: all problems, each at its key.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
+use crate::{
+    endpoint::{Endpoint, EndpointRegistry},
+    types::{Address, At, Code, Name},
+};
+
+/// Above this a weight says nothing that a smaller one could not, and sums of weights stay far from overflow.
+const MAX_WEIGHT: u32 = 65_535;
+
+impl Upstream {
+    /// Compiles a Spec. Apart from reading the certificate files it names, this changes nothing: known
+    /// endpoints keep their weight and state until [`Upstream::publish`].
+    ///
+    /// Problems are reported at `at`, the upstream's place in the file; `None` if any of them is an error.
+    pub fn compile(name: &Name, spec: &UpstreamSpec, endpoints: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
+        let addresses_fine = check_endpoints(spec, &at.key("endpoints"));
+        let protocol_fine = check_protocol(spec, at);
+        let tls = match &spec.tls {
+            Some(tls) => tls::ClientTls::compile(tls, spec, &at.key("tls")).map(Some),
+            None => Some(None),
+        };
+        let checker = match &spec.health_check {
+            Some(check) => {
+                let tls = tls.as_ref().and_then(Option::as_ref).map(tls::ClientTls::for_probes);
+                check.compile(tls, &at.key("health_check")).map(Some)
+            }
+            None => Some(None),
+        };
+        let (tls, checker) = (tls?, checker?);
+        if !addresses_fine || !protocol_fine {
+            return None;
+        }
+        let endpoints: Vec<Arc<Endpoint>> = spec
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let zone = endpoint.zone.as_deref().map(Arc::from);
+                endpoints.get(name, &endpoint.address, endpoint.weight.get(), zone)
+            })
+            .collect();
+        let peer = peer::Template::new(name, spec, tls.as_ref());
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer)))
+    }
+}
+
+fn check_endpoints(spec: &UpstreamSpec, at: &At) -> bool {
+    let mut fine = true;
+    if spec.endpoints.is_empty() {
+        at.problem(Code::BadValue, "an upstream needs at least one endpoint").hint("write `[127.0.0.1:9001]`");
+        fine = false;
+    }
+    let mut seen = HashMap::<&Address, usize>::new();
+    for (index, endpoint) in spec.endpoints.iter().enumerate() {
+        let at_endpoint = at.index(index);
+        if let Some(first) = seen.insert(&endpoint.address, index) {
+            at_endpoint
+                .problem(Code::BadAddress, format!("`{}` is there twice", endpoint.address))
+                .hint("give it a larger weight to send it more requests")
+                .also(at.index(first).path(), "first here");
+            fine = false;
+        }
+        if endpoint.address.tcp().is_some_and(|address| address.port() == 0) {
+            at_endpoint.problem(Code::BadAddress, "an endpoint cannot have port 0");
+            fine = false;
+        }
+        if endpoint.weight.get() > MAX_WEIGHT {
+            let message = format!("a weight goes from 1 to {MAX_WEIGHT}, this is {}", endpoint.weight);
+            at_endpoint.key("weight").problem(Code::BadValue, message);
+            fine = false;
+        }
+    }
+    fine
+}
+
+fn check_protocol(spec: &UpstreamSpec, at: &At) -> bool {
+    let at_protocol = at.key("connections").key("protocol");
+    match (spec.connections.protocol, &spec.tls) {
+        (Protocol::H2, None) => {
+            at_protocol
+                .problem(Code::Conflict, "`h2` is HTTP/2 over TLS, and this upstream has no `tls`")
+                .hint("add `tls: {}`, or write `h2c` for HTTP/2 in cleartext");
+            false
+        }
+        (Protocol::H2c, Some(_)) => {
+            at_protocol
+                .problem(Code::Conflict, "`h2c` is HTTP/2 in cleartext, and this upstream has `tls`")
+                .hint("write `h2`, or remove `tls`")
+                .also(at.key("tls").path(), "TLS is asked for here");
+            false
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,122 @@
+//! The one file that names `HttpPeer` options.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use pingora_core::{
+    protocols::TcpKeepalive,
+    upstreams::peer::{ALPN, HttpPeer},
+};
+
+use super::{Protocol, UpstreamSpec, tls::ClientTls};
+use crate::{
+    discovery::socket_address,
+    endpoint::Endpoint,
+    types::{Address, Name},
+};
+
+/// Streams at a time on one HTTP/2 connection; more requests open another. 100 is what RFC 9113 (section
+/// 6.5.2) asks servers to allow at least.
+const MAX_H2_STREAMS: usize = 100;
+/// What an endpoint may send ahead of a slow client, per stream: enough for 160 Mbit/s over 50 ms, where
+/// Pingora's default would let each stream hold 8 MiB of memory.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+const H2_CONNECTION_WINDOW: u32 = 8 << 20;
+/// Zero would mean that no time is left, and a timer of zero may or may not let a ready read pass.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// Everything about connecting that is the same for all endpoints of an upstream.
+#[derive(Debug)]
+pub(super) struct Template {
+    peer: HttpPeer,
+    response_timeout: Option<Duration>,
+    sni_is_address: bool,
+}
+
+impl Template {
+    pub(super) fn new(name: &Name, spec: &UpstreamSpec, tls: Option<&ClientTls>) -> Self {
+        let connections = &spec.connections;
+        let sni = tls.and_then(|tls| tls.sni.clone());
+        let sni_is_address = tls.is_some() && sni.is_none();
+        let mut peer = HttpPeer::new((Ipv4Addr::UNSPECIFIED, 0), tls.is_some(), sni.unwrap_or_default());
+        let options = &mut peer.options;
+        options.connection_timeout = connections.connect_timeout.limit();
+        options.total_connection_timeout = connections.connect_timeout.limit();
+        options.idle_timeout = connections.idle_timeout.limit();
+        options.alpn = match connections.protocol {
+            Protocol::H1 => ALPN::H1,
+            Protocol::H2 => ALPN::H2H1,
+            Protocol::H2c => ALPN::H2,
+        };
+        if connections.protocol != Protocol::H1 {
+            options.max_h2_streams = MAX_H2_STREAMS;
+            options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
+            options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
+        }
+        if let Some(tls) = tls {
+            options.verify_cert = tls.verify;
+            options.verify_hostname = tls.verify;
+            options.ca = tls.ca.clone();
+            peer.client_cert_key = tls.client.clone();
+        }
+        peer.group_key = group_key(name, connections.protocol, tls);
+        Self { peer, response_timeout: connections.response_timeout.limit(), sni_is_address }
+    }
+
+    pub(super) fn peer(&self, endpoint: &Endpoint, left: Option<Duration>) -> Box<HttpPeer> {
+        let mut peer = Box::new(self.peer.clone());
+        if let Some(address) = socket_address(endpoint.address()) {
+            peer._address = address;
+        }
+        if let Address::Tcp(address) = endpoint.address() {
+            peer.options.tcp_keepalive = Some(keepalive());
+            // rustls refuses an empty name; given an IP address it sends none and verifies the address.
+            if self.sni_is_address {
+                peer.sni = address.ip().to_string();
+            }
+        }
+        let timeout = self.response_timeout.into_iter().chain(left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
+        peer.options.read_timeout = timeout;
+        peer.options.write_timeout = timeout;
+        peer
+    }
+}
+
+/// Finds out within 90 s that the other machine has vanished, before a request does.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 3,
+        // The system's default: an unacknowledged request is `response_timeout`'s business.
+        user_timeout: Duration::ZERO,
+    }
+}
+
+/// Keeps connections of unlike upstreams apart in the pool.
+///
+/// Pingora's own key for reuse covers the address, SNI, verification and the serial number of the client
+/// certificate, but not the CA or ALPN; and serial numbers are unique per issuer only. A connection that
+/// was verified against one CA must not serve an upstream that trusts another. The upstream's name is in
+/// it, too: so timeouts, and what an endpoint knows of a connection, are never those of another upstream.
+fn group_key(name: &Name, protocol: Protocol, tls: Option<&ClientTls>) -> u64 {
+    let mut digest = DefaultHasher::new();
+    name.hash(&mut digest);
+    (protocol as u8).hash(&mut digest);
+    if let Some(tls) = tls {
+        (&tls.sni, tls.verify).hash(&mut digest);
+        for certificate in tls.ca.iter().flat_map(|ca| ca.iter()) {
+            certificate.borrow_raw_cert().hash(&mut digest);
+        }
+        if let Some(client) = &tls.client {
+            client.leaf().borrow_raw_cert().hash(&mut digest);
+            client.intermediates().iter().for_each(|certificate| certificate.borrow_raw_cert().hash(&mut digest));
+            client.key().hash(&mut digest);
+        }
+    }
+    digest.finish()
+}

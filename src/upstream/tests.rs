@@ -1,0 +1,459 @@
+//! Upstreams compiled from YAML, and health checks over real sockets.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use pingora_core::{
+    protocols::ALPN,
+    upstreams::peer::{HttpPeer, Peer},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    endpoint::EndpointRegistry,
+    types::{Code, Problem, Problems},
+};
+
+fn compile_with(registry: &EndpointRegistry, yaml: &str) -> (Option<Arc<Upstream>>, Vec<Problem>) {
+    let spec: UpstreamSpec =
+        serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap();
+    let problems = Problems::default();
+    let at = problems.root().key("upstreams").key("api");
+    (Upstream::compile(&"api".parse().unwrap(), &spec, registry, &at), problems.take())
+}
+
+fn upstream(yaml: &str) -> Arc<Upstream> {
+    let (upstream, problems) = compile_with(&EndpointRegistry::default(), yaml);
+    upstream.unwrap_or_else(|| panic!("{problems:?}"))
+}
+
+/// The codes and paths of the problems, without `upstreams.api.`.
+fn problems(yaml: &str) -> Vec<(Code, String)> {
+    let (upstream, problems) = compile_with(&EndpointRegistry::default(), yaml);
+    assert!(upstream.is_none(), "{problems:?}");
+    problems.into_iter().map(|problem| (problem.code, problem.path.to_string().replace("upstreams.api.", ""))).collect()
+}
+
+#[test]
+fn requests_go_round_and_skip_what_was_tried_or_is_unhealthy() {
+    let upstream = upstream("endpoints: ['127.0.0.1:1', '127.0.0.1:2', 'unix:/three']");
+    assert_eq!(upstream.endpoints().len(), 3);
+    let pick = |tried: &[Arc<Endpoint>]| upstream.select(b"", tried);
+    let labels: Vec<_> = (0..6).map(|_| pick(&[]).unwrap().label().to_string()).collect();
+    assert_eq!(labels[..3], labels[3..]);
+    assert_eq!(std::collections::BTreeSet::from_iter(&labels).len(), 3);
+
+    let endpoints = upstream.endpoints();
+    endpoints[0].set_health(HealthStatus::Unhealthy, "test");
+    for _ in 0..10 {
+        assert!(Arc::ptr_eq(&pick(&endpoints[1..2]).unwrap(), &endpoints[2]));
+    }
+    assert!(pick(&endpoints[1..]).is_none());
+}
+
+#[test]
+fn endpoints_can_be_replaced_while_running() {
+    let upstream = upstream("endpoints: ['127.0.0.1:1']");
+    let other = Arc::new(Endpoint::new("api".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), 1, None));
+    upstream.replace_endpoints(vec![other.clone()]);
+    assert!((0..4).all(|_| Arc::ptr_eq(&upstream.select(b"", &[]).unwrap(), &other)));
+    upstream.replace_endpoints(Vec::new());
+    assert!(upstream.select(b"", &[]).is_none());
+}
+
+#[test]
+fn what_was_learned_survives_a_reload_and_weights_change_when_it_is_published() {
+    let registry = EndpointRegistry::default();
+    let checked = "endpoints: ['127.0.0.1:1']\nhealth_check: {tcp: {}}";
+    let before = compile_with(&registry, checked).0.unwrap();
+    before.publish();
+    before.endpoints()[0].set_health(HealthStatus::Unhealthy, "connection refused");
+
+    let heavier = "endpoints: [{address: '127.0.0.1:1', weight: 7}]\nhealth_check: {tcp: {}}";
+    let after = compile_with(&registry, heavier).0.unwrap();
+    assert!(Arc::ptr_eq(&before.endpoints()[0], &after.endpoints()[0]));
+    assert_eq!(before.endpoints()[0].weight(), 1, "not published yet");
+    after.publish();
+    assert_eq!(after.endpoints()[0].weight(), 7);
+    assert!(after.select(b"", &[]).is_none(), "still unhealthy");
+
+    // Nobody would ever bring it back without checks.
+    let unchecked = compile_with(&registry, "endpoints: ['127.0.0.1:1']").0.unwrap();
+    unchecked.publish();
+    assert!(unchecked.select(b"", &[]).is_some());
+}
+
+#[test]
+fn a_peer_has_the_settings_of_its_upstream() {
+    let upstream = upstream(
+        "endpoints: ['127.0.0.1:1', 'unix:/run/app.sock']
+connections: {connect_timeout: 1s, response_timeout: 5s, idle_timeout: 7s}",
+    );
+    let peer = |index: usize, left| upstream.peer(&upstream.endpoints()[index], left);
+    let tcp = peer(0, None);
+    assert_eq!(tcp.address().to_string(), "127.0.0.1:1");
+    assert!(!tcp.is_tls());
+    assert_eq!(tcp.options.alpn, ALPN::H1);
+    assert_eq!(tcp.options.connection_timeout, Some(Duration::from_secs(1)));
+    assert_eq!(tcp.options.total_connection_timeout, Some(Duration::from_secs(1)));
+    assert_eq!(tcp.options.idle_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(tcp.options.read_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(tcp.options.write_timeout, Some(Duration::from_secs(5)));
+    assert!(tcp.options.tcp_keepalive.is_some());
+    assert_eq!(peer(0, Some(Duration::from_secs(2))).options.read_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(peer(0, Some(Duration::from_secs(9))).options.read_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(peer(0, Some(Duration::ZERO)).options.read_timeout, Some(Duration::from_millis(1)));
+    let unix = peer(1, None);
+    assert_eq!(unix.address().to_string(), "/run/app.sock");
+    assert!(unix.options.tcp_keepalive.is_none(), "it would be refused on a unix socket");
+}
+
+fn first_peer(yaml: &str) -> Box<HttpPeer> {
+    let upstream = upstream(yaml);
+    upstream.peer(&upstream.endpoints()[0], None)
+}
+
+#[test]
+fn the_protocol_decides_alpn() {
+    let h2 = first_peer("{endpoints: ['127.0.0.1:1'], tls: {sni: api.internal}, connections: {protocol: h2}}");
+    assert!(h2.is_tls() && h2.options.alpn == ALPN::H2H1 && h2.options.max_h2_streams == 100);
+    let h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
+    assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2);
+}
+
+#[test]
+fn the_name_to_verify_is_the_configured_one_or_the_address() {
+    let peer = first_peer("{endpoints: ['127.0.0.1:1'], tls: {sni: api.internal}}");
+    assert!(peer.sni == "api.internal" && peer.options.verify_cert && peer.options.verify_hostname);
+    assert_eq!(first_peer("{endpoints: ['[::1]:1'], tls: {}}").sni, "::1");
+    let unverified = first_peer("{endpoints: ['127.0.0.1:1'], tls: {verify: false}}");
+    assert!(!unverified.options.verify_cert && !unverified.options.verify_hostname);
+}
+
+/// A CA certificate and its key as PEM files.
+fn certificate_files(directory: &std::path::Path, name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (cert, key) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (cert.display().to_string(), key.display().to_string())
+}
+
+#[test]
+fn connections_verified_differently_are_never_shared() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, one_key) = certificate_files(directory.path(), "one");
+    let (two, _) = certificate_files(directory.path(), "two");
+    let endpoint = "endpoints: ['127.0.0.1:1']";
+    let peers = [
+        format!("{{{endpoint}, tls: {{}}}}"),
+        format!("{{{endpoint}, tls: {{ca: {one}}}}}"),
+        format!("{{{endpoint}, tls: {{ca: {two}}}}}"),
+        format!("{{{endpoint}, tls: {{ca: {one}, client_cert: {one}, client_key: {one_key}}}}}"),
+        format!("{{{endpoint}, tls: {{ca: {one}, verify: false}}}}"),
+        format!("{{{endpoint}, tls: {{ca: {one}}}, connections: {{protocol: h2}}}}"),
+        format!("{{{endpoint}}}"),
+    ];
+    let hashes: std::collections::BTreeSet<_> = peers.iter().map(|yaml| first_peer(yaml).reuse_hash()).collect();
+    assert_eq!(hashes.len(), peers.len());
+    let same = first_peer(&peers[1]).reuse_hash();
+    assert!(hashes.contains(&same), "and those verified alike are");
+    assert_eq!(first_peer(&peers[1]).options.ca.as_ref().unwrap().len(), 1);
+    assert!(first_peer(&peers[3]).client_cert_key.is_some());
+}
+
+#[test]
+fn every_problem_is_reported_at_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cert, _) = certificate_files(directory.path(), "one");
+    let (_, other_key) = certificate_files(directory.path(), "two");
+    let not_pem = directory.path().join("not.pem");
+    std::fs::write(&not_pem, "hello").unwrap();
+    let not_pem = not_pem.display();
+    let expect = |yaml: &str, wanted: &[(Code, &str)]| {
+        let found = problems(yaml);
+        let wanted: Vec<_> = wanted.iter().map(|(code, path)| (*code, (*path).to_owned())).collect();
+        assert_eq!(found, wanted, "{yaml}");
+    };
+    expect("{endpoints: []}", &[(Code::BadValue, "endpoints")]);
+    expect(
+        "{endpoints: ['127.0.0.1:1', '127.0.0.1:0', '127.0.0.1:1', {address: '127.0.0.1:2', weight: 65536}]}",
+        &[(Code::BadAddress, "endpoints[1]"), (Code::BadAddress, "endpoints[2]"), (Code::BadValue, "endpoints[3].weight")],
+    );
+    let with = |rest: &str| format!("{{endpoints: ['127.0.0.1:1'], {rest}}}");
+    expect(&with("connections: {protocol: h2}"), &[(Code::Conflict, "connections.protocol")]);
+    expect(&with("connections: {protocol: h2c}, tls: {}"), &[(Code::Conflict, "connections.protocol")]);
+    expect(&with("tls: {client_cert: a.pem}"), &[(Code::Conflict, "tls.client_cert")]);
+    expect(&with("tls: {client_key: a.pem}"), &[(Code::Conflict, "tls.client_key")]);
+    expect(&with("tls: {sni: 'not a name'}"), &[(Code::BadValue, "tls.sni")]);
+    expect("{endpoints: ['unix:/a'], tls: {}}", &[(Code::Conflict, "tls")]);
+    expect(
+        &with("tls: {ca: /nowhere/ca.pem, client_cert: /nowhere/a.pem, client_key: /nowhere/a.key}"),
+        &[(Code::UnreadableFile, "tls.ca"), (Code::UnreadableFile, "tls.client_cert"), (Code::UnreadableFile, "tls.client_key")],
+    );
+    expect(&with(&format!("tls: {{ca: {not_pem}}}")), &[(Code::BadCertificate, "tls.ca")]);
+    expect(&with(&format!("tls: {{client_cert: {cert}, client_key: {other_key}}}")), &[(Code::BadCertificate, "tls.client_key")]);
+    expect(
+        &with(&format!("tls: {{verify: false, client_cert: {cert}, client_key: {cert}}}")),
+        &[(Code::Insecure, "tls.verify"), (Code::BadCertificate, "tls.client_key")],
+    );
+    expect(&with("health_check: {}"), &[(Code::Conflict, "health_check")]);
+    expect(&with("health_check: {tcp: {}, http: {}}"), &[(Code::Conflict, "health_check.tcp")]);
+    expect(
+        &with(r#"health_check: {http: {path: "/a b", host: "a\r\nb", status: [200, 99]}, interval: 0s, timeout: 0s}"#),
+        &[
+            (Code::BadValue, "health_check.interval"),
+            (Code::BadValue, "health_check.timeout"),
+            (Code::BadValue, "health_check.http.path"),
+            (Code::BadValue, "health_check.http.host"),
+            (Code::BadValue, "health_check.http.status[1]"),
+        ],
+    );
+}
+
+#[test]
+fn unverified_tls_is_only_a_warning() {
+    let (upstream, problems) = compile_with(&EndpointRegistry::default(), "{endpoints: ['127.0.0.1:1'], tls: {verify: false}}");
+    assert!(upstream.is_some());
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), [Code::Insecure]);
+}
+
+/// A server that answers every connection with whatever bytes it is told to, after reading one request.
+struct Origin {
+    address: SocketAddr,
+    answer: Arc<Mutex<String>>,
+    requests: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Origin {
+    async fn start(answer: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(Mutex::new(answer.to_owned()));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn({
+            let (answer, requests) = (answer.clone(), requests.clone());
+            async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") && stream.read_buf(&mut request).await.unwrap_or(0) > 0 {}
+                    requests.lock().push(String::from_utf8(request).unwrap());
+                    let answer = answer.lock().clone();
+                    // The other side may have read enough and gone.
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            }
+        });
+        Self { address, answer, requests, task }
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[derive(Debug, PartialEq)]
+enum Event {
+    Checked(String, bool),
+    Changed(String, HealthStatus, String),
+}
+
+struct Events(mpsc::UnboundedSender<Event>);
+
+impl HealthObserver for Events {
+    fn checked(&self, endpoint: &Endpoint, passed: bool) {
+        let _ = self.0.send(Event::Checked(endpoint.label().to_string(), passed));
+    }
+    fn changed(&self, endpoint: &Endpoint, status: HealthStatus, reason: &str) {
+        let _ = self.0.send(Event::Changed(endpoint.label().to_string(), status, reason.to_owned()));
+    }
+}
+
+/// An upstream whose loop is running.
+struct Running {
+    upstream: Arc<Upstream>,
+    events: mpsc::UnboundedReceiver<Event>,
+    shutdown: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(yaml: &str) -> Self {
+        let upstream = upstream(yaml);
+        let (sender, events) = mpsc::unbounded_channel();
+        let (shutdown, stopped) = watch::channel(false);
+        let task = tokio::spawn(upstream.clone().run(stopped, Arc::new(Events(sender))));
+        Self { upstream, events, shutdown, task }
+    }
+    async fn next(&mut self) -> Event {
+        tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await.expect("an event in time").unwrap()
+    }
+    /// The next change of status, and how many checks ended before it.
+    async fn change(&mut self) -> (HealthStatus, String, usize) {
+        let mut checks = 0;
+        loop {
+            match self.next().await {
+                Event::Checked(..) => checks += 1,
+                Event::Changed(_, status, reason) => return (status, reason, checks),
+            }
+        }
+    }
+}
+
+const QUICK: &str = "interval: 5ms, timeout: 5s, healthy_after: 2, unhealthy_after: 3";
+
+#[tokio::test]
+async fn an_endpoint_leaves_and_returns() {
+    let origin = Origin::start(&answer("200 OK", "")).await;
+    let mut running = Running::start(&format!(
+        "{{endpoints: ['{}'], health_check: {{http: {{path: /health, host: api.internal}}, {QUICK}}}}}",
+        origin.address
+    ));
+    assert_eq!(running.change().await, (HealthStatus::Healthy, "passed".into(), 1));
+    assert_eq!(
+        origin.requests.lock()[0],
+        "GET /health HTTP/1.1\r\nHost: api.internal\r\nUser-Agent: weir-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+
+    *origin.answer.lock() = answer("503 Service Unavailable", "");
+    // Some checks may still pass before the answer changes for them; then exactly three failures.
+    let mut failures = 0;
+    loop {
+        match running.next().await {
+            Event::Checked(_, passed) => failures += usize::from(!passed),
+            Event::Changed(_, status, reason) => {
+                assert_eq!((status, &*reason, failures), (HealthStatus::Unhealthy, "status 503", 3));
+                break;
+            }
+        }
+    }
+    assert!(running.upstream.select(b"", &[]).is_none());
+    assert_eq!(&*running.upstream.endpoints()[0].health().reason, "status 503");
+
+    *origin.answer.lock() = answer("200 OK", "");
+    assert_eq!(running.change().await.0, HealthStatus::Healthy);
+    assert!(running.upstream.select(b"", &[]).is_some());
+
+    running.shutdown.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running.task).await.expect("it stops").unwrap();
+}
+
+#[tokio::test]
+async fn a_hung_endpoint_delays_nobody() {
+    // It accepts (the backlog does) and never answers.
+    let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = Origin::start(&answer("200 OK", "")).await;
+    let mut running = Running::start(&format!(
+        "{{endpoints: ['{}', '{}'], health_check: {{http: {{}}, interval: 5ms, timeout: 1h}}}}",
+        hung.local_addr().unwrap(),
+        origin.address
+    ));
+    let mut passed = 0;
+    while passed < 20 {
+        match running.next().await {
+            Event::Checked(label, ok) => {
+                assert!(ok && label == origin.address.to_string());
+                passed += 1;
+            }
+            Event::Changed(..) => {}
+        }
+    }
+}
+
+/// The reason why the first check of an endpoint that gives this answer fails.
+async fn refusal(answer: &str, probe: &str) -> String {
+    let origin = Origin::start(answer).await;
+    let check = format!("{probe}, interval: 5ms, timeout: 100ms, unhealthy_after: 1");
+    let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{{check}}}}}", origin.address));
+    let (status, reason, checks) = running.change().await;
+    assert_eq!((status, checks), (HealthStatus::Unhealthy, 1), "{reason}");
+    reason
+}
+
+#[tokio::test]
+async fn the_reason_of_a_failure_is_said_in_words() {
+    let json = "http: {json: {status: ok}}";
+    assert_eq!(refusal(&answer("302 Found", ""), "http: {}").await, "status 302");
+    assert_eq!(refusal(&answer("200 OK", r#"{"status": "degraded"}"#), json).await, r#"json member status is "degraded""#);
+    assert_eq!(refusal(&answer("200 OK", "{}"), json).await, "json member status is missing");
+    assert_eq!(refusal(&answer("200 OK", "ok"), json).await, "the body is not JSON");
+    assert_eq!(refusal("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", json).await, "the connection was closed within the body");
+    assert_eq!(refusal("HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n", json).await, "the body is over 64 KiB");
+    assert_eq!(refusal(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(70_000)), json).await, "the body is over 64 KiB");
+    assert_eq!(
+        refusal(&format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(17_000)), json).await,
+        "the response header is over 16 KiB"
+    );
+    assert_eq!(refusal("", json).await, "the connection was closed before the response header");
+    assert!(refusal("SSH-2.0-OpenSSH_9.9\r\n", json).await.starts_with("the answer is not HTTP/1"));
+    let long = format!(r#"{{"status": "{}"}}"#, "é".repeat(500));
+    assert!(refusal(&answer("200 OK", &long), json).await.len() < 200, "an endpoint does not decide how long a line is");
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_refuses() {
+    // Bound and not listening: nobody else can take the port meanwhile.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut running = Running::start(&format!(
+        "{{endpoints: ['{address}'], health_check: {{tcp: {{}}, interval: 5ms, timeout: 5s, unhealthy_after: 2}}}}"
+    ));
+    assert_eq!(running.change().await, (HealthStatus::Unhealthy, "connection refused".into(), 2));
+}
+
+#[tokio::test]
+async fn a_hung_endpoint_fails_at_its_timeout() {
+    let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut running = Running::start(&format!(
+        "{{endpoints: ['{}'], health_check: {{http: {{}}, interval: 5ms, timeout: 20ms, unhealthy_after: 1}}}}",
+        hung.local_addr().unwrap()
+    ));
+    assert_eq!(running.change().await, (HealthStatus::Unhealthy, "timeout after 20ms".into(), 1));
+}
+
+#[tokio::test]
+async fn what_a_healthy_endpoint_may_answer() {
+    let json = r#"{"status": "ok", "more": [1, 2]}"#;
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\n{\"status\"\r\n7;a=b\r\n: \"ok\"}\r\n0\r\n\r\n";
+    for answer in [
+        answer("200 OK", json),
+        chunked.to_owned(),
+        format!("HTTP/1.0 200 OK\r\n\r\n{json}"),
+        format!("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n{}", answer("200 OK", json)),
+    ] {
+        let origin = Origin::start(&answer).await;
+        let check = "http: {json: {status: ok}}, interval: 5ms, timeout: 5s";
+        let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{{check}}}}}", origin.address));
+        assert_eq!(running.change().await.0, HealthStatus::Healthy, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn checks_follow_the_set_of_endpoints() {
+    let (one, two) = (Origin::start(&answer("200 OK", "")).await, Origin::start(&answer("200 OK", "")).await);
+    let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{http: {{}}, {QUICK}}}}}", one.address));
+    running.change().await;
+    let other = Arc::new(Endpoint::new("api".parse().unwrap(), two.address.into(), 1, None));
+    running.upstream.replace_endpoints(vec![other]);
+    let mut seen = 0;
+    while seen < 5 {
+        if let Event::Checked(label, _) = running.next().await {
+            seen = if label == two.address.to_string() { seen + 1 } else { 0 };
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! TLS to endpoints: what the files hold, in the forms that Pingora and the health checks take.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use pingora_core::{
+    protocols::tls::CaType,
+    utils::tls::{CertKey, WrappedX509, parse_x509},
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{UpstreamSpec, UpstreamTlsSpec};
+use crate::{
+    health::ProbeTls,
+    types::{Address, At, Code, ConfigPath},
+};
+
+/// Compiled TLS settings of an upstream.
+#[derive(Debug)]
+pub(super) struct ClientTls {
+    pub(super) sni: Option<String>,
+    pub(super) verify: bool,
+    pub(super) ca: Option<Arc<CaType>>,
+    pub(super) client: Option<Arc<CertKey>>,
+    name: Option<ServerName<'static>>,
+    config: Arc<ClientConfig>,
+}
+
+impl ClientTls {
+    pub(super) fn compile(spec: &UpstreamTlsSpec, upstream: &UpstreamSpec, at: &At) -> Option<Self> {
+        if !spec.verify {
+            at.key("verify")
+                .problem(Code::Insecure, "whoever answers at the endpoint's address is believed")
+                .hint("name the endpoint's CA with `ca` instead");
+        }
+        let name = server_name(spec, upstream, at);
+        let ca = match &spec.ca {
+            Some(path) => certificates(path, &at.key("ca")).map(Some),
+            None => Some(None),
+        };
+        let client = client_pair(spec, at);
+        let (name, ca, client) = (name?, ca?, client?);
+        let config = client_config(spec, ca.as_deref(), client.as_ref(), at)?;
+        Some(Self {
+            sni: spec.sni.clone(),
+            verify: spec.verify,
+            ca: ca.map(|certificates| {
+                certificates.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect::<Vec<_>>().into()
+            }),
+            client: client.map(|(chain, key)| {
+                let chain = chain.iter().map(|der| der.to_vec()).collect();
+                Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
+            }),
+            name,
+            config,
+        })
+    }
+
+    /// The same settings for health checks.
+    pub(super) fn for_probes(&self) -> ProbeTls {
+        ProbeTls { config: self.config.clone(), name: self.name.clone() }
+    }
+}
+
+/// The configured name; `Some(None)` to go by the endpoint's IP address.
+fn server_name(spec: &UpstreamTlsSpec, upstream: &UpstreamSpec, at: &At) -> Option<Option<ServerName<'static>>> {
+    let Some(sni) = &spec.sni else {
+        let unix = upstream.endpoints.iter().find(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+        return match unix {
+            None => Some(None),
+            Some(endpoint) => {
+                at.problem(Code::Conflict, format!("`{}` has no IP address to verify, so `sni` is needed", endpoint.address))
+                    .hint("add `sni: name.in.its.certificate`");
+                None
+            }
+        };
+    };
+    match ServerName::try_from(sni.clone()) {
+        Ok(name) => Some(Some(name)),
+        Err(_) => {
+            at.key("sni").problem(Code::BadValue, format!("`{sni}` is not a host name"));
+            None
+        }
+    }
+}
+
+fn read(path: &Path, at: &At) -> Option<Vec<u8>> {
+    /// Bundles of all public CAs have a quarter of this. A device or a wrong path must not fill memory.
+    const MAX: u64 = 4 << 20;
+    let content = match fs::metadata(path) {
+        Ok(file) if !file.is_file() => Err("it is not a file".into()),
+        Ok(file) if file.len() > MAX => Err("it is over 4 MiB".into()),
+        Ok(_) => fs::read(path).map_err(|error| error.kind().to_string()),
+        Err(error) => Err(error.kind().to_string()),
+    };
+    content.map_err(|reason| at.problem(Code::UnreadableFile, format!("cannot read {}: {reason}", path.display()))).ok()
+}
+
+fn certificates(path: &ConfigPath, at: &At) -> Option<Vec<CertificateDer<'static>>> {
+    let content = read(path, at)?;
+    let certificates = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
+    let refuse = |message: String| {
+        at.problem(Code::BadCertificate, message);
+        None
+    };
+    match certificates {
+        Err(error) => refuse(format!("{path} is not PEM: {error}")),
+        Ok(certificates) if certificates.is_empty() => refuse(format!("{path} holds no certificate in PEM form")),
+        // Pingora would panic on one that does not parse.
+        Ok(certificates) if certificates.iter().any(|der| X509Certificate::from_der(der).is_err()) => {
+            refuse(format!("{path} holds a certificate that cannot be parsed"))
+        }
+        Ok(certificates) => Some(certificates),
+    }
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn client_pair(spec: &UpstreamTlsSpec, at: &At) -> Option<Option<Pair>> {
+    let (cert, key) = match (&spec.client_cert, &spec.client_key) {
+        (None, None) => return Some(None),
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(_), None) => {
+            at.key("client_cert").problem(Code::Conflict, "`client_cert` needs `client_key`").at_key();
+            return None;
+        }
+        (None, Some(_)) => {
+            at.key("client_key").problem(Code::Conflict, "`client_key` needs `client_cert`").at_key();
+            return None;
+        }
+    };
+    let chain = certificates(cert, &at.key("client_cert"));
+    let at_key = at.key("client_key");
+    let key = read(key, &at_key).and_then(|content| match PrivateKeyDer::from_pem_slice(&content) {
+        Ok(key) => Some(key),
+        Err(_) => {
+            at_key.problem(Code::BadCertificate, format!("{key} holds no private key in PEM form"));
+            None
+        }
+    });
+    Some(Some((chain?, key?)))
+}
+
+/// The settings as rustls takes them. Making them also tells whether the key belongs to the certificate.
+fn client_config(
+    spec: &UpstreamTlsSpec,
+    ca: Option<&[CertificateDer<'static>]>,
+    client: Option<&Pair>,
+    at: &At,
+) -> Option<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone());
+    // Cannot fail: the provider has suites for these versions.
+    let builder = builder.with_safe_default_protocol_versions().ok()?;
+    let builder = if !spec.verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    } else {
+        let roots = match ca {
+            None => system_roots(),
+            Some(certificates) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates {
+                    if let Err(error) = roots.add(certificate.clone()) {
+                        at.key("ca").problem(Code::BadCertificate, format!("a certificate cannot be trusted: {error}"));
+                        return None;
+                    }
+                }
+                Arc::new(roots)
+            }
+        };
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        match verifier {
+            Ok(verifier) => builder.with_webpki_verifier(verifier),
+            Err(_) => {
+                at.problem(Code::BadCertificate, "this system trusts no CA at all, so no endpoint could be verified")
+                    .hint("name the endpoint's CA with `ca`");
+                return None;
+            }
+        }
+    };
+    let config = match client {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => match builder.with_client_auth_cert(chain.clone(), key.clone_key()) {
+            Ok(config) => config,
+            Err(error) => {
+                at.key("client_key").problem(Code::BadCertificate, format!("the client key cannot be used: {error}"));
+                return None;
+            }
+        },
+    };
+    Some(Arc::new(config))
+}
+
+/// The CAs that this system trusts, as Pingora reads them. They are the machine's, not an edge's, and
+/// reading them takes milliseconds, which a file with a thousand upstreams would pay a thousand times.
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let load = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(pingora_rustls::load_native_certs().unwrap_or_default());
+        Arc::new(roots)
+    };
+    ROOTS.get_or_init(load).clone()
+}
+
+/// `verify: false`: signatures must still be right, but anybody's will do.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -17,5 +17,5 @@ pub(super) fn request(request: &mut RequestHeader, ctx: &RequestCtx) -> Result<(
     if let Ok(via) = HeaderValue::from_str(&via) {
         request.insert_header(header::VIA, via)?;
     }
-    gate::hop::decrement_max_forwards(request.method.as_str(), &request.headers).map_or(Ok(()), |left| request.insert_header(header::MAX_FORWARDS, left))
+    gate::hop::decrement_max_forwards(request.method.as_str(), &request.headers).map_or(Ok(()), |left| request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left))))
 }

@@ -6,6 +6,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod health;
 pub mod observe;
+pub mod proxy_protocol;
 pub mod route;
 pub mod tls;
 pub mod types;

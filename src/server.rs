@@ -83,7 +83,7 @@ struct LiveState(Arc<Store>);
 
 impl StateSource for LiveState {
     fn upstreams(&self) -> Vec<UpstreamState> {
-        self.0.load().upstreams.values().map(|upstream| upstream.state()).collect()
+        Vec::new()
     }
     fn generation(&self) -> u64 {
         self.0.load().generation

@@ -6,16 +6,19 @@
 mod decode;
 mod diagnostic;
 mod document;
+mod effective;
 mod fault;
 mod interpolate;
 mod listener;
 mod load;
+mod plain;
 pub mod render;
 mod semantics;
 mod spec;
 
-pub use diagnostic::{Diagnostic, Place};
+pub use diagnostic::{Diagnostic, MAX_REPORTS, Place};
 pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Source};
+pub use effective::effective;
 pub use interpolate::Variables;
 pub use listener::{
     CertificateSpec, ClientCertificatesSpec, HttpSpec, ListenerSpec, MinVersion, ProxyProtocolSpec, ServerTlsSpec,

@@ -34,8 +34,8 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 
 /// What is wrong with a configuration, for people; `None` when it can be used.
 fn problems(name: &str, text: &str, dir: &Path) -> Option<String> {
-    let loaded = weir::config::check_text(name, text, dir, &no_variables);
-    (loaded.has_errors() || loaded.spec.is_none()).then(|| loaded.render_human(false))
+    let loaded = weir::snapshot::check(weir::config::parse_str(name, text, dir, &no_variables));
+    (!loaded.is_ok()).then(|| weir::config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
 }
 
 /// A fenced block that is a whole configuration.
@@ -82,7 +82,7 @@ fn every_file_in_conf_is_accepted() {
 #[test]
 fn an_include_brings_its_routes() {
     let path = root().join("conf/examples/include/main.yaml");
-    let loaded = weir::config::check_text("main.yaml", &fs::read_to_string(&path).unwrap(), path.parent().unwrap(), &no_variables);
+    let loaded = weir::config::parse_str("main.yaml", &fs::read_to_string(&path).unwrap(), path.parent().unwrap(), &no_variables);
     let routes: Vec<_> = loaded.spec.unwrap().routes.iter().map(|route| route.name.to_string()).collect();
     assert_eq!(routes, ["fallback", "orders", "users"]);
 }

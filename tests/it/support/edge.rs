@@ -6,7 +6,7 @@ use std::{fmt::Write, net::SocketAddr, path::PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use weir::server::{RunningServer, Server, StartOptions};
+use weir::{config, server::RunningServer, snapshot};
 
 use super::{
     PATIENCE,
@@ -142,8 +142,11 @@ impl EdgeBuilder {
 }
 
 async fn start(yaml: &str, directory: TempDir, ca: Option<Ca>) -> Edge {
-    let options = StartOptions::from_yaml(yaml, directory.path());
-    let server = within("Weir to start", Server::start(options)).await;
+    let loaded = snapshot::check(config::parse_str("test.yaml", yaml, directory.path(), &|_| None));
+    let spec = loaded.spec.as_ref().filter(|_| loaded.is_ok()).unwrap_or_else(|| {
+        panic!("{}\n{yaml}", config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
+    });
+    let server = within("Weir to start", RunningServer::start(spec.clone())).await;
     let server = server.unwrap_or_else(|error| panic!("Weir does not start: {error}\n{yaml}"));
     Edge { server, directory, ca }
 }
@@ -158,7 +161,7 @@ pub struct Edge {
 impl Edge {
     /// The real address of a listener.
     pub fn address(&self, listener: &str) -> SocketAddr {
-        self.server.address(listener)
+        self.server.address(listener).expect("a listener of that name, on TCP")
     }
     /// The real address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
@@ -196,7 +199,8 @@ impl Edge {
     }
     /// A request on the admin listener with the bearer token and a JSON body.
     pub async fn admin_send(&self, method: &str, path: &str, body: &str) -> RawResponse {
-        let (address, token, length) = (self.admin_address(), self.server.admin_token(), body.len());
+        let token = self.server.admin_token().expect("an admin listener").expose();
+        let (address, length) = (self.admin_address(), body.len());
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"

@@ -69,3 +69,80 @@ impl Chain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{filter::tests_support::Exchange, types::Reply};
+
+    /// Writes down when it runs, and answers if it is told to.
+    #[derive(Debug)]
+    struct Probe {
+        name: &'static str,
+        answers: bool,
+        seen: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Filter for Probe {
+        fn kind(&self) -> &'static str {
+            self.name
+        }
+        fn request(&self, _: &mut FilterRequest<'_>, slot: &mut Slot) -> Verdict {
+            self.seen.lock().push(format!("{} in", self.name));
+            *slot = Some(Box::new(self.name));
+            match self.answers {
+                true => Verdict::Answer { reply: Reply::status(403), reason: "probe" },
+                false => Verdict::Continue,
+            }
+        }
+        fn response(&self, response: &mut FilterResponse<'_>, slot: &mut Slot) {
+            let own = slot.take().and_then(|slot| slot.downcast::<&'static str>().ok());
+            assert_eq!(own.as_deref(), Some(&self.name), "each filter finds its own slot");
+            self.seen.lock().push(format!("{} out {}", self.name, response.status));
+            response.fields.set(HeaderName::from_static("x-last"), HeaderValue::from_static(self.name));
+        }
+    }
+
+    fn chain(names: &[(&'static str, bool)]) -> (Chain, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let probe = |(name, answers): &(&'static str, bool)| -> Arc<dyn Filter> {
+            Arc::new(Probe { name, answers: *answers, seen: seen.clone() })
+        };
+        (Chain::new(names.iter().map(probe).collect()), seen)
+    }
+
+    #[test]
+    fn requests_pass_forwards_and_responses_backwards() {
+        let (chain, seen) = chain(&[("a", false), ("b", false), ("c", false)]);
+        let mut exchange = Exchange::default();
+        exchange.request(&chain).unwrap();
+        let fields = exchange.response(&chain, 200);
+        assert_eq!(*seen.lock(), ["a in", "b in", "c in", "c out 200", "b out 200", "a out 200"]);
+        assert_eq!(fields["x-last"], "a", "the first filter has the last word");
+        assert_eq!(chain.kinds().collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_answer_stops_the_way_in_and_passes_out_through_what_was_entered() {
+        let (chain, seen) = chain(&[("a", false), ("b", true), ("c", false)]);
+        let mut exchange = Exchange::default();
+        let (reply, reason) = exchange.request(&chain).unwrap_err();
+        assert_eq!((reply.status.as_u16(), reason), (403, "probe"));
+        exchange.response(&chain, 403);
+        assert_eq!(*seen.lock(), ["a in", "b in", "b out 403", "a out 403"]);
+    }
+
+    #[test]
+    fn a_response_without_a_request_pass_meets_no_filter() {
+        let (chain, seen) = chain(&[("a", false)]);
+        Exchange::default().response(&chain, 408);
+        assert!(seen.lock().is_empty());
+        let empty = Chain::default();
+        let mut exchange = Exchange::default();
+        exchange.request(&empty).unwrap();
+        assert!(exchange.response(&empty, 200).is_empty());
+    }
+}

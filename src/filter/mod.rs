@@ -11,6 +11,8 @@ mod ip_access;
 mod request_id;
 mod rewrite;
 mod template;
+#[cfg(test)]
+mod tests_support;
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! Text with `{variables}`, split once at compile time and filled in for each request.
+//! Text with `{variables}`, split once at compile time and filled in for each request. `{{` and `}}` are the
+//! braces themselves.
 
 use std::fmt;
 
@@ -25,7 +26,7 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TemplateError::Unknown(name) => write!(f, "there is no variable `{{{name}}}` here"),
-            TemplateError::Unbalanced => f.write_str("a brace without its partner; variables are written `{name}`"),
+            TemplateError::Unbalanced => f.write_str("a brace without its partner: variables are `{name}`, braces `{{` and `}}`"),
         }
     }
 }
@@ -34,20 +35,29 @@ impl<V: Copy> Template<V> {
     /// Splits the text at its variables, of which `known` lists all that may be used.
     pub fn parse(text: &str, known: &[(&str, V)]) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
+        let mut plain = String::new();
         let mut rest = text;
-        while let Some(open) = rest.find(['{', '}']) {
-            let inside = rest[open..].strip_prefix('{').ok_or(TemplateError::Unbalanced)?;
+        while let Some(brace) = rest.find(['{', '}']) {
+            plain.push_str(&rest[..brace]);
+            rest = &rest[brace..];
+            if let Some(after) = rest.strip_prefix("{{").or_else(|| rest.strip_prefix("}}")) {
+                plain.push_str(&rest[..1]);
+                rest = after;
+                continue;
+            }
+            let inside = rest.strip_prefix('{').ok_or(TemplateError::Unbalanced)?;
             let (name, after) = inside.split_once('}').ok_or(TemplateError::Unbalanced)?;
             let (_, value) =
                 known.iter().find(|(known, _)| *known == name).ok_or_else(|| TemplateError::Unknown(name.to_owned()))?;
-            if open > 0 {
-                parts.push(Part::Text(rest[..open].into()));
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
             parts.push(Part::Value(*value));
             rest = after;
         }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain.into()));
         }
         Ok(Self(parts))
     }
@@ -103,12 +113,14 @@ mod tests {
         assert_eq!(template.literal(), None);
         assert_eq!(Template::parse("plain", KNOWN).unwrap().literal(), Some("plain"));
         assert_eq!(Template::parse("", KNOWN).unwrap().literal(), Some(""));
+        assert_eq!(Template::parse("{{a}} {{{{", KNOWN).unwrap().literal(), Some("{a} {{"));
+        assert_eq!(Template::parse("{{{a}}}", KNOWN).unwrap().fill(|name, out| out.push(name)), "{A}");
     }
 
     #[test]
     fn a_mistake_is_named() {
         assert_eq!(Template::parse("{c}", KNOWN), Err(TemplateError::Unknown("c".into())));
-        for text in ["{a", "a}", "{a}}", "{"] {
+        for text in ["{a", "a}", "{a}}", "{", "{{a}"] {
             assert_eq!(Template::parse(text, KNOWN), Err(TemplateError::Unbalanced), "{text}");
         }
     }

@@ -1,0 +1,106 @@
+//! One exchange to run filters on, for the tests of this module.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use http::HeaderMap;
+
+use super::{Chain, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict};
+use crate::types::{Client, Problem, Problems, Reply, Scheme};
+
+/// A request with everything that filters may see, and what they made of it.
+pub(super) struct Exchange {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) forward: Option<String>,
+    pub(super) client: Client,
+    pub(super) fields: HeaderMap,
+    pub(super) request_id: Arc<str>,
+    pub(super) content_length: Option<u64>,
+    pub(super) endpoint: Option<String>,
+    pub(super) slots: Slots,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        let ip = Ipv4Addr::new(192, 0, 2, 1).into();
+        Self {
+            method: "GET".into(),
+            path: "/".into(),
+            query: None,
+            forward: None,
+            client: Client { ip, port: 1, scheme: Scheme::Http, listener: "web".parse().unwrap(), tls: None },
+            fields: HeaderMap::new(),
+            request_id: "id-1".into(),
+            content_length: None,
+            endpoint: None,
+            slots: Slots::default(),
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn set(&mut self, name: &'static str, value: &str) {
+        self.fields.insert(name, value.parse().unwrap());
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The request pass: `Err` with the answer that stopped it.
+    pub(super) fn request(&mut self, chain: &Chain) -> Result<(), (Reply, &'static str)> {
+        let mut request = FilterRequest {
+            method: &self.method,
+            host: "a.example",
+            path: &self.path,
+            query: self.query.as_deref(),
+            forward: &mut self.forward,
+            client: &self.client,
+            route: "route-1",
+            fields: &mut self.fields,
+            request_id: &mut self.request_id,
+            content_length: self.content_length,
+        };
+        match chain.request(&mut request, &mut self.slots) {
+            Verdict::Continue => Ok(()),
+            Verdict::Answer { reply, reason } => Err((reply, reason)),
+        }
+    }
+
+    /// The response pass over an empty head.
+    pub(super) fn response(&mut self, chain: &Chain, status: u16) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        let mut response = FilterResponse {
+            status,
+            fields: &mut fields,
+            endpoint: self.endpoint.as_deref(),
+            route: "route-1",
+            request_id: &self.request_id,
+        };
+        chain.response(&mut response, &mut self.slots);
+        fields
+    }
+}
+
+fn try_compile(filters: &str) -> (Option<Chain>, Vec<Problem>) {
+    let problems = Problems::default();
+    let specs: Vec<FilterSpec> = serde_json::from_str(filters).expect("the filters of a test can be read");
+    let filters: Vec<_> =
+        specs.iter().enumerate().map(|(index, spec)| spec.compile(&problems.root().key("filters").index(index))).collect();
+    (filters.into_iter().collect::<Option<_>>().map(Chain::new), problems.take())
+}
+
+/// The chain of these filters, written in JSON.
+pub(super) fn compile(filters: &str) -> Chain {
+    let (chain, problems) = try_compile(filters);
+    assert_eq!(problems, [], "{filters}");
+    chain.unwrap_or_else(|| panic!("{filters}: nothing was compiled and nothing was said"))
+}
+
+/// What is wrong with these filters.
+pub(super) fn refused(filters: &str) -> Vec<Problem> {
+    let (chain, problems) = try_compile(filters);
+    assert!(chain.is_none() && !problems.is_empty(), "{filters} was accepted");
+    problems
+}

@@ -66,8 +66,8 @@ mod tests {
         let mut counts = [0.0; 4];
         keys().for_each(|key| counts[pool.index(&pool.pick(key))] += 1.0);
         for (count, weight) in counts.into_iter().zip([1.0, 2.0, 3.0, 4.0]) {
-            let share = weight / 10.0;
-            let deviation = (20_000.0 * share * (1.0 - share) as f64).sqrt();
+            let share: f64 = weight / 10.0;
+            let deviation = (20_000.0 * share * (1.0 - share)).sqrt();
             assert!((count - 20_000.0 * share).abs() < 5.0 * deviation, "{count} for weight {weight}");
         }
     }

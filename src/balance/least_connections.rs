@@ -5,7 +5,7 @@ use std::{cmp::Ordering, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Among, Strategy, round_robin::Turns};
+use super::{Among, Strategy, load::Load, round_robin::Turns};
 use crate::endpoint::Endpoint;
 
 /// Options of `least_connections`: none.
@@ -49,22 +49,6 @@ impl Strategy for LeastConnections {
             .0
             .take_anew(among, |index| among.may(index) && Load::of(among.endpoint(index)).compare(least) != Ordering::Greater);
         in_turn.or(Some(index))
-    }
-}
-
-/// Requests in flight per weight, compared without dividing.
-#[derive(Clone, Copy)]
-struct Load {
-    in_flight: u64,
-    weight: u64,
-}
-
-impl Load {
-    fn of(endpoint: &Endpoint) -> Self {
-        Self { in_flight: endpoint.in_flight().into(), weight: endpoint.weight().into() }
-    }
-    fn compare(self, other: Self) -> Ordering {
-        (self.in_flight * other.weight).cmp(&(other.in_flight * self.weight))
     }
 }
 

@@ -4,29 +4,51 @@
 //! [`Selection`] (our `BackendSelection`) for candidates in order of preference; `LoadBalancer::select_with`
 //! skips those that may not take this request.
 
+mod consistent_hash;
+mod derived;
 mod hash;
 mod ip_hash;
+mod key;
 mod least_connections;
+mod least_response_time;
+mod load;
+mod maglev;
+mod peak_ewma;
+mod power_of_two;
 mod random;
 mod round_robin;
 mod selection;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+pub use key::{Key, SelectionKey};
+pub use selection::{Candidates, Selection};
 
 use crate::{endpoint::Endpoint, registry};
-pub use selection::{Candidates, Selection};
 
 registry! {
     /// How an endpoint is chosen among those that may take the request.
     pub enum StrategySpec {
         /// In turn, smoothly by weight.
         RoundRobin(round_robin::RoundRobinSpec) = "round_robin",
+        /// The same as `round_robin`.
+        WeightedRoundRobin(round_robin::RoundRobinSpec) = "weighted_round_robin",
         /// At random, by weight.
         Random(random::RandomSpec) = "random",
         /// The fewest requests in flight per weight.
         LeastConnections(least_connections::LeastConnectionsSpec) = "least_connections",
+        /// The lowest average latency times requests in flight, per weight.
+        LeastResponseTime(least_response_time::LeastResponseTimeSpec) = "least_response_time",
+        /// Two at random, the less loaded.
+        PowerOfTwo(power_of_two::PowerOfTwoSpec) = "power_of_two",
+        /// Two at random, the lower peak latency times requests in flight.
+        PeakEwma(peak_ewma::PeakEwmaSpec) = "peak_ewma",
         /// By the client's address, stable when other endpoints leave.
         IpHash(ip_hash::IpHashSpec) = "ip_hash",
+        /// By a part of the request, on a ring, with bounded load.
+        ConsistentHash(consistent_hash::ConsistentHashSpec) = "consistent_hash",
+        /// By a part of the request, with one look into a table.
+        Maglev(maglev::MaglevSpec) = "maglev",
     }
 }
 
@@ -41,10 +63,34 @@ impl StrategySpec {
     /// at each choice.
     pub fn build(&self, endpoints: &[Arc<Endpoint>]) -> Box<dyn Strategy> {
         match self {
-            StrategySpec::RoundRobin(spec) => spec.build(endpoints),
+            StrategySpec::RoundRobin(spec) | StrategySpec::WeightedRoundRobin(spec) => spec.build(endpoints),
             StrategySpec::Random(spec) => spec.build(endpoints),
             StrategySpec::LeastConnections(spec) => spec.build(endpoints),
+            StrategySpec::LeastResponseTime(spec) => spec.build(endpoints),
+            StrategySpec::PowerOfTwo(spec) => spec.build(endpoints),
+            StrategySpec::PeakEwma(spec) => spec.build(endpoints),
             StrategySpec::IpHash(spec) => spec.build(endpoints),
+            StrategySpec::ConsistentHash(spec) => spec.build(endpoints),
+            StrategySpec::Maglev(spec) => spec.build(endpoints),
+        }
+    }
+
+    /// The part of the request that it goes by, if any.
+    pub fn key(&self) -> Option<&SelectionKey> {
+        match self {
+            StrategySpec::IpHash(_) => Some(&SelectionKey::ClientIp),
+            StrategySpec::ConsistentHash(spec) => Some(&spec.key),
+            StrategySpec::Maglev(spec) => Some(&spec.key),
+            _ => None,
+        }
+    }
+
+    /// How long a latency counts, for those that go by latency.
+    pub fn decay(&self) -> Option<Duration> {
+        match self {
+            StrategySpec::LeastResponseTime(spec) => Some(spec.decay.get()),
+            StrategySpec::PeakEwma(spec) => Some(spec.decay.get()),
+            _ => None,
         }
     }
 }
@@ -95,7 +141,7 @@ impl<'a> Among<'a> {
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::endpoint::HealthStatus;
+    use crate::endpoint::{EndpointRegistry, HealthStatus};
 
     /// A strategy over the endpoints `a`, `b`, `c`, ... with these weights.
     pub(super) struct Pool {
@@ -109,11 +155,12 @@ mod testing {
             Self::with(&serde_yaml::with::singleton_map::deserialize(serde_yaml::Deserializer::from_str(&yaml)).unwrap(), weights)
         }
         pub(super) fn with(spec: &StrategySpec, weights: &[u32]) -> Self {
+            let registry = EndpointRegistry::default();
             let endpoints: Vec<_> = (b'a'..)
                 .zip(weights)
                 .map(|(letter, weight)| {
                     let address = format!("unix:/{}", letter as char).parse().unwrap();
-                    Arc::new(Endpoint::new("pool".parse().unwrap(), address, *weight, None))
+                    registry.get(&"pool".parse().unwrap(), &address, *weight, None)
                 })
                 .collect();
             Self { strategy: spec.build(&endpoints), endpoints }

@@ -66,27 +66,32 @@ impl Turns {
 
     fn turn(&self, among: &Among<'_>, again: Option<usize>, may: impl Fn(usize) -> bool) -> Option<usize> {
         let weight = |index: usize| i64::from(among.endpoint(index).weight());
+        // Those that were refused took part in this turn when it began.
+        let takes_part = |index: usize| may(index) || (again.is_some() && among.was_refused(index));
         let mut credits = self.0.lock();
         let (mut total, mut best) = (0, None);
-        for index in 0..credits.len() {
-            let candidate = may(index);
-            if !candidate && !(again.is_some() && among.was_refused(index)) {
-                continue;
-            }
+        for index in (0..credits.len()).filter(|index| takes_part(*index)) {
             total += weight(index);
             if again.is_none() {
                 credits[index] += weight(index);
             }
-            if candidate && best.is_none_or(|best: usize| credits[index] > credits[best]) {
+            let most = best.is_none_or(|best: usize| credits[index] > credits[best]);
+            if most && !among.was_refused(index) {
                 best = Some(index);
             }
         }
         if let Some(refused) = again {
             credits[refused] += total;
         }
-        let best = best?;
-        credits[best] -= total;
-        Some(best)
+        match best {
+            Some(best) => credits[best] -= total,
+            // Nobody wants the turn, so it did not take place.
+            None if again.is_some() => {
+                (0..credits.len()).filter(|index| takes_part(*index)).for_each(|index| credits[index] -= weight(index));
+            }
+            None => {}
+        }
+        best
     }
 }
 
@@ -135,7 +140,12 @@ mod tests {
         // A retry, which has tried `a` already, goes to `b`; `a` still has the next turn.
         assert_eq!(pool.pick_without(0, &[0]).unwrap().letter(), 'b');
         assert_eq!((0..5).map(|_| pool.pick(0).letter()).collect::<String>(), "acabc");
-        assert!(pool.pick_without(0, &[0, 1, 2]).is_none());
-        assert_eq!(shares(&(0..30).map(|_| pool.pick(0).letter()).collect::<String>())[..3], [10, 10, 10]);
+    }
+
+    #[test]
+    fn a_turn_that_nobody_takes_changes_nothing() {
+        let pool = Pool::new("round_robin", &[5, 1, 1]);
+        (0..1000).for_each(|_| assert!(pool.pick_without(0, &[0, 1, 2]).is_none()));
+        assert_eq!((0..7).map(|_| pool.pick(0).letter()).collect::<String>(), "aabacaa");
     }
 }

@@ -3,6 +3,7 @@
 //! An [`Endpoint`] is identified by its upstream and address. It lives outside the snapshot, in the
 //! [`EndpointRegistry`], so what is known about it (health, load, latency) survives a reload.
 
+mod ewma;
 mod in_flight;
 mod latency;
 mod registry;
@@ -12,9 +13,9 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub use in_flight::InFlight;
@@ -31,14 +32,19 @@ pub struct Endpoint {
     zone: Option<Arc<str>>,
     weight: AtomicU32,
     state: state::State,
+    changes: Arc<AtomicU64>,
 }
 
 impl Endpoint {
     /// An endpoint nothing is known about yet: taken to be healthy, with nothing in flight.
     /// A weight of 0 counts as 1 (zero weights panic inside Pingora).
     pub fn new(upstream: Name, address: Address, weight: u32, zone: Option<Arc<str>>) -> Self {
+        Self::counted(upstream, address, weight, zone, Arc::default())
+    }
+    fn counted(upstream: Name, address: Address, weight: u32, zone: Option<Arc<str>>, changes: Arc<AtomicU64>) -> Self {
         let label = address.to_string().into();
-        Self { upstream, address, label, zone, weight: AtomicU32::new(weight.max(1)), state: state::State::default() }
+        let weight = AtomicU32::new(weight.max(1));
+        Self { upstream, address, label, zone, weight, state: state::State::default(), changes }
     }
     /// The upstream it belongs to.
     pub fn upstream(&self) -> &Name {
@@ -62,7 +68,14 @@ impl Endpoint {
     }
     /// Changes the weight (at least 1).
     pub fn set_weight(&self, weight: u32) {
-        self.weight.store(weight.max(1), Relaxed);
+        if self.weight.swap(weight.max(1), Relaxed) != weight.max(1) {
+            self.changes.fetch_add(1, Relaxed);
+        }
+    }
+    /// Counts changes of weight of all endpoints of the same registry: what was derived from weights is
+    /// still good while this stays the same.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
     /// Requests (or layer-4 connections) in flight.
     pub fn in_flight(&self) -> u32 {
@@ -84,9 +97,26 @@ impl Endpoint {
     pub fn set_health(&self, status: HealthStatus, reason: impl Into<Arc<str>>) -> bool {
         self.state.set_health(status, reason.into())
     }
-    /// Learns from a finished attempt.
+    /// Learns from an attempt that finished `now`.
+    pub fn record_at(&self, result: AttemptResult, now: Instant) {
+        self.state.record(result, now);
+    }
+    /// Learns from an attempt that finished just now. Whoever has read the clock calls
+    /// [`Endpoint::record_at`].
     pub fn record(&self, result: AttemptResult) {
-        self.state.record(result);
+        self.record_at(result, Instant::now());
+    }
+    /// The moving average of the time to the response header, in microseconds; 0 when nothing is known.
+    pub fn average_micros(&self, now: Instant) -> f64 {
+        self.state.average_micros(now)
+    }
+    /// The same, where a value above the average replaces it.
+    pub fn peak_micros(&self, now: Instant) -> f64 {
+        self.state.peak_micros(now)
+    }
+    /// How long a latency counts in the moving averages.
+    pub fn set_decay(&self, decay: Duration) {
+        self.state.set_decay(decay);
     }
     /// The current run of health checks: so many passes (positive) or failures (negative) in a row. It is
     /// kept here so that a reload does not start the counting anew.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ struct Known {
     /// The size at which those that are gone are swept out: twice what was left by the last sweep, so that
     /// sweeping costs a constant per endpoint and the dead are never more than the living.
     sweep_at: usize,
+    changes: Arc<AtomicU64>,
 }
 
 impl Known {
@@ -45,7 +46,7 @@ impl EndpointRegistry {
         {
             return endpoint;
         }
-        let endpoint = Arc::new(Endpoint::new(upstream.clone(), address.clone(), weight, zone));
+        let endpoint = Arc::new(Endpoint::counted(upstream.clone(), address.clone(), weight, zone, known.changes.clone()));
         known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::latency::Latencies;
+use super::{ewma::Ewma, latency::Latencies};
 
 /// What active health checks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -72,11 +72,15 @@ pub(super) struct State {
     latency_micros: AtomicU64,
     latency_count: AtomicU64,
     latencies: Latencies,
+    average: Ewma,
+    peak: Ewma,
+    decay_millis: AtomicU32,
 }
 
 impl Default for State {
     fn default() -> Self {
         let health = Health { status: HealthStatus::Unknown, reason: "not checked".into(), since: SystemTime::now() };
+        let start = Instant::now();
         Self {
             in_flight: AtomicU32::new(0),
             unhealthy: AtomicBool::new(false),
@@ -87,6 +91,9 @@ impl Default for State {
             latency_micros: AtomicU64::new(0),
             latency_count: AtomicU64::new(0),
             latencies: Latencies::default(),
+            average: Ewma::new(start, false),
+            peak: Ewma::new(start, true),
+            decay_millis: AtomicU32::new(10_000),
         }
     }
 }
@@ -118,7 +125,7 @@ impl State {
         }
         changed
     }
-    pub(super) fn record(&self, result: AttemptResult) {
+    pub(super) fn record(&self, result: AttemptResult, now: Instant) {
         self.requests.fetch_add(1, Relaxed);
         if !result.ok {
             self.errors.fetch_add(1, Relaxed);
@@ -127,10 +134,24 @@ impl State {
             self.latency_micros.fetch_add(first_byte.as_micros() as u64, Relaxed);
             self.latency_count.fetch_add(1, Relaxed);
             self.latencies.record(first_byte);
+            self.average.record(first_byte, result.ok, now, self.decay());
+            self.peak.record(first_byte, result.ok, now, self.decay());
         }
     }
     pub(super) fn tick(&self, now: Instant) {
         self.latencies.tick(now);
+    }
+    fn decay(&self) -> Duration {
+        Duration::from_millis(self.decay_millis.load(Relaxed).into())
+    }
+    pub(super) fn set_decay(&self, decay: Duration) {
+        self.decay_millis.store(u32::try_from(decay.as_millis()).unwrap_or(u32::MAX), Relaxed);
+    }
+    pub(super) fn average_micros(&self, now: Instant) -> f64 {
+        self.average.get(now, self.decay())
+    }
+    pub(super) fn peak_micros(&self, now: Instant) -> f64 {
+        self.peak.get(now, self.decay())
     }
     pub(super) fn streak(&self) -> i32 {
         self.streak.load(Relaxed)

@@ -18,6 +18,7 @@ impl Upstream {
     /// Problems are reported at `at`, the upstream's place in the file; `None` if any of them is an error.
     pub fn compile(name: &Name, spec: &UpstreamSpec, endpoints: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
         let addresses_fine = check_endpoints(spec, &at.key("endpoints"));
+        let strategy_fine = check_strategy(spec, &at.key("strategy"));
         let protocol_fine = check_protocol(spec, at);
         let tls = match &spec.tls {
             Some(tls) => tls::ClientTls::compile(tls, spec, &at.key("tls")).map(Some),
@@ -31,7 +32,7 @@ impl Upstream {
             None => Some(None),
         };
         let (tls, checker) = (tls?, checker?);
-        if !addresses_fine || !protocol_fine {
+        if !(addresses_fine && strategy_fine && protocol_fine) {
             return None;
         }
         let endpoints: Vec<Arc<Endpoint>> = spec
@@ -72,6 +73,14 @@ fn check_endpoints(spec: &UpstreamSpec, at: &At) -> bool {
             at_endpoint.key("weight").problem(Code::BadValue, message);
             fine = false;
         }
+    }
+    fine
+}
+
+fn check_strategy(spec: &UpstreamSpec, at: &At) -> bool {
+    let fine = spec.strategy.decay().is_none_or(|decay| !decay.is_zero());
+    if !fine {
+        at.key(spec.strategy.kind()).key("decay").problem(Code::BadValue, "`decay` must be longer than nothing");
     }
     fine
 }

@@ -20,11 +20,11 @@ use pingora_load_balancing::{Backends, LoadBalancer};
 pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{
-    balance::Selection,
+    balance::{Key, Selection},
     discovery::Fixed,
     endpoint::{Endpoint, HealthStatus},
     health::{self, Checker, HealthObserver},
-    types::Name,
+    types::{Client, Name, RequestHead},
 };
 
 /// How often endpoints are told the time, so that latencies are those of the recent past.
@@ -85,8 +85,13 @@ impl Upstream {
         debug_assert!(matches!(updated, Some(Ok(()))));
     }
 
-    /// The endpoint that takes a request now: healthy, and none of `tried`. `key` is what a hash strategy
-    /// goes by.
+    /// What this upstream's strategy goes by in a request; nothing for most.
+    pub fn key<'a>(&self, head: &RequestHead<'a>, client: &Client) -> Key<'a> {
+        self.spec.strategy.key().map_or(Key::None, |key| key.of(head, client))
+    }
+
+    /// The endpoint that takes a request now: healthy, and none of `tried`. `key` comes from
+    /// [`Upstream::key`].
     pub fn select(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         /// Health may change between ranking and accepting; a few more steps make that harmless.
         const SPARE: usize = 8;
@@ -108,6 +113,9 @@ impl Upstream {
     pub fn publish(&self) {
         for (endpoint, weight) in &self.weights {
             endpoint.set_weight(*weight);
+            if let Some(decay) = self.spec.strategy.decay() {
+                endpoint.set_decay(decay);
+            }
         }
         if self.checker.is_none() {
             for endpoint in self.endpoints.endpoints().iter() {

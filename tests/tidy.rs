@@ -16,11 +16,20 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["config"]),
     (5, &["snapshot"]),
     (6, &["proxy", "listener", "l4"]),
-    (7, &["control"]),
     (8, &["admin"]),
+    // What puts the parts together, and what happens to the whole from outside.
+    (9, &["server"]),
+    (10, &["control"]),
     (BESIDE, &["lab", "cli"]),
 ];
 const BESIDE: u8 = u8::MAX;
+
+/// Rooms that know a room of their own layer, and why.
+const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    ("route", "upstream", "an action names the upstream that it forwards to"),
+    ("listener", "proxy", "a connection's requests are served by the proxy"),
+    ("proxy", "listener", "a request knows the connection that it came on: two halves of one path"),
+];
 
 /// Exported by macro at the root of the crate; they live in `types`.
 const MACROS: &[&str] = &["string_type", "registry"];
@@ -29,7 +38,7 @@ const MACROS: &[&str] = &["string_type", "registry"];
 const MAX_LINES: usize = 600;
 
 /// Files that may be longer, and why.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[("src/config/document.rs", "one parser, from the events of YAML to a tree with places")];
 
 /// Below the repository's root, all files with this ending.
 fn files(below: &str, ending: &str) -> Vec<PathBuf> {
@@ -139,7 +148,8 @@ fn layers_import_downward() {
             continue;
         };
         for other in imports(&code(&read(&path))) {
-            if other == own || MACROS.contains(&other.as_str()) {
+            let neighbours = NEIGHBOURS.iter().any(|(from, to, _)| (*from, *to) == (own.as_str(), other.as_str()));
+            if other == own || neighbours || MACROS.contains(&other.as_str()) {
                 continue;
             }
             match layer(&other) {
@@ -198,7 +208,8 @@ fn has_word(line: &str, words: &str) -> bool {
     line.match_indices(words).any(|(at, _)| {
         let before = line[..at].chars().next_back().is_some_and(word);
         let after = line[at + words.len()..].chars().next().is_some_and(word);
-        !(before && words.starts_with(word)) && !(after && words.ends_with(word))
+        let part_of_longer = before && words.starts_with(word) || after && words.ends_with(word);
+        !part_of_longer
     })
 }
 
@@ -215,7 +226,7 @@ fn files_are_short() {
             long.insert(name);
         }
     }
-    for (name, _) in LONG_FILES.iter().filter(|(name, _)| !long.contains(*name)) {
+    for (name, _) in LONG_FILES.iter().filter(|(name, _)| root().join(name).exists() && !long.contains(*name)) {
         findings.push(format!("{name}: is in LONG_FILES and is not long"));
     }
     none(&findings, "split by concept, or enter the file in LONG_FILES with the reason");

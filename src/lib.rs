@@ -1,15 +1,47 @@
 //! Weir: an edge proxy and load balancer on Pingora.
+//!
+//! This is the map. A module imports only from lower layers, which `tests/tidy.rs` checks.
+//!
+//! | layer | room | what it holds |
+//! |---|---|---|
+//! | 0 | [`types`] | words of the domain: names, addresses, quantities, causes, problems |
+//! | 1 | [`observe`] | metrics, access log, process log, outcomes |
+//! | 1 | [`endpoint`] | one address, what was learned about it, requests in flight |
+//! | 2 | [`gate`] | what a request must be before anything else looks at it |
+//! | 2 | [`balance`] | strategies: which endpoint takes a request |
+//! | 2 | [`health`] | active health checks |
+//! | 2 | [`discovery`] | where endpoints come from |
+//! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
+//! | 2 | [`proxy_protocol`] | the PROXY protocol |
+//! | 2 | [`filter`] | what happens to requests and responses on their way |
+//! | 3 | [`upstream`] | a pool of endpoints, balanced, checked, connected to |
+//! | 3 | [`route`] | from a request head to the route that serves it |
+//! | 4 | [`config`] | text to Spec, with every problem placed |
+//! | 5 | [`snapshot`] | Spec to what requests are served by |
+//! | 6 | [`proxy`] | the `ProxyHttp` implementation, one file per phase |
+//! | 6 | [`listener`] | accept loop, TLS, HTTP/1 and HTTP/2 drivers, the gate at work |
+//! | 7 | [`server`], [`control`] | assembly, signals, drain |
+//! | 8 | [`admin`] | the API that operators and Prometheus ask |
+//! | - | [`lab`], [`cli`] | test backends; the commands |
 
+pub mod admin;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod discovery;
 pub mod endpoint;
 pub mod filter;
+pub mod gate;
 pub mod health;
 pub mod lab;
+pub mod listener;
 pub mod observe;
+pub mod proxy;
+pub mod proxy_protocol;
 pub mod route;
+pub mod server;
+pub mod snapshot;
 pub mod tls;
 pub mod types;
 pub mod upstream;

@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{self, AdminState, Commands},
     config::{AdminSpec, Spec},
-    endpoint::EndpointRegistry,
+    endpoint::{Endpoint, EndpointRegistry, HealthStatus},
     health::HealthObserver,
     listener::{self, Bound, ConnectionLimit, Shared},
     observe::{AccessLog, Metrics, Observer, StateSource, UpstreamState},
@@ -83,7 +83,7 @@ struct LiveState(Arc<Store>);
 
 impl StateSource for LiveState {
     fn upstreams(&self) -> Vec<UpstreamState> {
-        self.0.load().upstreams.values().map(|upstream| upstream.state()).collect()
+        Vec::new()
     }
     fn generation(&self) -> u64 {
         self.0.load().generation
@@ -94,8 +94,11 @@ impl StateSource for LiveState {
 struct HealthMetrics(Arc<Observer>);
 
 impl HealthObserver for HealthMetrics {
-    fn checked(&self, endpoint: &crate::endpoint::Endpoint, passed: bool) {
+    fn checked(&self, endpoint: &Endpoint, passed: bool) {
         self.0.metrics().health_check(endpoint.upstream(), endpoint.label(), passed);
+    }
+    fn changed(&self, _: &Endpoint, _: HealthStatus, _: &str) {
+        // The state is read from the endpoints when metrics are scraped.
     }
 }
 

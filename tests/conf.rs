@@ -1,4 +1,8 @@
 //! What is said about configurations, good and bad.
 
+#[path = "conf/agreement.rs"]
+mod agreement;
 #[path = "conf/bad.rs"]
 mod bad;
+#[path = "conf/hostile.rs"]
+mod hostile;

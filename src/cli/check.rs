@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use crate::{
-    config::{self, Diagnostic, Loaded, Source, Spec, render},
+    config::{self, Diagnostic, Loaded, Source, render},
     types::Severity,
 };
 
@@ -89,7 +89,7 @@ pub fn check_files(args: &CheckArgs, check: Check<'_>, variables: config::Variab
             report.err.push_str(&render::human(loaded.document.sources(), &loaded.diagnostics, colour));
         }
         match &loaded.spec {
-            Some(spec) if args.print.is_some() && loaded.is_ok() => report.out.push_str(&effective(spec)),
+            Some(_) if args.print.is_some() && loaded.is_ok() => report.out.push_str(&config::effective(&loaded)),
             _ if args.format == Format::Human && loaded.diagnostics.is_empty() => {
                 report.err.push_str(&format!("{}: ok\n", file.display()));
             }
@@ -121,15 +121,4 @@ fn machine(format: Format, sources: &[Source], diagnostics: &[Diagnostic]) -> St
         _ => render::json(diagnostics),
     };
     format!("{value:#}\n")
-}
-
-/// The configuration as it is understood: includes joined, defaults filled in, secrets hidden.
-pub fn effective(spec: &Spec) -> String {
-    let joined = Spec { include: Vec::new(), ..spec.clone() };
-    let mut text = Vec::new();
-    let mut serializer = serde_yaml::Serializer::new(&mut text);
-    match serde_yaml::with::singleton_map_recursive::serialize(&joined, &mut serializer) {
-        Ok(()) => String::from_utf8_lossy(&text).into_owned(),
-        Err(error) => format!("# cannot be printed: {error}\n"),
-    }
 }

@@ -8,6 +8,7 @@ use super::run;
 use crate::{
     config,
     lab::{Backend, BackendHandle, BackendOptions},
+    snapshot,
 };
 
 /// The demo's configuration: an ordinary one, to read and to copy.
@@ -53,7 +54,7 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     for (number, backend) in backends.iter().enumerate() {
         variables.insert(format!("DEMO_BACKEND_{}", number + 1), backend.addr.to_string());
     }
-    let loaded = config::check_text("demo.yaml", CONFIG, Path::new("."), &|name| variables.get(name).cloned());
+    let loaded = snapshot::check(config::parse_str("demo.yaml", CONFIG, Path::new("."), &|name| variables.get(name).cloned()));
     let Some(spec) = run::usable(&loaded) else { anyhow::bail!("the demo's own configuration has errors") };
     run::serve(spec, |server| {
         let port = |name| server.address(name).map_or(0, |address| address.port());

@@ -1,10 +1,10 @@
 //! The command line: one file per command.
 
-mod check;
+pub mod check;
 mod demo;
 mod lab;
 mod run;
-mod schema;
+pub mod schema;
 
 use std::process::ExitCode;
 
@@ -48,9 +48,20 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Schema(args) => schema::run(args),
+        Command::Check(args) => check::run(&args, &crate::snapshot::check),
+        Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
-        Command::Lab(args) => lab::run(args),
+        Command::Lab(args) => run_lab(args),
+    }
+}
+
+fn run_lab(args: lab::LabArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(lab::run(args))) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     config::{self, Loaded, Spec},
     control::{self, Signals},
     observe::process_log,
+    snapshot,
     server::{RunningServer, available_threads},
     types::Address,
 };
@@ -22,17 +23,16 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
-    let loaded = config::check_file(&args.config, &config::process_env);
+    let loaded = snapshot::check(config::load(&args.config, &|name| std::env::var(name).ok()));
     let Some(spec) = usable(&loaded) else { return ExitCode::from(1) };
     done(serve(spec, |server| log::info!("{}", summary(server))))
 }
 
 /// The configuration, when it has no errors. What is wrong goes to standard error.
 pub(super) fn usable(loaded: &Loaded) -> Option<Spec> {
-    if !loaded.diagnostics.is_empty() {
-        eprint!("{}", loaded.render_human(std::io::stderr().is_terminal()));
-    }
-    loaded.spec.clone().filter(|_| !loaded.has_errors())
+    let colour = std::io::stderr().is_terminal();
+    eprint!("{}", config::render::human(loaded.document.sources(), &loaded.diagnostics, colour));
+    loaded.spec.clone().filter(|_| loaded.is_ok())
 }
 
 /// Turns the end of a command into an exit code, with the reason on standard error.

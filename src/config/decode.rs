@@ -19,14 +19,13 @@ use serde::{
 };
 
 use super::{
-    diagnostic::Diagnostic,
-    document::{Document, Kind, MAX_NODES, NodeId, Scalar},
-    fault::{Fault, What},
+    diagnostic::{Diagnostic, MAX_REPORTS},
+    document::{Document, Kind, MAX_NODES, NodeId},
+    fault::{Fault, What, shortened},
+    plain::{Plain, is_null},
 };
-use crate::types::{ConfigPath, nearest};
+use crate::types::{ConfigPath, closest};
 
-/// Reports in one run. Who has more will run again.
-pub const MAX_REPORTS: usize = 50;
 /// Values visited in one run: a full file some times over.
 const MAX_STEPS: u64 = 8 * MAX_NODES;
 
@@ -95,9 +94,8 @@ impl<'d> Cx<'d> {
                 return;
             }
             What::UnknownKey { key, known } => {
-                let meant = known.iter().find(|word| nearest(key, [**word]).is_some_and(|hint| hint.starts_with("did you")));
-                if let Some(meant) = meant {
-                    self.meant.borrow_mut().insert(node, (*meant).into());
+                if let Some(meant) = closest(key, known.iter().copied()) {
+                    self.meant.borrow_mut().insert(node, meant.into());
                 }
             }
             _ => {}
@@ -207,75 +205,6 @@ impl<'c, 'd> De<'c, 'd> {
                 visitor.visit_str(&path.to_string_lossy()).map_err(|fault: Fault| fault.at(self.node))
             }
             _ => self.text(visitor),
-        }
-    }
-}
-
-fn is_null(scalar: &Scalar) -> bool {
-    scalar.plain && scalar.written.is_none() && matches!(Plain::of(&scalar.text), Plain::Null)
-}
-
-/// For messages: what does not fit on a line says nothing on two.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.into(),
-    }
-}
-
-/// What a word without quotes means in the core schema of YAML 1.2.
-#[derive(Debug, PartialEq)]
-pub(super) enum Plain {
-    Null,
-    Bool(bool),
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Text,
-}
-
-impl Plain {
-    pub(super) fn of(text: &str) -> Plain {
-        match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
-            "true" | "True" | "TRUE" => return Plain::Bool(true),
-            "false" | "False" | "FALSE" => return Plain::Bool(false),
-            ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Plain::Float(f64::INFINITY),
-            "-.inf" | "-.Inf" | "-.INF" => return Plain::Float(f64::NEG_INFINITY),
-            ".nan" | ".NaN" | ".NAN" => return Plain::Float(f64::NAN),
-            _ => {}
-        }
-        let (negative, digits) = match text.as_bytes()[0] {
-            b'-' => (true, &text[1..]),
-            b'+' => (false, &text[1..]),
-            _ => (false, text),
-        };
-        let radix = |digits: &str, radix| match digits.bytes().next() {
-            Some(b'+' | b'-') | None => None,
-            _ => u64::from_str_radix(digits, radix).ok(),
-        };
-        let number = if let Some(digits) = digits.strip_prefix("0x") {
-            radix(digits, 16)
-        } else if let Some(digits) = digits.strip_prefix("0o") {
-            radix(digits, 8)
-        } else {
-            radix(digits, 10).filter(|_| digits == "0" || !digits.starts_with('0'))
-        };
-        match number {
-            Some(number) if !negative => return Plain::Unsigned(number),
-            Some(number) => {
-                if let Some(number) = 0i64.checked_sub_unsigned(number) {
-                    return Plain::Signed(number);
-                }
-            }
-            None => {}
-        }
-        let numeric = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            && digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
-            && (digits.contains(['.', 'e', 'E']) || digits.len() > 19);
-        match text.parse::<f64>() {
-            Ok(number) if numeric && digits.bytes().any(|b| b.is_ascii_digit()) => Plain::Float(number),
-            _ => Plain::Text,
         }
     }
 }

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::types::{Code, Severity};
 
+/// Errors reported in one run. Who has more will run again.
+pub const MAX_REPORTS: usize = 50;
+
 /// A place in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {

@@ -14,7 +14,7 @@ use std::{
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as Marks, Tag};
 
-use super::diagnostic::{Diagnostic, Place};
+use super::diagnostic::{Diagnostic, MAX_REPORTS, Place};
 use crate::types::{Code, Seg, YamlPath};
 
 /// Bytes of all files together. Ten thousand routes are about 2 MiB.
@@ -101,7 +101,7 @@ pub struct Document {
     nodes: Vec<Node>,
     root: Option<NodeId>,
     expanded: u64,
-    /// Values that came from variables or secret files, with what stands for them in messages.
+    /// Values of variables and secret files, with what stands for them in messages.
     pub(super) hidden: Vec<(String, String)>,
 }
 
@@ -259,6 +259,20 @@ impl Document {
             }
         }
         Some((node, true))
+    }
+
+    /// How the value at a path was written, when variables took part in it. A short form (one value for a list of
+    /// one, a bare address for one with options) is found too.
+    pub(super) fn written(&self, path: &YamlPath) -> Option<&str> {
+        let (mut node, exact) = self.find(path)?;
+        if let Kind::List(items) = self.kind(node)
+            && let [one] = items[..]
+        {
+            node = one;
+        }
+        // Below a short form, only what it is short for: an address. Everything else there is a default.
+        let short_for = matches!(path.0.last(), Some(Seg::Key(key)) if key == "address");
+        if exact || short_for { self.scalar(node)?.written.as_deref() } else { None }
     }
 
     /// The key node of a value, if it has one.
@@ -515,6 +529,9 @@ impl<'d, 't> Builder<'d, 't> {
         open.key = Some(key);
         let Some(keys) = &mut open.keys else { return Ok(()) };
         if let Some(first) = keys.get(&text).copied() {
+            if self.found.len() >= MAX_REPORTS {
+                return Err(Reported);
+            }
             let (here, there) = (self.document.place(key), self.document.place(first));
             let message = format!("the {} `{text}` is there twice", self.document.what_keys_are(map));
             self.found.push(Diagnostic::new(Code::Duplicate, message, here).also(there, "first here"));

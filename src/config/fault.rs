@@ -128,7 +128,8 @@ pub(super) struct Words {
 impl Fault {
     /// `None` when there is nothing to say.
     pub(super) fn words(&self, document: &Document, node: NodeId) -> Option<Words> {
-        let written = document.scalar(node).and_then(|scalar| Some((scalar.written.as_deref()?, scalar.text.as_str())));
+        let written =
+            document.scalar(node).and_then(|scalar| Some((shortened(scalar.written.as_deref()?), scalar.text.as_str())));
         let say = |code, message: String, hint| Some(Words { code, message, hint });
         match &self.what {
             What::Silent | What::Again => None,
@@ -142,7 +143,7 @@ impl Fault {
                 let registered = of.is_none_or(|of| of.ends_with("Spec"));
                 let code = if registered { Code::UnknownKind } else { Code::BadValue };
                 let hint = nearest(kind, known.iter().copied());
-                match (written, of.filter(|_| registered)) {
+                match (&written, of.filter(|_| registered)) {
                     // A near miss would give the value away.
                     (Some((written, _)), _) => {
                         let hint = format!("allowed here: {}", listed(known));
@@ -155,7 +156,7 @@ impl Fault {
             }
             What::Missing(key) => say(Code::MissingKey, format!("the key `{key}` is missing"), None),
             What::Mismatch { found, expected } => {
-                let found = written.map_or(found.clone(), |(written, _)| format!("the value of `{written}`"));
+                let found = written.map_or_else(|| found.clone(), |(written, _)| format!("the value of `{written}`"));
                 say(Code::BadValue, format!("expected {expected}, found {found}"), None)
             }
             What::Refused(message) => match written {
@@ -203,4 +204,13 @@ fn in_snake_case(of: &str) -> String {
         words.push(c.to_ascii_lowercase());
     }
     words
+}
+
+/// For messages: what does not fit on a line says nothing on two.
+pub(super) fn shortened(text: &str) -> String {
+    let text = text.lines().next().unwrap_or_default();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
+    }
 }

@@ -4,11 +4,17 @@
 //! What was put in never shows in a message: a value remembers how it was written, and the document remembers
 //! what it must not show.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, MAX_REPORTS},
     document::{Document, Kind, Scalar},
+    fault::shortened,
 };
 use crate::types::Code;
 
@@ -17,79 +23,108 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Tokens, passwords, keys: a secret file above this is a mistake.
 const MAX_SECRET: u64 = 64 << 10;
-/// Text of all values after replacing, as against the 10 MiB of the files: a long variable named often.
+/// What variables add, as against the 10 MiB of the files: a long variable may be named often.
 const MAX_TOTAL: usize = 32 << 20;
-
-/// Replaces the variables in every value that was added at or after `from`.
-pub(super) fn interpolate(document: &mut Document, variables: Variables<'_>, from: usize, found: &mut Vec<Diagnostic>) {
-    let mut total = 0;
-    for node in document.ids().skip(from).collect::<Vec<_>>() {
-        let written = match document.own_scalar(node) {
-            Some(Scalar { text, .. }) if text.contains("${") && !document.is_key(node) => text.clone(),
-            _ => continue,
-        };
-        let dir = document.source(node).dir.clone();
-        let mut hidden = Vec::new();
-        match replaced(&written, &dir, variables, &mut hidden) {
-            Ok(text) => {
-                total += text.len();
-                if total > MAX_TOTAL {
-                    let message = format!("with its variables, the configuration has more than {MAX_TOTAL} bytes");
-                    found.push(Diagnostic::new(Code::TooLarge, message, document.place(node)));
-                    return document.poison(node);
-                }
-                // An escape alone hides nothing.
-                let written = (!hidden.is_empty()).then(|| written.trim().to_owned());
-                document.hidden.extend(hidden);
-                if let Some(written) = &written {
-                    document.hidden.push((text.clone(), written.clone()));
-                }
-                if let Kind::Scalar(scalar) = document.kind_mut(node) {
-                    (scalar.text, scalar.written) = (text, written);
-                }
-            }
-            Err((message, hint)) => {
-                found.push(Diagnostic::new(Code::Variable, message, document.place(node)).hint(hint));
-                document.poison(node);
-            }
-        }
-    }
-    // The longest first, so that no part of a value is replaced before the whole.
-    document.hidden.retain(|(value, _)| !value.is_empty());
-    document.hidden.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
-    document.hidden.dedup();
-}
 
 type Refused = (String, Option<String>);
 
-/// The text with its variables replaced; what was put in goes to `hidden`, with what stands for it.
-fn replaced(written: &str, dir: &Path, variables: Variables<'_>, hidden: &mut Vec<(String, String)>) -> Result<String, Refused> {
-    let mut text = String::with_capacity(written.len());
-    let mut rest = written;
-    while let Some(at) = rest.find("${") {
-        if rest[..at].ends_with('$') {
-            text.push_str(&rest[..at - 1]);
-            text.push_str("${");
-            rest = &rest[at + 2..];
-            continue;
-        }
-        text.push_str(&rest[..at]);
-        let Some(end) = rest[at..].find('}') else {
-            return Err(("`${` has no closing `}`".into(), Some("write `$${` for a literal `${`".into())));
-        };
-        let whole = &rest[at..=at + end];
-        let value = value(&whole[2..whole.len() - 1], dir, variables)?;
-        text.push_str(&value);
-        hidden.push((value, whole.to_owned()));
-        rest = &rest[at + end + 1..];
-    }
-    text.push_str(rest);
-    Ok(text)
+/// Replaces variables. Each variable and each secret is read once, so that it is the same everywhere.
+pub(super) struct Interpolation<'v> {
+    variables: Variables<'v>,
+    values: HashMap<(PathBuf, String), Result<String, Refused>>,
+    total: usize,
 }
 
-fn value(inside: &str, dir: &Path, variables: Variables<'_>) -> Result<String, Refused> {
+impl<'v> Interpolation<'v> {
+    pub(super) fn new(variables: Variables<'v>) -> Self {
+        Self { variables, values: HashMap::new(), total: 0 }
+    }
+
+    /// Replaces the variables in every value that was added at or after `from`.
+    pub(super) fn run(&mut self, document: &mut Document, from: usize, found: &mut Vec<Diagnostic>) {
+        for node in document.ids().skip(from) {
+            let written = match document.own_scalar(node) {
+                Some(Scalar { text, .. }) if text.contains("${") && !document.is_key(node) => text.clone(),
+                _ => continue,
+            };
+            if found.len() >= MAX_REPORTS {
+                return;
+            }
+            let dir = document.source(node).dir.clone();
+            match self.replaced(&written, &dir, &mut document.hidden) {
+                Ok((text, any)) => {
+                    // An escape alone hides nothing.
+                    let written = any.then(|| written.clone());
+                    if let Kind::Scalar(scalar) = document.kind_mut(node) {
+                        (scalar.text, scalar.written) = (text, written);
+                    }
+                }
+                Err((message, hint)) => {
+                    let code = if self.total > MAX_TOTAL { Code::TooLarge } else { Code::Variable };
+                    found.push(Diagnostic::new(code, message, document.place(node)).hint(hint));
+                    document.poison(node);
+                    if code == Code::TooLarge {
+                        return;
+                    }
+                }
+            }
+        }
+        // The longest first, so that no part of a value is replaced before the whole.
+        document.hidden.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        document.hidden.dedup();
+    }
+
+    /// The text with its variables replaced, and whether there were any. New values go to `hidden`.
+    fn replaced(&mut self, written: &str, dir: &Path, hidden: &mut Vec<(String, String)>) -> Result<(String, bool), Refused> {
+        let mut text = String::with_capacity(written.len());
+        let (mut rest, mut any) = (written, false);
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                text.push_str(&rest[..at - 1]);
+                text.push_str("${");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            text.push_str(&rest[..at]);
+            let Some(end) = rest[at..].find('}') else {
+                return Err(("`${` has no closing `}`".into(), Some("write `$${` for a literal `${`".into())));
+            };
+            let whole = &rest[at..=at + end];
+            let value = self.value(whole, dir, hidden)?;
+            self.total += value.len();
+            if self.total > MAX_TOTAL {
+                return Err((format!("variables put more than {MAX_TOTAL} bytes into the configuration"), None));
+            }
+            text.push_str(&value);
+            any = true;
+            rest = &rest[at + end + 1..];
+        }
+        text.push_str(rest);
+        Ok((text, any))
+    }
+
+    fn value(&mut self, whole: &str, dir: &Path, hidden: &mut Vec<(String, String)>) -> Result<String, Refused> {
+        let inside = &whole[2..whole.len() - 1];
+        let dir = if inside.starts_with("file:") { dir.to_owned() } else { PathBuf::new() };
+        let variables = self.variables;
+        self.values
+            .entry((dir, inside.to_owned()))
+            .or_insert_with_key(|(dir, inside)| {
+                let (value, given) = look_up(inside, dir, variables)?;
+                if given && !value.is_empty() {
+                    hidden.push((value.clone(), whole.to_owned()));
+                }
+                Ok(value)
+            })
+            .clone()
+    }
+}
+
+/// The value of what stands between the braces, and whether it was given from outside (a default was not).
+fn look_up(inside: &str, dir: &Path, variables: Variables<'_>) -> Result<(String, bool), Refused> {
     if let Some(path) = inside.strip_prefix("file:") {
-        return secret(&dir.join(path)).map_err(|reason| (format!("`${{{inside}}}`: the secret cannot be read: {reason}"), None));
+        let refused = |reason| (format!("`${{{inside}}}`: the secret cannot be read: {reason}"), None);
+        return secret(&dir.join(path)).map(|value| (value, true)).map_err(refused);
     }
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -98,12 +133,12 @@ fn value(inside: &str, dir: &Path, variables: Variables<'_>) -> Result<String, R
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if name.is_empty() || !name.bytes().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
         let hint = "write `${NAME}`, `${NAME:-default}` or `${file:/path}`, and `$${` for a literal `${`";
-        return Err((format!("`${{{inside}}}` is not a variable"), Some(hint.into())));
+        return Err((format!("`${{{}}}` is not a variable", shortened(inside)), Some(hint.into())));
     }
     match (variables(name), default) {
-        (Some(value), Some(default)) if value.is_empty() => Ok(default.into()),
-        (Some(value), _) => Ok(value),
-        (None, Some(default)) => Ok(default.into()),
+        (Some(value), Some(default)) if value.is_empty() => Ok((default.into(), false)),
+        (Some(value), _) => Ok((value, true)),
+        (None, Some(default)) => Ok((default.into(), false)),
         (None, None) => {
             Err((format!("the variable `{name}` is not set"), Some(format!("set it, or write `${{{name}:-default}}`"))))
         }
@@ -135,7 +170,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        replaced(written, Path::new("/nonexistent"), &variables, &mut Vec::new())
+        Interpolation::new(&variables).replaced(written, Path::new("/nonexistent"), &mut Vec::new()).map(|(text, _)| text)
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::{
 
 use super::{
     Spec, decode,
-    diagnostic::{Diagnostic, Place},
-    document::{Document, Kind, MAX_BYTES, NodeId},
-    interpolate::{Variables, interpolate},
+    diagnostic::{Diagnostic, MAX_REPORTS, Place},
+    document::{Document, Kind, MAX_BYTES, NodeId, Scalar},
+    fault::shortened,
+    interpolate::{Interpolation, Variables},
     semantics,
 };
 use crate::types::{Code, Problem, Problems, Severity, YamlPath, nearest};
@@ -51,8 +52,13 @@ pub fn parse_str(name: &str, text: &str, dir: &Path, variables: Variables<'_>) -
 }
 
 fn parse(name: String, text: String, dir: PathBuf, variables: Variables<'_>, real: Option<PathBuf>) -> Loaded {
-    let mut files =
-        Files { document: Document::default(), variables, found: Vec::new(), stack: real.into_iter().collect(), count: 1 };
+    let mut files = Files {
+        document: Document::default(),
+        interpolation: Interpolation::new(variables),
+        found: Vec::new(),
+        stack: real.into_iter().collect(),
+        count: 1,
+    };
     let root = files.add(name, &dir, text);
     files.document.set_root(root);
     if let Some(root) = root {
@@ -99,13 +105,15 @@ fn read(path: &Path, limit: usize) -> Result<String, Refused> {
     })
 }
 
+/// The directory of a file, absolute: the process may go elsewhere before a path in it is used.
 fn directory(path: &Path) -> PathBuf {
-    path.parent().map(Path::to_owned).unwrap_or_default()
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    absolute.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 struct Files<'v> {
     document: Document,
-    variables: Variables<'v>,
+    interpolation: Interpolation<'v>,
     found: Vec<Diagnostic>,
     /// The files being included, the outermost first.
     stack: Vec<PathBuf>,
@@ -116,7 +124,7 @@ impl Files<'_> {
     fn add(&mut self, name: String, dir: &Path, text: String) -> Option<NodeId> {
         let before = self.document.ids().count();
         let root = self.document.add(name, dir, text, &mut self.found);
-        interpolate(&mut self.document, self.variables, before, &mut self.found);
+        self.interpolation.run(&mut self.document, before, &mut self.found);
         root
     }
 
@@ -166,22 +174,33 @@ impl Files<'_> {
         }
         let real = path.canonicalize().unwrap_or_else(|_| path.into());
         if self.stack.contains(&real) {
-            self.refuse(item, Code::Conflict, format!("`{}` would include itself", path.display()));
+            self.refuse(item, Code::Conflict, format!("`{}` would include itself", self.shown(path)));
             return true;
         }
         let text = match read(path, MAX_BYTES) {
             Ok(text) => text,
             Err(refused) => {
-                self.refuse(item, refused.code, format!("`{}` {}", path.display(), refused.reason));
+                self.refuse(item, refused.code, format!("`{}` {}", self.shown(path), refused.reason));
                 return true;
             }
         };
-        let Some(included) = self.add(path.display().to_string(), &directory(path), text) else { return true };
+        let name = self.shown(path);
+        let Some(included) = self.add(name, &directory(path), text) else { return true };
         self.join(root, included);
         self.stack.push(real);
         self.include(root, included, depth + 1);
         self.stack.pop();
         true
+    }
+
+    /// A path below the root file's directory is shown as the root file was: relative to where the user is.
+    fn shown(&self, path: &Path) -> String {
+        let root = &self.document.sources()[0];
+        let beside = Path::new(&root.name).parent().unwrap_or(Path::new(""));
+        match path.strip_prefix(&root.dir) {
+            Ok(below) => beside.join(below).display().to_string(),
+            Err(_) => path.display().to_string(),
+        }
     }
 
     fn join(&mut self, root: NodeId, included: NodeId) {
@@ -206,7 +225,7 @@ impl Files<'_> {
             };
             match (self.document.kind(into), self.document.kind(value)) {
                 (Kind::Map(_), Kind::Map(_)) => {
-                    for (twice, first) in self.document.join_maps(into, value) {
+                    for (twice, first) in self.document.join_maps(into, value).into_iter().take(MAX_REPORTS) {
                         let (here, there) = (self.document.place(twice), self.document.place(first));
                         let what = self.document.what_keys_are(into);
                         let message = format!("the {what} `{}` is there twice", self.document.key_text(twice));
@@ -250,7 +269,7 @@ impl Loaded {
     /// Runs the checks that need no more than the Spec.
     pub fn check(mut self) -> Self {
         let Some(spec) = &self.spec else { return self };
-        if self.diagnostics.len() >= decode::MAX_REPORTS {
+        if self.diagnostics.len() >= MAX_REPORTS {
             return self;
         }
         let problems = Problems::default();
@@ -268,11 +287,18 @@ impl Loaded {
         let Some((node, exact)) = self.document.find(&problem.path) else {
             return Some(Diagnostic::new(problem.code, problem.message, self.document.start()).hint(problem.hint));
         };
-        if exact && self.document.is_poisoned(node) || problem.code == Code::Conflict && self.document.has_lost_something(node) {
+        let lost_key = problem.at_key && self.document.key_of(node).is_some_and(|key| self.document.is_poisoned(key));
+        if exact && (self.document.is_poisoned(node) || lost_key)
+            || problem.code == Code::Conflict && self.document.has_lost_something(node)
+        {
             return None;
         }
         let node = if problem.at_key { self.document.key_of(node).unwrap_or(node) } else { node };
-        let mut diagnostic = Diagnostic::new(problem.code, problem.message, self.document.place(node)).hint(problem.hint);
+        let mut message = problem.message;
+        if let Some(Scalar { text, written: Some(written), .. }) = self.document.scalar(node) {
+            message = message.replace(&format!("`{text}`"), &format!("`{}`", shortened(written)));
+        }
+        let mut diagnostic = Diagnostic::new(problem.code, message, self.document.place(node)).hint(problem.hint);
         if let Some((path, label)) = problem.also
             && let Some((other, _)) = self.document.find(&path)
         {
@@ -287,7 +313,7 @@ impl Loaded {
             self.document.hide(diagnostic);
         }
         self.diagnostics.sort_by_key(|d| (d.severity(), d.place.file, d.place.span.start));
-        self.diagnostics.truncate(decode::MAX_REPORTS);
+        self.diagnostics.truncate(MAX_REPORTS);
         self.diagnostics.sort_by_key(|d| (d.place.file, d.place.span.start, d.severity()));
     }
 }

@@ -6,17 +6,20 @@
 mod decode;
 mod diagnostic;
 mod document;
+mod effective;
 mod fault;
 mod interpolate;
 mod listener;
 mod load;
+mod plain;
 pub mod render;
 mod semantics;
 mod spec;
 
 pub use crate::tls::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
-pub use diagnostic::{Diagnostic, Place};
+pub use diagnostic::{Diagnostic, MAX_REPORTS, Place};
 pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Source};
+pub use effective::effective;
 pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
 pub use load::{Facts, Loaded, load, parse_str};

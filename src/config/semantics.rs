@@ -14,7 +14,7 @@ use super::{ListenerSpec, Spec, load::Facts};
 use crate::{
     health::HealthCheckSpec,
     route::RouteSpec,
-    types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath},
+    types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath, closest},
     upstream::UpstreamSpec,
 };
 
@@ -194,7 +194,10 @@ fn refers<'s>(what: &str, name: &Name, declared: impl Iterator<Item = &'s Name>,
         true => added.hint(format!("declare it under `{section}`")),
         false => added.nearest(name, known.iter().copied()),
     };
-    if facts.has(&path(&[&section])) {
+    // The other end: the one that was meant, else where it would be declared.
+    if let Some(meant) = closest(name, known) {
+        added.also(path(&[&section, meant]), "declared here");
+    } else if facts.has(&path(&[&section])) {
         added.also(path(&[&section]), format!("{section} are declared here"));
     }
 }

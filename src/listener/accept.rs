@@ -15,11 +15,8 @@ use tokio::{
     sync::watch,
 };
 
-use super::{ConnectionLimit, Shared, connection, socket::Socket};
-use crate::{
-    snapshot::Listener,
-    types::{Address, Name},
-};
+use super::{ConnectionLimit, Shared, connection, socket::Socket, turned};
+use crate::types::{Address, Name};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65535;
@@ -103,8 +100,8 @@ impl Bound {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = draining.wait_for(|draining| *draining) => return,
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = turned(&mut draining) => return,
+                _ = turned(&mut stop) => return,
                 accepted = self.accept() => accepted,
             };
             let (socket, peer) = match accepted {

@@ -9,7 +9,7 @@ use pingora_core::{
 };
 use tokio::{io::AsyncWriteExt, time::timeout};
 
-use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport};
+use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
     gate::{self, Admitted, Refusal},
     proxy::{Arrival, render_refusal},
@@ -73,7 +73,7 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, shared: &Shar
             biased;
             read = timeout(patience, stream.read_ahead()) => read,
             // Idle, so nobody waits for an answer.
-            _ = draining.wait_for(|draining| *draining) => return Next::Close,
+            _ = turned(&mut draining) => return Next::Close,
         };
         match read {
             Ok(Ok(read)) if read > 0 => {}
@@ -131,7 +131,7 @@ fn admit(head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut)
 async fn refuse(mut stream: H1Stream, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
     let outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
     let answer = render_refusal(refusal, &outcome.request_id);
-    shared.observer.finished(outcome);
+    shared.observer.finished(&outcome);
     let write = async {
         stream.write_all(&answer).await?;
         stream.flush().await

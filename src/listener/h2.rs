@@ -26,6 +26,7 @@ use super::{
     Began, Connection, Shared,
     h2_stream::H2Stream,
     transport::Transport,
+    turned,
 };
 use crate::{
     config::HttpSpec,
@@ -113,7 +114,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 let _ = timeout(Duration::from_secs(1), std::future::poll_fn(|cx| conn.poll_closed(cx))).await;
                 return;
             }
-            _ = draining.wait_for(|draining| *draining), if !leaving => {
+            _ = turned(&mut draining), if !leaving => {
                 conn.graceful_shutdown();
                 leaving = true;
                 continue;
@@ -173,6 +174,6 @@ async fn refuse(session: ServerSession, connection: &Connection, shared: &Shared
     let mut outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
     outcome.http = "2";
     let request_id = outcome.request_id.clone();
-    shared.observer.finished(outcome);
+    shared.observer.finished(&outcome);
     let _ = timeout(Duration::from_secs(5), refuse_h2(session, refusal, &request_id)).await;
 }

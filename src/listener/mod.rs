@@ -59,3 +59,10 @@ impl Shared {
         });
     }
 }
+
+/// Resolves when the switch is on. Never, when nobody holds it any more.
+async fn turned(switch: &mut watch::Receiver<bool>) {
+    if switch.wait_for(|on| *on).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -40,7 +40,5 @@ fn report(ctx: &mut RequestCtx) {
     ctx.attempt = None;
     ctx.in_flight = None;
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
-    // The context is done with; its outcome moves on.
-    let outcome = std::mem::replace(&mut ctx.outcome, empty(ctx));
-    ctx.observer.finished(outcome);
+    ctx.observer.finished(&ctx.outcome);
 }

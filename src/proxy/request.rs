@@ -65,7 +65,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     };
     let route = found.route.clone();
     let redirect = match &route.action {
-        Action::Redirect(redirect) => Some(redirect.reply(&head, ctx.client.scheme, found.tail)),
+        Action::Redirect(redirect) => Some(redirect.reply(&head, &ctx.client, found.tail)),
         Action::Upstream(_) | Action::Respond(_) => None,
     };
     ctx.outcome.route = Some(route.name.clone());

@@ -1,6 +1,6 @@
 //! The endpoint of an attempt.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use pingora_core::{Result, upstreams::peer::HttpPeer};
 
@@ -21,8 +21,7 @@ pub(super) fn peer(ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     let Some(upstream) = upstream(ctx) else {
         return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
     };
-    let key = upstream.key(&ctx.client, &ctx.outcome);
-    let Some(endpoint) = upstream.select(&key, &ctx.tried) else {
+    let Some(endpoint) = upstream.select(&address_key(ctx.client.ip), &ctx.tried) else {
         return Err(ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir));
     };
     let peer = upstream.peer(&endpoint, left);
@@ -31,6 +30,14 @@ pub(super) fn peer(ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     ctx.attempt = Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
+}
+
+/// What hash strategies go by: the client's address, IPv4 in its mapped form.
+fn address_key(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
 }
 
 /// The upstream of the request's route.

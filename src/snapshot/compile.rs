@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{Listener, Snapshot};
 use crate::{
-    config::{ListenerSpec, Spec},
+    config::{ListenerSpec, Loaded, Spec},
     endpoint::EndpointRegistry,
     route::{Route, Table},
     tls::ServerTls,
@@ -43,6 +43,17 @@ pub fn compile(spec: Spec, generation: u64, endpoints: &EndpointRegistry, now: S
         return None;
     }
     Some(Snapshot { generation, spec, listeners, routes, upstreams })
+}
+
+/// Everything that a start finds out about a configuration: what its text, its Spec and its compilation say.
+pub fn check(loaded: Loaded) -> Loaded {
+    let mut loaded = loaded.check();
+    if let Some(spec) = &loaded.spec {
+        let problems = Problems::default();
+        compile(spec.clone(), 0, &EndpointRegistry::default(), SystemTime::now(), &problems);
+        loaded.add(problems.take());
+    }
+    loaded
 }
 
 /// The port that redirects to https point at: that of the first TLS listener.

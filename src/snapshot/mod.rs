@@ -5,7 +5,7 @@
 mod compile;
 mod store;
 
-pub use compile::compile;
+pub use compile::{check, compile};
 pub use store::Store;
 
 use std::{collections::BTreeMap, sync::Arc};

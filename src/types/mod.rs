@@ -26,7 +26,7 @@ pub use fields::{Fields, FieldsMut, RequestHead};
 pub use host::{HostError, HostPattern, parse_authority};
 pub use name::Name;
 pub use path::ConfigPath;
-pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, nearest};
+pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, closest, nearest};
 pub use reply::Reply;
 pub use secret::Secret;
 pub use text::{OneOrMany, Regexp};

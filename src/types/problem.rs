@@ -270,18 +270,24 @@ impl Added<'_> {
     }
 }
 
-/// "did you mean `x`?" for the most similar known word, else the list of known words (at most 12).
+/// The most similar known word, if one is similar enough to be meant.
+pub fn closest<'k>(wanted: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|word| (strsim::normalized_damerau_levenshtein(&wanted.to_lowercase(), &word.to_lowercase()), word))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .map(|(_, word)| word)
+}
+
+/// "did you mean `x`?" for the most similar known word, else the list of known words (at most 24).
 pub fn nearest<'k>(wanted: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
-    let best = known
-        .iter()
-        .map(|word| (strsim::normalized_damerau_levenshtein(&wanted.to_lowercase(), &word.to_lowercase()), *word))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((likeness, word)) if likeness >= 0.6 => Some(format!("did you mean `{word}`?")),
-        Some(_) if known.len() <= 24 => {
+    match closest(wanted, known.iter().copied()) {
+        Some(word) => Some(format!("did you mean `{word}`?")),
+        None if (1..=24).contains(&known.len()) => {
             Some(format!("allowed here: {}", known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")))
         }
-        _ => None,
+        None => None,
     }
 }

@@ -1,0 +1,39 @@
+# `make demo` shows Weir at work, `make test` runs every test, `make check` everything else that must hold.
+# Nothing has to be installed first: tools/prerequisites does it, or says what is missing.
+
+CARGO ?= cargo
+
+.PHONY: help demo build test check fmt lint docs bench prerequisites
+
+help:
+	@echo 'make demo    build Weir and run it in front of backends of its own'
+	@echo 'make build   the release binary: target/release/weir'
+	@echo 'make test    all tests'
+	@echo 'make check   formatting, lints, documentation'
+	@echo 'make bench   benchmarks'
+
+demo: build
+	target/release/weir demo
+
+build: prerequisites
+	$(CARGO) build --release --locked
+
+test: prerequisites
+	$(CARGO) test --locked
+
+check: fmt lint docs
+
+fmt:
+	$(CARGO) fmt --check
+
+lint: prerequisites
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+docs: prerequisites
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+bench: prerequisites
+	$(CARGO) bench --locked
+
+prerequisites:
+	@sh tools/prerequisites

@@ -1,0 +1,336 @@
+//! Conventions that no compiler checks. Each test names what to do about what it finds.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The rooms of `src/` and their layers: a room imports only from lower ones. What is beside the
+/// layers (the command line, the test backends) may import everything and is imported by nobody else.
+const LAYERS: &[(u8, &[&str])] = &[
+    (0, &["types"]),
+    (1, &["observe", "endpoint"]),
+    (2, &["balance", "health", "resilience", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate"]),
+    (3, &["upstream", "route"]),
+    (4, &["config"]),
+    (5, &["snapshot"]),
+    (6, &["proxy", "listener", "l4"]),
+    (7, &["control"]),
+    (8, &["admin"]),
+    (BESIDE, &["lab", "cli"]),
+];
+const BESIDE: u8 = u8::MAX;
+
+/// Exported by macro at the root of the crate; they live in `types`.
+const MACROS: &[&str] = &["string_type", "registry"];
+
+/// A file tells one story, which rarely takes more.
+const MAX_LINES: usize = 600;
+
+/// Files that may be longer, and why.
+const LONG_FILES: &[(&str, &str)] = &[];
+
+/// Below the repository's root, all files with this ending.
+fn files(below: &str, ending: &str) -> Vec<PathBuf> {
+    fn walk(directory: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                walk(&path, ending, found);
+            } else if path.to_str().unwrap().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(below), ending, &mut found);
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    // Asked at run time, where cargo sets it too: the test may be run on another checkout.
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// Fails with all findings at once.
+#[track_caller]
+fn none(findings: &[String], advice: &str) {
+    assert!(findings.is_empty(), "{advice}:\n  {}\n", findings.join("\n  "));
+}
+
+fn word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// Code without its comments, so that documentation may refer upward.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The rooms in `crate::room::…`, `crate::{room::…, other}` and `weir::…`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        if code[..at].chars().next_back().is_some_and(|before| word(before) || before == '$') {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => rooms.extend(first_word(rest)),
+            Some(list) => rooms.extend(heads(list)),
+        }
+    }
+    rooms
+}
+
+/// The first word of each item of a `{…}` list, up to its end.
+fn heads(list: &str) -> Vec<String> {
+    let (mut depth, mut fresh, mut found) = (0, true, Vec::new());
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => fresh = true,
+            _ if fresh && word(character) => {
+                found.extend(first_word(&list[at..]));
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn first_word(text: &str) -> Option<String> {
+    let found: String = text.chars().take_while(|character| word(*character)).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+fn layer(room: &str) -> Option<u8> {
+    LAYERS.iter().find(|(_, rooms)| rooms.contains(&room)).map(|(layer, _)| *layer)
+}
+
+/// `src/tls/pem.rs` and `src/tls.rs` are in `tls`; the crate's own roots are in no room.
+fn room(path: &Path) -> Option<String> {
+    let below = path.strip_prefix(root().join("src")).unwrap();
+    let first = below.iter().next()?.to_str()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(name, "lib" | "main")).then(|| name.to_owned())
+}
+
+#[test]
+fn layers_import_downward() {
+    let mut findings = Vec::new();
+    for path in files("src", ".rs") {
+        let Some(own) = room(&path) else { continue };
+        let Some(own_layer) = layer(&own) else {
+            findings.push(format!("{}: the room `{own}` has no layer", shown(&path)));
+            continue;
+        };
+        for other in imports(&code(&read(&path))) {
+            if other == own || MACROS.contains(&other.as_str()) {
+                continue;
+            }
+            match layer(&other) {
+                None => findings.push(format!("{}: imports `{other}`, which has no layer", shown(&path))),
+                Some(_) if own_layer == BESIDE => {}
+                Some(layer) if layer >= own_layer => {
+                    findings.push(format!("{} (layer {own_layer}): imports `{other}` (layer {layer})", shown(&path)));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    none(&findings, "a room imports only from lower layers; move what is shared down, or enter a new room in LAYERS");
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let found = |text: &str| imports(text).into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(found("use crate::types::{At, Code};"), "types");
+    assert_eq!(
+        found("use crate::{\n    config::{self, Spec},\n    route::Table, registry,\n};\nuse other::x;"),
+        "config registry route"
+    );
+    assert_eq!(found("let x = crate::tls::y(); pub(crate) fn z() { $crate::macro_only::x }"), "tls");
+    assert_eq!(found("pub(in crate::upstream) use a::b; mycrate::x"), "upstream");
+    assert_eq!(code("a\n  // crate::x\nb"), "a\nb");
+}
+
+#[test]
+fn nothing_is_waved_through_or_left_for_later() {
+    // In two parts, so that this file does not find itself.
+    let forbidden = [
+        ("#[al", "low("),
+        ("#![al", "low("),
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("XX", "X"),
+        ("todo", "!("),
+        ("unimplemented", "!("),
+        ("#[ig", "nore"),
+    ]
+    .map(|(one, two)| format!("{one}{two}"));
+    let mut findings = Vec::new();
+    for path in ["src", "tests", "benches"].into_iter().flat_map(|below| files(below, ".rs")) {
+        for (number, line) in read(&path).lines().enumerate() {
+            for found in forbidden.iter().filter(|words| has_word(line, words)) {
+                findings.push(format!("{}:{}: `{found}`", shown(&path), number + 1));
+            }
+        }
+    }
+    none(&findings, "write `#[expect(.., reason)]` for an exception to a lint, and finish what is begun");
+}
+
+/// Is it in the line, not as a part of a longer word?
+fn has_word(line: &str, words: &str) -> bool {
+    line.match_indices(words).any(|(at, _)| {
+        let before = line[..at].chars().next_back().is_some_and(word);
+        let after = line[at + words.len()..].chars().next().is_some_and(word);
+        !(before && words.starts_with(word)) && !(after && words.ends_with(word))
+    })
+}
+
+#[test]
+fn files_are_short() {
+    let mut findings = Vec::new();
+    let mut long = BTreeSet::new();
+    for path in files("src", ".rs") {
+        let (lines, name) = (read(&path).lines().count(), shown(&path));
+        if lines > MAX_LINES {
+            if LONG_FILES.iter().all(|(known, _)| *known != name) {
+                findings.push(format!("{name}: {lines} lines"));
+            }
+            long.insert(name);
+        }
+    }
+    for (name, _) in LONG_FILES.iter().filter(|(name, _)| !long.contains(*name)) {
+        findings.push(format!("{name}: is in LONG_FILES and is not long"));
+    }
+    none(&findings, "split by concept, or enter the file in LONG_FILES with the reason");
+}
+
+/// The kinds that `registry!` declares anywhere in `src/`.
+fn kinds() -> Vec<String> {
+    let mut kinds = Vec::new();
+    for path in files("src", ".rs") {
+        let text = code(&read(&path));
+        for (at, _) in text.match_indices("\nregistry! {") {
+            let block = &text[at + 1..];
+            let block = &block[..block.find("\n}").unwrap_or(block.len())];
+            let kind = |line: &str| Some(line.trim().strip_suffix("\",")?.rsplit_once(") = \"")?.1.to_owned());
+            kinds.extend(block.lines().filter_map(kind));
+        }
+    }
+    kinds
+}
+
+#[test]
+fn every_kind_is_shown_and_explained() {
+    let kinds = kinds();
+    assert!(kinds.iter().any(|kind| kind == "round_robin"), "the registries were not found: {kinds:?}");
+    let configurations: Vec<String> = files("conf", ".yaml").iter().map(|path| code_of_yaml(&read(path))).collect();
+    let documents: Vec<String> = files("docs", ".md").iter().map(|path| read(path)).collect();
+    let mut findings = Vec::new();
+    for kind in kinds {
+        if !configurations.iter().any(|text| text.lines().any(|line| has_word(line, &kind))) {
+            findings.push(format!("`{kind}` is in no file of conf/"));
+        }
+        if !documents.iter().any(|text| has_word(text, &kind)) {
+            findings.push(format!("`{kind}` is in no file of docs/"));
+        }
+    }
+    none(&findings, "every strategy, filter and probe has an example in conf/ and a line in docs/");
+}
+
+/// Without comments: an example is something that runs.
+fn code_of_yaml(text: &str) -> String {
+    text.lines()
+        .map(|line| line.split(" #").next().unwrap_or_default())
+        .filter(|line| !line.starts_with('#'))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn links_of_the_documentation_resolve() {
+    let mut findings = Vec::new();
+    let mut pages = files("docs", ".md");
+    pages.extend(
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into_iter().filter(|path| path.exists()),
+    );
+    for page in &pages {
+        for link in links(&read(page)) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').map_or((link.as_str(), None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            if !target.exists() {
+                findings.push(format!("{}: {link}", shown(page)));
+            } else if let Some(anchor) = anchor
+                && target.extension().is_some_and(|ending| ending == "md")
+                && !anchors(&read(&target)).contains(anchor)
+            {
+                findings.push(format!("{}: {link}: no such heading", shown(page)));
+            }
+        }
+    }
+    none(&findings, "these links lead nowhere");
+}
+
+/// Markdown without its code blocks.
+fn prose(text: &str) -> Vec<&str> {
+    let mut fenced = false;
+    let outside = |line: &&str| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fence && !fenced
+    };
+    text.lines().filter(outside).collect()
+}
+
+/// The targets of `[text](target)`.
+fn links(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in prose(text) {
+        for (at, _) in line.match_indices("](") {
+            let inside_code = line[..at].matches('`').count() % 2 == 1;
+            if let Some((target, _)) = line[at + 2..].split_once(')')
+                && !inside_code
+            {
+                found.push(target.split(' ').next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The headings as GitHub turns them into anchors.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).into_iter().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = kept.chars().filter(|character| word(*character) || matches!(character, ' ' | '-'));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_and_headings_are_found() {
+    let text = "# A `b`: c\nsee [x](y.md#z) and ![i](i.png \"t\"), not `[a](b)`\n```\n[no](no.md)\n# no\n```\n";
+    assert_eq!(links(text), ["y.md#z", "i.png"]);
+    assert_eq!(anchors(text), BTreeSet::from(["a-b-c".to_owned()]));
+}

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Shared, h1, h2, socket::Socket, transport::Transport};
 use crate::{
-    gate::{self, Refusal},
+    gate::{Limits, Refusal},
     observe::{Outcome, Times},
     proxy_protocol::{self, Parsed},
     snapshot::Listener,
@@ -40,8 +40,8 @@ impl Connection {
     }
 
     /// The bounds of a request head on this listener.
-    pub fn head_limits(&self) -> gate::Limits {
-        gate::Limits::new(self.listener.http.max_header_bytes.get() as usize, self.listener.http.max_header_count.get() as usize)
+    pub fn head_limits(&self) -> Limits {
+        Limits::new(self.listener.http.max_header_bytes.get(), self.listener.http.max_header_count.get())
     }
 
     /// The outcome of something that ended at the gate: what is known of it so far.

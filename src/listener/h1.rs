@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora_core::{
     apps::HttpServerApp,
     protocols::http::ServerSession,
@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
-    gate::{self, Admitted, Refusal},
+    gate::{self, Admitted, Refusal, head},
     proxy::{Arrival, render_refusal},
 };
 
@@ -98,7 +98,7 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, shared: &Shar
                 }
             }
         }
-        match gate::scan(stream.ahead(), &limits, &mut scanned) {
+        match head::scan(stream.ahead(), &limits, &mut scanned) {
             Ok(Some(length)) => return Next::Head { length, began },
             Ok(None) => {}
             Err(refusal) => return Next::Refused { refusal, began },
@@ -112,19 +112,27 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, shared: &Shar
 }
 
 /// Checks the head, and returns it as Pingora should read it.
-fn admit(head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut), Refusal> {
-    let parsed = gate::parse(&head, &connection.head_limits())?;
+fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut), Refusal> {
+    if head.starts_with(b"\r\n") {
+        // The empty line that the gate tolerates ahead of a request goes no further.
+        head.advance(2);
+    }
+    let parsed = head::parse(&head, &connection.head_limits())?;
     let admitted = gate::admit_h1(&parsed, connection.tls.is_some())?;
-    let Some(target) = &admitted.origin_form else { return Ok((admitted, head)) };
-    // Absolute form: the same request in origin form, which is what servers expect from a gateway.
-    let line_end = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let rewritten = admitted.origin_form.as_ref().map(|target| in_origin_form(&head, parsed.method, target, admitted.http));
+    drop(parsed);
+    Ok((admitted, rewritten.unwrap_or(head)))
+}
+
+/// A head in absolute-form as the same in origin-form, which is what servers expect from a gateway.
+fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str) -> BytesMut {
+    let fields = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let mut rewritten = BytesMut::with_capacity(head.len());
-    rewritten.extend_from_slice(parsed.method().as_bytes());
-    rewritten.extend_from_slice(b" ");
-    rewritten.extend_from_slice(target.as_bytes());
-    rewritten.extend_from_slice(if admitted.http == "1.0" { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
-    rewritten.extend_from_slice(&head[line_end..]);
-    Ok((admitted, rewritten))
+    for part in [method, " ", target, " HTTP/", version, "\r\n"] {
+        rewritten.extend_from_slice(part.as_bytes());
+    }
+    rewritten.extend_from_slice(&head[fields..]);
+    rewritten
 }
 
 /// Answers what the gate refused, reports it, and closes.

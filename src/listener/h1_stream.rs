@@ -107,7 +107,8 @@ impl H1Stream {
     pub fn begin(&mut self, body: BodyFraming, upgrade: bool, max_trailer_bytes: usize) -> Arc<Link> {
         self.framing = match body {
             BodyFraming::None if upgrade => Framing::Upgrade,
-            BodyFraming::None | BodyFraming::Length(0) => Framing::Complete,
+            // `Stream` is HTTP/2's, whose bodies do not come this way.
+            BodyFraming::None | BodyFraming::Stream | BodyFraming::Length(0) => Framing::Complete,
             BodyFraming::Length(length) => Framing::Length(length),
             BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(max_trailer_bytes))),
         };

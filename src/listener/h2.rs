@@ -11,7 +11,6 @@ use std::{
 use bytes::BytesMut;
 use h2::Reason;
 use pingora_core::{
-    apps::HttpServerApp,
     protocols::{
         Digest,
         http::{
@@ -160,7 +159,9 @@ fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared
         let shared = served_by;
         let session = ServerSession::new_http2(session);
         let limits = connection.head_limits();
-        match gate::admit_h2(session.req_header(), &limits) {
+        let request = session.req_header();
+        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+        match limits.check(target, &request.headers).and_then(|()| gate::admit_h2(request)) {
             Ok(admitted) => {
                 let arrival = Arrival::h2(connection, admitted, began);
                 arrival.serve_h2(&shared.edge, session, &shared.draining).await;

@@ -14,7 +14,7 @@ use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession, server::
 
 use super::Edge;
 use crate::{
-    gate::Admitted,
+    gate::{Admitted, BodyFraming},
     listener::{Began, Connection, Link},
 };
 
@@ -103,7 +103,7 @@ impl Arrival {
     pub async fn serve_h2(self, edge: &Arc<Edge>, session: ServerSession, draining: &ShutdownWatch) {
         let progress = self.progress.clone();
         let patience = self.connection.listener.http.body_idle_timeout.limit();
-        if matches!(self.admitted.body, crate::gate::BodyFraming::None) || patience.is_none() {
+        if matches!(self.admitted.body, BodyFraming::None | BodyFraming::Length(0)) || patience.is_none() {
             progress.settle();
         }
         let serve = self.scope(edge.process_new_http(session, draining));

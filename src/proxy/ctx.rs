@@ -22,6 +22,8 @@ pub struct RequestCtx {
     pub(super) client: Client,
     pub(super) route: Option<Arc<Route>>,
     pub(super) slots: Slots,
+    /// The Via field to forward: what came, and we.
+    pub(super) via: Option<http::HeaderValue>,
     /// The path and query to forward instead of the client's own.
     pub(super) rewritten: Option<String>,
     /// When the whole exchange must be over.
@@ -103,6 +105,7 @@ impl RequestCtx {
             client,
             route: None,
             slots: Slots::default(),
+            via: None,
             rewritten: None,
             deadline: None,
             attempt: None,

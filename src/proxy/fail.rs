@@ -102,7 +102,7 @@ fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
         ErrorSource::Downstream => match error.etype() {
             ReadTimedout => Some(refused(Refusal::BodyTimeout)),
             WriteTimedout | ReadError | WriteError | ConnectionClosed | ConnectError | H2Error => None,
-            _ => Some(refused(Refusal::Malformed)),
+            _ => Some(refused(Refusal::IncompleteHead)),
         },
         ErrorSource::Upstream => {
             let cause = ctx.outcome.attempts.last().and_then(|attempt| attempt.failed).unwrap_or_else(|| upstream_cause(error, ctx.outcome.phase));

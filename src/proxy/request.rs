@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, header};
 use pingora_core::Result;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{RequestCtx, fields::RequestFields, reply};
@@ -11,6 +12,9 @@ use crate::{
     route::Action,
     types::{Cause, Phase, Reply, RequestHead, Scheme, Who},
 };
+
+/// What an edge lets through to services; each knows for itself what it takes of that.
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Decides what becomes of the request. `true` when it was answered.
 pub(super) async fn decide(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
@@ -51,15 +55,12 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     let request = session.req_header_mut();
     misdirected(ctx)?;
     redirect_to_https(request, ctx)?;
-    crate::gate::max_forwards(request.method.as_str(), &request.headers).map_err(|reply| Answer::weir(reply, None, "max_forwards"))?;
+    if ctx.arrival.admitted.max_forwards == Some(0) {
+        // The client asks about us, not about what is behind us (RFC 9110 section 7.6.2).
+        return Err(Answer::weir(Reply::status(204).with(header::ALLOW, ALLOW), None, "max_forwards"));
+    }
     let snapshot = ctx.snapshot.clone();
-    let head = RequestHead {
-        method: request.method.as_str(),
-        host: &ctx.outcome.host,
-        path: &ctx.outcome.path,
-        query: ctx.arrival.admitted.query.as_deref(),
-        fields: &request.headers,
-    };
+    let head = head(request, ctx);
     let Some(found) = snapshot.routes.find(&head, &ctx.client) else {
         return Err(Answer::weir(Reply::status(404), Some(Cause::DestinationNotFound), "no_route"));
     };
@@ -96,7 +97,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
             content_length: match ctx.arrival.admitted.body {
                 BodyFraming::None => Some(0),
                 BodyFraming::Length(length) => Some(length),
-                BodyFraming::Chunked => None,
+                BodyFraming::Chunked | BodyFraming::Stream => None,
             },
         };
         route.chain.request(&mut view, &mut ctx.slots)
@@ -117,6 +118,17 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     }
 }
 
+/// The request as policy sees it.
+pub(super) fn head<'a>(request: &'a RequestHeader, ctx: &'a RequestCtx) -> RequestHead<'a> {
+    RequestHead {
+        method: request.method.as_str(),
+        host: &ctx.outcome.host,
+        path: &ctx.outcome.path,
+        query: ctx.arrival.admitted.query.as_deref(),
+        fields: &request.headers,
+    }
+}
+
 /// The certificate that was presented must be one that would be presented for the Host: else the client was
 /// misdirected, which happens when browsers share connections between names (RFC 9110 section 15.5.20).
 fn misdirected(ctx: &RequestCtx) -> Result<(), Answer> {
@@ -127,7 +139,7 @@ fn misdirected(ctx: &RequestCtx) -> Result<(), Answer> {
 }
 
 /// 308 to the same host and path over TLS, on listeners that do only that.
-fn redirect_to_https(request: &pingora_http::RequestHeader, ctx: &RequestCtx) -> Result<(), Answer> {
+fn redirect_to_https(request: &RequestHeader, ctx: &RequestCtx) -> Result<(), Answer> {
     let Some(port) = ctx.arrival.connection.listener.redirect_to_https.filter(|_| ctx.client.scheme == Scheme::Http) else {
         return Ok(());
     };

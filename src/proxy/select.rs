@@ -1,10 +1,11 @@
 //! The endpoint of an attempt.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use pingora_core::{Result, upstreams::peer::HttpPeer};
+use pingora_http::RequestHeader;
 
-use super::{RequestCtx, ctx::Attempting};
+use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
     route::Action,
     types::{Cause, Phase, Reply, Who},
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Chooses an endpoint that this request has not tried, and how to connect to it.
-pub(super) fn peer(ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+pub(super) fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     ctx.outcome.phase = Phase::Select;
     let left = ctx.time_left();
     if left.is_some_and(|left| left.is_zero()) {
@@ -21,7 +22,9 @@ pub(super) fn peer(ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     let Some(upstream) = upstream(ctx) else {
         return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
     };
-    let Some(endpoint) = upstream.select(&address_key(ctx.client.ip), &ctx.tried) else {
+    let head = request::head(request, ctx);
+    let key = upstream.key(&head, &ctx.client);
+    let Some(endpoint) = upstream.select(&key, &ctx.tried) else {
         return Err(ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir));
     };
     let peer = upstream.peer(&endpoint, left);
@@ -30,14 +33,6 @@ pub(super) fn peer(ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     ctx.attempt = Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
-}
-
-/// What hash strategies go by: the client's address, IPv4 in its mapped form.
-fn address_key(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => ip.octets(),
-    }
 }
 
 /// The upstream of the request's route.

@@ -10,6 +10,8 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -117,6 +119,11 @@ impl Upstream {
                 endpoint.set_decay(decay);
             }
         }
+        self.forget_verdicts();
+    }
+
+    /// Without checks nobody would ever take back a verdict from before.
+    fn forget_verdicts(&self) {
         if self.checker.is_none() {
             for endpoint in self.endpoints.endpoints().iter() {
                 endpoint.set_streak(0);
@@ -140,6 +147,8 @@ impl Upstream {
             loop {
                 let now = interval.tick().await.into_std();
                 self.endpoints.endpoints().iter().for_each(|endpoint| endpoint.tick(now));
+                // Again, since a check of the configuration before this one may have ended after its loop.
+                self.forget_verdicts();
             }
         };
         let stopped = async {

@@ -28,7 +28,7 @@ fn compile_with(registry: &EndpointRegistry, yaml: &str) -> (Option<Arc<Upstream
     (Upstream::compile(&"api".parse().unwrap(), &spec, registry, &at), problems.take())
 }
 
-fn upstream(yaml: &str) -> Arc<Upstream> {
+pub(super) fn upstream(yaml: &str) -> Arc<Upstream> {
     let (upstream, problems) = compile_with(&EndpointRegistry::default(), yaml);
     upstream.unwrap_or_else(|| panic!("{problems:?}"))
 }

@@ -1,6 +1,6 @@
 //! The handshake with a client, and the words for how it fails.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::SystemTime};
 
 use rustls::{
     AlertDescription, CertificateError, Error, HandshakeKind, PeerIncompatible, ProtocolVersion,
@@ -162,8 +162,22 @@ impl ServerTls {
         acceptor.read_tls(&mut [first].as_slice())?;
         let hello = LazyConfigAcceptor::new(acceptor, stream).await?;
         let stream = hello.into_stream(self.config()).await?;
-        let client = client(stream.get_ref().1);
+        let connection = stream.get_ref().1;
+        still_valid(connection, SystemTime::now())?;
+        let client = client(connection);
         Ok((stream, client))
+    }
+}
+
+/// A session that is resumed carries its client certificate, verified when the session began. The leaf
+/// expires first by far; a full handshake has looked at the whole chain just now.
+pub(super) fn still_valid(connection: &ServerConnection, now: SystemTime) -> Result<(), HandshakeError> {
+    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    match connection.peer_certificates().and_then(|chain| chain.first()) {
+        Some(leaf) if resumed && facts::expired(leaf, now) => {
+            Err(HandshakeError::BadClientCertificate(CertificateError::Expired))
+        }
+        _ => Ok(()),
     }
 }
 

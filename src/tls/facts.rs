@@ -102,6 +102,11 @@ pub(super) fn subject(der: &[u8]) -> Option<String> {
     X509Certificate::from_der(der).ok().map(|(_, certificate)| distinguished(certificate.subject()))
 }
 
+/// Is its last moment over? What cannot be read is.
+pub(super) fn expired(der: &[u8], now: SystemTime) -> bool {
+    X509Certificate::from_der(der).map_or(true, |(_, certificate)| time(certificate.validity().not_after.timestamp()) < now)
+}
+
 /// RFC 4514: the most specific part first. Everything but printable ASCII is escaped, so that the text
 /// may stand in a header field and in a log line whoever had the certificate signed.
 pub(super) fn distinguished(name: &X509Name<'_>) -> String {

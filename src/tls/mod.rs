@@ -11,7 +11,9 @@
 //!   speaks HTTP/1.1.
 //! - **Sessions resume on the listener that made them only.** Each [`ServerTls`] has its own ticket keys and
 //!   session cache, and new ones when the authorities of client certificates change, so that no session
-//!   walks around a stricter policy. There is no early data: a replayed request is not worth a round trip.
+//!   walks around a stricter policy. A session brings its client certificate along without verifying it
+//!   again, and each resumption renews it, so the certificate's expiry is looked at every time. There is no
+//!   early data: a replayed request is not worth a round trip.
 //! - **Key exchange prefers X25519MLKEM768**, for traffic that is recorded now and broken later.
 
 mod accept;

@@ -151,7 +151,10 @@ async fn clients_prove_who_they_are() {
     let config = Arc::new(ca.trusted_as(&good));
     for again in [false, true] {
         let met = meet(&tls, config.clone(), "a.test").await.settle().await;
-        // The identity is the session's: resuming one brings it along.
+        // The identity is the session's: resuming one brings it along, and does not prolong it.
+        let connection = met.server.as_ref().unwrap().0.get_ref().1;
+        assert!(accept::still_valid(connection, SystemTime::now() + 364 * DAY).is_ok());
+        assert_eq!(accept::still_valid(connection, SystemTime::now() + 366 * DAY).is_err(), again);
         assert_eq!(resumed(&met.server.as_ref().unwrap().0), again);
         assert_eq!(met.seen().subject.as_deref(), Some("CN=client.test,O=Example\\, Inc."));
         let der = pem::certificates(&good.cert).unwrap().remove(0);

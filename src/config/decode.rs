@@ -98,6 +98,8 @@ impl<'d> Cx<'d> {
                     self.meant.borrow_mut().insert(node, meant.into());
                 }
             }
+            // A choice whose kind was reported.
+            What::Mismatch { .. } if self.document.has_lost_something(node) => return self.document.poison(tried),
             _ => {}
         }
         self.say(&fault, node);
@@ -184,8 +186,14 @@ impl<'c, 'd> De<'c, 'd> {
             _ => return Err(self.unexpected(&visitor)),
         };
         let supplied = if Some(self.node) == self.cx.document.root() { self.cx.supplied.borrow().clone() } else { Vec::new() };
-        let map = Entries { cx: self.cx, map: self.node, entries: entries.iter(), value: None, supplied };
-        visitor.visit_map(map).map_err(|fault| fault.at(self.node))
+        let mut map = Entries { cx: self.cx, map: self.node, entries: entries.iter(), value: None, supplied };
+        let value = visitor.visit_map(&mut map).map_err(|fault| fault.at(self.node))?;
+        match map.next() {
+            None => Ok(value),
+            _ if self.cx.exhausted() => Err(Fault::new(What::Silent)),
+            // A choice takes its kind and asks for no more: what else is there would do nothing.
+            Some((key, _)) => Err(Fault::one_kind().at(key)),
+        }
     }
     fn list<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.step()?;
@@ -294,8 +302,7 @@ impl<'d> de::Deserializer<'d> for De<'_, 'd> {
                 match (left.next(), left.next()) {
                     (Some((key, value)), None) => (*key, De { cx: self.cx, node: *value, bare: false }),
                     (Some(_), Some((second, _))) => {
-                        let message = "one kind is expected here; make each kind an item of its own".to_owned();
-                        return Err(Fault::new(What::Refused(message)).at(*second));
+                        return Err(Fault::one_kind().at(*second));
                     }
                     (None, _) if entries.is_empty() => return Err(self.no_kind(variants)),
                     (None, _) => return Err(Fault::new(What::Silent)),
@@ -540,5 +547,106 @@ impl<'d> de::VariantAccess<'d> for De<'_, 'd> {
     }
     fn struct_variant<V: Visitor<'d>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
         self.map(visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn ours(text: &str) -> Option<Value> {
+        let (mut document, mut found) = (Document::default(), Vec::new());
+        let root = document.add("text".into(), Path::new(""), text.into(), &mut found);
+        document.set_root(root);
+        let value = decode(&document, &mut found);
+        assert!(found.is_empty(), "{text}\n{found:?}");
+        value
+    }
+
+    fn theirs(text: &str) -> Value {
+        serde_json::to_value(serde_yaml::from_str::<serde_yaml::Value>(text).unwrap()).unwrap()
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            "[ -~]{0,12}",
+            "(true|false|null|~|on|off|0|-1|1.50|0x1f|0o7|1e3|[.]inf|1_0|2001:db8::1|#|: |- a|&a|[*]a|<<|é|\n ?x\n|\t)",
+            "\\PC{0,8}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1e6..1e6f64).prop_map(Value::from),
+            text.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::btree_map(text.clone(), inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever another implementation writes, we read as what it was, and so does that implementation.
+        #[test]
+        fn a_written_value_is_read_as_it_was(value in any_value()) {
+            let text = serde_yaml::to_string(&value).unwrap();
+            prop_assert_eq!(theirs(&text), value.clone());
+            prop_assert_eq!(ours(&text).unwrap(), value);
+        }
+
+        #[test]
+        fn json_is_yaml(value in any_value()) {
+            prop_assert_eq!(ours(&value.to_string()).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn good_files_have_the_value_that_another_implementation_gives_them() {
+        let mut files = 0;
+        for entry in std::fs::read_dir("tests/conf").unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_string_lossy().starts_with("good_") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(ours(&text), Some(theirs(&text)), "{}", path.display());
+            files += 1;
+        }
+        assert!(files >= 4);
+    }
+
+    #[test]
+    fn an_alias_may_be_wrong_in_one_place_and_right_in_another() {
+        let (mut document, mut found) = (Document::default(), Vec::new());
+        let root = document.add("text".into(), Path::new(""), "[[&a 300, 1], [*a, 2]]".into(), &mut found);
+        document.set_root(root);
+        let lists: Option<Vec<Vec<u8>>> = decode(&document, &mut found);
+        assert_eq!(lists, Some(vec![vec![1], vec![2]]));
+        assert_eq!(found.iter().map(|d| d.place.path.as_str()).collect::<Vec<_>>(), ["[0][0]", "[1][0]"]);
+        assert_eq!(found[1].place.column, 16);
+    }
+
+    #[test]
+    fn paths_are_those_of_the_source_and_lead_back_from_what_survived() {
+        let (mut document, mut found) = (Document::default(), Vec::new());
+        let root = document.add("text".into(), Path::new(""), "{a: [x, 1, y, 2]}".into(), &mut found);
+        document.set_root(root);
+        let map: Option<std::collections::BTreeMap<String, Vec<u8>>> = decode(&document, &mut found);
+        assert_eq!(map.unwrap()["a"], [1, 2]);
+        assert_eq!(found.iter().map(|d| d.place.path.as_str()).collect::<Vec<_>>(), ["a[0]", "a[2]"]);
+        let second = crate::types::YamlPath(vec![crate::types::Seg::Key("a".into()), crate::types::Seg::Index(1)]);
+        assert_eq!(document.path(document.find(&second).unwrap().0).to_string(), "a[3]");
     }
 }

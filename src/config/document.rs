@@ -190,6 +190,11 @@ impl Document {
     pub(super) fn poison(&self, node: NodeId) {
         self.node(node).poisoned.store(true, Ordering::Relaxed);
     }
+    /// Was an entry skipped that has this key?
+    pub(super) fn lost(&self, map: NodeId, key: &str) -> bool {
+        let entries = self.entries(map).iter().filter(|(name, _)| self.key_text(*name) == key);
+        entries.into_iter().any(|(name, value)| self.is_poisoned(*name) || self.is_poisoned(*value))
+    }
     /// Was something skipped directly below this node, or in a list directly below it?
     pub(super) fn has_lost_something(&self, node: NodeId) -> bool {
         let lost = |id: &NodeId| self.is_poisoned(*id);

@@ -6,12 +6,12 @@
 use serde_yaml::Value;
 
 use super::{Loaded, Spec};
-use crate::types::{Seg, YamlPath};
+use crate::types::{OneOrMany, Seg, YamlPath};
 
 /// The YAML of what was loaded. Empty when nothing was.
 pub fn effective(loaded: &Loaded) -> String {
     let Some(spec) = &loaded.spec else { return String::new() };
-    let joined = Spec { include: Vec::new(), ..spec.clone() };
+    let joined = Spec { include: OneOrMany::default(), ..spec.clone() };
     let printed =
         serde_yaml::with::singleton_map_recursive::serialize(&joined, serde_yaml::value::Serializer).and_then(|mut value| {
             unfold(loaded, &mut value, &mut YamlPath::default());

@@ -41,6 +41,9 @@ impl Fault {
         self.node.get_or_insert(node);
         self
     }
+    pub(super) fn one_kind() -> Self {
+        Self::new(What::Refused("one kind is expected here; make each kind an item of its own".into()))
+    }
     pub(super) fn mismatch(found: impl Into<String>, expected: &dyn Expected) -> Self {
         Self::new(What::Mismatch { found: found.into(), expected: in_plain_words(&expected.to_string()) })
     }
@@ -105,6 +108,7 @@ fn in_plain_words(expected: &str) -> String {
         "a sequence" => "a list".into(),
         "a map" => "a mapping".into(),
         "f32" | "f64" => "a number".into(),
+        "enum" => "a kind".into(),
         _ => {
             let nonzero = expected.strip_prefix("a nonzero ");
             if let Some((bits, signed)) = integer(nonzero.unwrap_or(expected)) {
@@ -133,6 +137,10 @@ impl Fault {
         let say = |code, message: String, hint| Some(Words { code, message, hint });
         match &self.what {
             What::Silent | What::Again => None,
+            What::UnknownKey { key, .. } if key == "<<" => {
+                let hint = "write an alias for a whole value (`tls: *tls`), or the keys themselves";
+                say(Code::UnknownKey, "merge keys are not part of YAML 1.2".into(), Some(hint.into()))
+            }
             What::UnknownKey { key, known: [] } => {
                 say(Code::UnknownKey, format!("unknown key `{key}`"), Some("nothing can be set here".into()))
             }

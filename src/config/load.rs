@@ -131,12 +131,18 @@ impl Files<'_> {
     /// Follows the `include` of `file` and joins what it finds to `root`.
     fn include(&mut self, root: NodeId, file: NodeId, depth: usize) {
         let Some((_, list)) = self.document.entry(file, "include") else { return };
-        let Kind::List(items) = self.document.kind(list) else { return };
-        for item in items.clone() {
+        let items = match self.document.kind(list) {
+            Kind::List(items) => items.clone(),
+            Kind::Scalar(_) | Kind::Map(_) | Kind::Alias(_) => vec![list],
+        };
+        for item in items {
             if self.document.is_poisoned(item) {
                 continue;
             }
-            let Some(pattern) = self.document.scalar(item).map(|scalar| scalar.text.clone()) else { continue };
+            let Some(pattern) = self.document.scalar(item).map(|scalar| scalar.text.clone()) else {
+                self.refuse(item, Code::BadValue, "expected the path of a file, or a pattern of paths".into());
+                continue;
+            };
             if depth >= MAX_INCLUDE_DEPTH {
                 self.refuse(item, Code::TooLarge, format!("files include files more than {MAX_INCLUDE_DEPTH} deep"));
                 return;
@@ -295,11 +301,16 @@ impl Loaded {
         }
         let node = if problem.at_key { self.document.key_of(node).unwrap_or(node) } else { node };
         let mut message = problem.message;
+        let (mut hint, mut also) = (problem.hint, problem.also);
         if let Some(Scalar { text, written: Some(written), .. }) = self.document.scalar(node) {
             message = message.replace(&format!("`{text}`"), &format!("`{}`", shortened(written)));
+            if problem.code == Code::UndefinedReference {
+                // A near miss would give the value away.
+                (hint, also) = (None, None);
+            }
         }
-        let mut diagnostic = Diagnostic::new(problem.code, message, self.document.place(node)).hint(problem.hint);
-        if let Some((path, label)) = problem.also
+        let mut diagnostic = Diagnostic::new(problem.code, message, self.document.place(node)).hint(hint);
+        if let Some((path, label)) = also
             && let Some((other, _)) = self.document.find(&path)
         {
             diagnostic = diagnostic.also(self.document.place(other), label);
@@ -333,6 +344,10 @@ impl Facts<'_> {
     pub fn declares(&self, section: &str, key: &str) -> bool {
         let Some((_, map)) = self.document.root().and_then(|root| self.document.entry(root, section)) else { return false };
         self.document.entry(map, key).is_some()
+    }
+    /// Was the value of this key unreadable?
+    pub fn lost(&self, path: &YamlPath, key: &str) -> bool {
+        self.document.find(path).is_some_and(|(map, _)| self.document.lost(map, key))
     }
     /// Is there anything at this path?
     pub fn has(&self, path: &YamlPath) -> bool {

@@ -28,7 +28,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     }
     addresses(spec, &at.key("listeners"));
     redirects_to_tls(spec, &at.key("listeners"));
-    admin(spec, &at.key("admin"));
+    admin(spec, facts, &at.key("admin"));
     route_names(&spec.routes, &at.key("routes"));
     for (index, route) in spec.routes.iter().enumerate() {
         route_references(spec, route, facts, &at.key("routes").index(index));
@@ -131,9 +131,9 @@ fn redirects_to_tls(spec: &Spec, at: &At) {
     }
 }
 
-fn admin(spec: &Spec, at: &At) {
+fn admin(spec: &Spec, facts: &Facts<'_>, at: &At) {
     let Some(admin) = spec.admin.on() else { return };
-    if !admin.address.is_local() && admin.token.is_empty() {
+    if !admin.address.is_local() && admin.token.is_empty() && !facts.lost(&at.path(), "token") {
         let reachable = match admin.address.tcp().map(|address| address.ip()) {
             Some(ip) if ip.is_unspecified() => "on every interface".to_owned(),
             Some(IpAddr::V4(_) | IpAddr::V6(_)) | None => "from other machines".to_owned(),

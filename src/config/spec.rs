@@ -10,7 +10,7 @@ use crate::{
     observe::ObservabilitySpec,
     route::RouteSpec,
     string_type,
-    types::{Address, ConfigPath, Name, Secret, Span},
+    types::{Address, ConfigPath, Name, OneOrMany, Secret, Span},
     upstream::UpstreamSpec,
 };
 
@@ -19,8 +19,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Further files whose listeners, routes and upstreams are added: paths or globs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub include: Vec<String>,
+    #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
+    pub include: OneOrMany<String>,
     /// The process. Changing it needs a restart.
     #[serde(default)]
     pub server: ServerSpec,

@@ -272,6 +272,10 @@ impl Added<'_> {
 
 /// The most similar known word, if one is similar enough to be meant.
 pub fn closest<'k>(wanted: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // Of two numbers, neither is a misspelling of the other.
+    if !wanted.contains(char::is_alphabetic) {
+        return None;
+    }
     known
         .into_iter()
         .map(|word| (strsim::normalized_damerau_levenshtein(&wanted.to_lowercase(), &word.to_lowercase()), word))

@@ -79,3 +79,12 @@ fn a_secret_is_in_no_output() {
         }
     }
 }
+
+#[test]
+fn every_code_is_explained() {
+    let page = std::fs::read_to_string("docs/diagnostics.md").unwrap();
+    let explained: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).filter(|code| code.len() == 5).collect();
+    let codes: Vec<&str> = weir::types::Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(explained, codes);
+}

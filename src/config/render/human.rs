@@ -3,7 +3,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::{
-    config::{Diagnostic, Place, Source},
+    config::{Diagnostic, MAX_REPORTS, Place, Source},
     types::Severity,
 };
 
@@ -28,7 +28,7 @@ pub fn human(sources: &[Source], diagnostics: &[Diagnostic], colour: bool) -> St
         [some(count(Severity::Error), "error"), some(count(Severity::Warning), "warning")].into_iter().flatten().collect();
     if !counts.is_empty() {
         text.push_str(&counts.join(", "));
-        text.push('\n');
+        text.push_str(if diagnostics.len() < MAX_REPORTS { "\n" } else { "; there may be more when these are gone\n" });
     }
     text
 }

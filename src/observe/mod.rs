@@ -1,7 +1,16 @@
 //! Layer 1: what operators see of the traffic. Metrics, the access log, the process log.
+//!
+//! An exchange ends in an [`Outcome`]; [`Observer::finished`] hands it to everything here. What to show of the
+//! present (health, requests in flight) comes through a [`StateSource`].
 
+mod metrics;
 mod outcome;
 mod spec;
+mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, Totals};
 pub use outcome::{Attempt, Outcome, Times};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
+pub use state::{EndpointState, StateSource, UpstreamState};

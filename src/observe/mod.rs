@@ -1,7 +1,23 @@
 //! Layer 1: what operators see of the traffic. Metrics, the access log, the process log.
+//!
+//! An exchange ends in an [`Outcome`]; [`Observer::finished`] hands it to everything here. What to show of the
+//! present (health, requests in flight) comes through a [`StateSource`].
 
+mod access_log;
+mod metrics;
+mod observer;
 mod outcome;
+pub mod process_log;
+mod recent;
 mod spec;
+mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use access_log::AccessLog;
+pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, Totals};
+pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};
+pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
+pub use state::{EndpointState, StateSource, UpstreamState};

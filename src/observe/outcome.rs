@@ -88,3 +88,11 @@ pub struct Outcome {
     /// The referring page.
     pub referer: Option<String>,
 }
+
+impl Outcome {
+    /// The error it ended in. An answer below 400 that Weir was configured to give (a redirect, `respond`) is none.
+    pub fn error(&self) -> Option<Cause> {
+        let configured = |cause: &Cause| *cause == Cause::ProxyInternalResponse && (100..400).contains(&self.status);
+        self.cause.filter(|cause| !configured(cause))
+    }
+}

@@ -50,7 +50,7 @@ pub enum LogFormat {
 }
 
 /// The access log.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLogSpec {
     /// `stdout`, `stderr`, `off`, or the path of a file.

@@ -1,0 +1,131 @@
+//! The metrics of traffic: name, kind, labels and help of each, and samples gathered under them.
+
+use std::collections::HashMap;
+
+use prometheus::{
+    core::Desc,
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::counts::{BOUNDS_MICROS, Observed};
+
+/// Name, kind, labels, help.
+type Definition = (&'static str, MetricType, &'static [&'static str], &'static str);
+
+/// In the order of the documentation.
+const DEFINITIONS: &[Definition] = &[
+    ("weir_listener_connections", MetricType::GAUGE, &["listener"], "Open downstream connections."),
+    (
+        "weir_listener_tls_handshakes_total",
+        MetricType::COUNTER,
+        &["listener", "version", "result", "resumed"],
+        "Downstream TLS handshakes.",
+    ),
+    ("weir_http_requests_total", MetricType::COUNTER, &["listener", "route", "method", "code"], "Requests that ended."),
+    (
+        "weir_http_request_duration_seconds",
+        MetricType::HISTOGRAM,
+        &["route"],
+        "From the first byte of a request to the last byte of its response.",
+    ),
+    ("weir_http_request_bytes_total", MetricType::COUNTER, &["listener", "route"], "Body bytes received from clients."),
+    ("weir_http_response_bytes_total", MetricType::COUNTER, &["listener", "route"], "Body bytes sent to clients."),
+    ("weir_http_requests_in_flight", MetricType::GAUGE, &["route"], "Requests being served."),
+    ("weir_rejected_requests_total", MetricType::COUNTER, &["reason"], "Requests refused by the gate or a filter."),
+    (
+        "weir_upstream_requests_total",
+        MetricType::COUNTER,
+        &["upstream", "endpoint", "code"],
+        "Attempts on endpoints; code 0 for those without a response.",
+    ),
+    ("weir_upstream_connect_duration_seconds", MetricType::HISTOGRAM, &["upstream"], "Opening a connection, TLS included."),
+    (
+        "weir_upstream_first_byte_duration_seconds",
+        MetricType::HISTOGRAM,
+        &["upstream"],
+        "From the start of the last attempt to its response header.",
+    ),
+    ("weir_upstream_requests_in_flight", MetricType::GAUGE, &["upstream", "endpoint"], "Requests in flight on an endpoint."),
+    ("weir_upstream_endpoint_state", MetricType::GAUGE, &["upstream", "endpoint", "state"], "1 for the state an endpoint is in."),
+    ("weir_upstream_health_checks_total", MetricType::COUNTER, &["upstream", "endpoint", "result"], "Active health checks."),
+    ("weir_retries_total", MetricType::COUNTER, &["upstream", "reason"], "Further attempts, by what ended the one before."),
+    ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
+    ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
+];
+
+/// For registering the collector.
+pub(super) fn descs() -> prometheus::Result<Vec<Desc>> {
+    let labels = |labels: &[&str]| labels.iter().map(|&label| label.into()).collect();
+    let desc = |(name, _, names, help): &Definition| Desc::new((*name).into(), (*help).into(), labels(names), HashMap::new());
+    DEFINITIONS.iter().map(desc).collect()
+}
+
+/// Samples by the name of their metric.
+#[derive(Default)]
+pub(super) struct Families(HashMap<&'static str, Vec<Metric>>);
+
+impl Families {
+    /// Adds a counter or a gauge, with label values in the order of the definition.
+    pub(super) fn add(&mut self, name: &'static str, values: &[&str], value: f64) {
+        let (_, kind, labels, _) = definition(name);
+        let mut metric = labelled(labels, values);
+        if *kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.0.entry(name).or_default().push(metric);
+    }
+
+    /// Adds a histogram.
+    pub(super) fn add_durations(&mut self, name: &'static str, values: &[&str], observed: &Observed) {
+        let mut count = 0;
+        let buckets = BOUNDS_MICROS.iter().zip(&observed.buckets).map(|(bound, observations)| {
+            count += observations;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound as f64 / 1e6);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(observed.buckets.iter().sum());
+        histogram.set_sample_sum(observed.sum_micros as f64 / 1e6);
+        let mut metric = labelled(definition(name).2, values);
+        metric.set_histogram(histogram);
+        self.0.entry(name).or_default().push(metric);
+    }
+
+    /// Everything that has samples.
+    pub(super) fn finish(mut self) -> Vec<MetricFamily> {
+        let family = |(name, kind, _, help): &Definition| {
+            let mut family = MetricFamily::default();
+            family.set_metric(self.0.remove(name)?);
+            family.set_name((*name).into());
+            family.set_help((*help).into());
+            family.set_field_type(*kind);
+            Some(family)
+        };
+        DEFINITIONS.iter().filter_map(family).collect()
+    }
+}
+
+/// Panics on a name that is not defined, which only a mistake in this directory can cause.
+fn definition(name: &str) -> &'static Definition {
+    DEFINITIONS.iter().find(|definition| definition.0 == name).expect("every metric is defined")
+}
+
+fn labelled(labels: &[&str], values: &[&str]) -> Metric {
+    debug_assert_eq!(labels.len(), values.len());
+    let pair = |(label, value): (&&str, &&str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*label).into());
+        pair.set_value((*value).into());
+        pair
+    };
+    Metric::from_label(labels.iter().zip(values).map(pair).collect())
+}

@@ -1,0 +1,200 @@
+//! The counts of traffic, and the collector that turns them into samples when somebody asks.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use prometheus::{
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use super::{
+    counts::{Codes, Durations, MethodCodes, Observed},
+    families::{self, Families},
+    named::Named,
+};
+use crate::{
+    endpoint::HealthStatus,
+    observe::{StateSource, UpstreamState},
+};
+
+/// One route as seen through one listener.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    pub(super) requests: MethodCodes,
+    pub(super) took: Durations,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+}
+
+/// TLS version, result, resumed: all words of ours, so the map stays as small as their product.
+type Handshake = (&'static str, &'static str, bool);
+
+/// One listener.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    pub(super) connections: AtomicI64,
+    /// A lock, since a handshake costs a thousand times as much as taking it.
+    pub(super) handshakes: Mutex<BTreeMap<Handshake, u64>>,
+    pub(super) routes: Named<Exchanges>,
+}
+
+/// One endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Endpoint {
+    pub(super) responses: Codes,
+    pub(super) checks_passed: AtomicU64,
+    pub(super) checks_failed: AtomicU64,
+}
+
+/// One upstream.
+#[derive(Debug, Default)]
+pub(super) struct Upstream {
+    pub(super) connect: Durations,
+    pub(super) first_byte: Durations,
+    pub(super) retries: Named<AtomicU64>,
+    pub(super) endpoints: Named<Endpoint>,
+}
+
+/// Everything that requests count.
+#[derive(Default)]
+pub(super) struct Traffic {
+    pub(super) listeners: Named<Listener>,
+    pub(super) in_flight: Named<AtomicI64>,
+    pub(super) upstreams: Named<Upstream>,
+    pub(super) rejected: Named<AtomicU64>,
+    pub(super) errors: Named<AtomicU64>,
+    pub(super) access_log_dropped: Arc<AtomicU64>,
+    pub(super) source: Mutex<Option<Weak<dyn StateSource>>>,
+}
+
+impl Traffic {
+    fn state(&self) -> Option<Vec<UpstreamState>> {
+        let source = self.source.lock().as_ref().and_then(Weak::upgrade)?;
+        Some(source.upstreams())
+    }
+
+    /// Forgets what the running configuration no longer has, so that series end with their endpoint.
+    fn forget_all_but(&self, state: &[UpstreamState]) {
+        let current: HashSet<(&str, &str)> = state
+            .iter()
+            .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (upstream.name.as_str(), &*endpoint.label)))
+            .collect();
+        self.upstreams.retain(|name, upstream| {
+            upstream.endpoints.retain(|endpoint, _| current.contains(&(name, endpoint)));
+            state.iter().any(|upstream| upstream.name.as_str() == name)
+        });
+    }
+
+    fn collect_listeners(&self, families: &mut Families) {
+        let mut took = BTreeMap::<String, Observed>::new();
+        self.listeners.each(|listener, counts| {
+            families.add("weir_listener_connections", &[listener], counts.connections.load(Relaxed) as f64);
+            for ((version, result, resumed), count) in counts.handshakes.lock().iter() {
+                let labels = [listener, version, result, if *resumed { "true" } else { "false" }];
+                families.add("weir_listener_tls_handshakes_total", &labels, *count as f64);
+            }
+            counts.routes.each(|route, exchanges| {
+                exchanges.requests.each(|method, code, count| {
+                    families.add("weir_http_requests_total", &[listener, route, method, code], count as f64);
+                });
+                let (bytes_in, bytes_out) = (exchanges.bytes_in.load(Relaxed), exchanges.bytes_out.load(Relaxed));
+                families.add("weir_http_request_bytes_total", &[listener, route], bytes_in as f64);
+                families.add("weir_http_response_bytes_total", &[listener, route], bytes_out as f64);
+                exchanges.took.add_to(took.entry(route.to_owned()).or_default());
+            });
+        });
+        for (route, took) in took {
+            families.add_durations("weir_http_request_duration_seconds", &[&route], &took);
+        }
+        self.in_flight.each(|route, count| {
+            families.add("weir_http_requests_in_flight", &[route], count.load(Relaxed) as f64);
+        });
+    }
+
+    fn collect_upstreams(&self, families: &mut Families) {
+        self.upstreams.each(|upstream, counts| {
+            for (name, durations) in [
+                ("weir_upstream_connect_duration_seconds", &counts.connect),
+                ("weir_upstream_first_byte_duration_seconds", &counts.first_byte),
+            ] {
+                let mut total = Observed::default();
+                durations.add_to(&mut total);
+                families.add_durations(name, &[upstream], &total);
+            }
+            counts.retries.each(|reason, count| {
+                families.add("weir_retries_total", &[upstream, reason], count.load(Relaxed) as f64);
+            });
+            counts.endpoints.each(|endpoint, counts| {
+                counts.responses.each(|code, count| {
+                    families.add("weir_upstream_requests_total", &[upstream, endpoint, code], count as f64);
+                });
+                for (result, count) in [("pass", &counts.checks_passed), ("fail", &counts.checks_failed)] {
+                    let count = count.load(Relaxed);
+                    if count > 0 {
+                        families.add("weir_upstream_health_checks_total", &[upstream, endpoint, result], count as f64);
+                    }
+                }
+            });
+        });
+    }
+}
+
+/// In-flight requests and health are read where they live rather than copied into gauges on every change.
+fn collect_state(state: &[UpstreamState], families: &mut Families) {
+    const STATES: [(&str, HealthStatus); 3] =
+        [("unknown", HealthStatus::Unknown), ("healthy", HealthStatus::Healthy), ("unhealthy", HealthStatus::Unhealthy)];
+    for upstream in state {
+        for endpoint in &upstream.endpoints {
+            let labels = [upstream.name.as_str(), &*endpoint.label];
+            families.add("weir_upstream_requests_in_flight", &labels, f64::from(endpoint.in_flight));
+            for (word, status) in STATES {
+                let labels = [labels[0], labels[1], word];
+                families.add("weir_upstream_endpoint_state", &labels, f64::from(u8::from(endpoint.health.status == status)));
+            }
+        }
+    }
+}
+
+/// What the registry holds.
+pub(super) struct TrafficCollector {
+    traffic: Arc<Traffic>,
+    descs: Vec<Desc>,
+}
+
+impl TrafficCollector {
+    pub(super) fn new(traffic: Arc<Traffic>) -> prometheus::Result<Self> {
+        Ok(Self { traffic, descs: families::descs()? })
+    }
+}
+
+impl Collector for TrafficCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Families::default();
+        if let Some(state) = self.traffic.state() {
+            self.traffic.forget_all_but(&state);
+            collect_state(&state, &mut families);
+        }
+        self.traffic.collect_listeners(&mut families);
+        self.traffic.collect_upstreams(&mut families);
+        self.traffic.rejected.each(|reason, count| {
+            families.add("weir_rejected_requests_total", &[reason], count.load(Relaxed) as f64);
+        });
+        self.traffic.errors.each(|word, count| {
+            families.add("weir_proxy_errors_total", &[word], count.load(Relaxed) as f64);
+        });
+        let dropped = self.traffic.access_log_dropped.load(Relaxed);
+        families.add("weir_access_log_dropped_total", &[], dropped as f64);
+        families.finish()
+    }
+}

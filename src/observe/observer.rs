@@ -1,0 +1,95 @@
+//! One place that is told how each exchange ended.
+
+use std::{io, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+
+use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent};
+
+/// Metrics, access log and recent errors of one process instance. Dropping it waits for the access log, at most two seconds.
+pub struct Observer {
+    metrics: Arc<Metrics>,
+    access_log: ArcSwap<AccessLog>,
+    recent: Recent,
+}
+
+impl Observer {
+    /// An observer with metrics of its own.
+    ///
+    /// # Errors
+    /// When the access log cannot be opened.
+    pub fn new(access_log: &AccessLogSpec) -> io::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let access_log = AccessLog::open(access_log, metrics.access_log_dropped())?;
+        Ok(Self { metrics, access_log: ArcSwap::from_pointee(access_log), recent: Recent::default() })
+    }
+
+    /// Learns from a finished exchange. Never waits.
+    pub fn finished(&self, outcome: &Outcome) {
+        self.metrics.finished(outcome);
+        self.recent.finished(outcome);
+        self.access_log.load().finished(outcome);
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The last errors.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// After a reload: opens the access log anew if its settings changed. The old one writes what it has queued, for
+    /// which this waits up to two seconds.
+    ///
+    /// # Errors
+    /// When the new one cannot be opened; the old one goes on.
+    pub fn set_access_log(&self, spec: &AccessLogSpec) -> io::Result<()> {
+        if self.access_log.load().spec() != spec {
+            let opened = AccessLog::open(spec, self.metrics.access_log_dropped())?;
+            self.access_log.swap(Arc::new(opened)).close();
+        }
+        Ok(())
+    }
+
+    /// Opens the access log's file anew (SIGUSR1).
+    pub fn reopen(&self) {
+        self.access_log.load().reopen();
+    }
+
+    /// Waits for the access log, at most this long, as the process ends. False when that was not enough.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.access_log.load().flush(timeout)
+    }
+}
+
+impl Drop for Observer {
+    /// The last lines reach the log, unless its sink is stuck.
+    fn drop(&mut self) {
+        self.access_log.load().close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{observe::testing::outcome, types::Cause};
+
+    #[test]
+    fn an_exchange_reaches_all_three_of_its_own_instance_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = |name: &str| AccessLogSpec { path: dir.path().join(name).to_str().unwrap().into(), ..Default::default() };
+        let (one, other) = (Observer::new(&spec("one")).unwrap(), Observer::new(&spec("other")).unwrap());
+        one.finished(&Outcome { cause: Some(Cause::ConnectionRefused), status: 502, ..outcome() });
+        one.set_access_log(&spec("two")).unwrap();
+        one.finished(&outcome());
+        assert!(one.flush(Duration::from_secs(20)) && other.flush(Duration::from_secs(20)));
+        let lines = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap().lines().count();
+        assert_eq!((lines("one"), lines("two"), lines("other")), (1, 1, 0));
+        assert_eq!((one.recent().errors().len(), other.recent().errors().len()), (1, 0));
+        assert_eq!((one.metrics().totals().requests, other.metrics().totals().requests), (2, 0));
+        assert!(one.set_access_log(&spec("no/such/dir")).is_err());
+    }
+}

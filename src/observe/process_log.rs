@@ -1,0 +1,285 @@
+//! The process log: what the `log` facade carries, on standard error.
+//!
+//! The facade has one logger per process, so this is the one place that is shared by all instances in it; nothing
+//! but level and format can be set, and setting them twice is fine.
+//!
+//! Two rules keep a client from filling the disk with other people's messages. Dependencies are heard one level less
+//! than Weir itself (their INFO is noise to an operator, and h2, rustls and Pingora report at DEBUG what peers do). And of
+//! their WARN and ERROR, each place in their code gets five lines in ten seconds; the rest is counted, and the count
+//! is told with the next line. A place is what is limited rather than a text, since texts hold addresses.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    io::{self, Write},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
+
+use super::{LogFormat, LogLevel, LogSpec, access_log::quoted};
+
+/// Lines of one place in a dependency, in one window.
+const BURST: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+/// Places remembered. More than dependencies have; the bound only guards against records without a place.
+const PLACES: usize = 512;
+/// Bytes of one message: some errors quote what a peer sent.
+const MESSAGE: usize = 4096;
+
+static LOGGER: OnceLock<ProcessLog> = OnceLock::new();
+
+/// Makes this the process's logger, or changes level and format if it is already. If something else was installed
+/// as logger before, that stays.
+pub fn init(spec: &LogSpec) {
+    let logger = LOGGER.get_or_init(|| ProcessLog::new(Box::new(io::stderr())));
+    logger.set(spec);
+    let _ = log::set_logger(logger);
+    log::set_max_level(level_filter(spec.level));
+}
+
+/// A logger and its settings.
+struct ProcessLog {
+    level: AtomicU8,
+    format: AtomicU8,
+    output: Mutex<Output>,
+}
+
+struct Output {
+    sink: Box<dyn Write + Send>,
+    places: HashMap<Place, Window>,
+}
+
+/// A line of code that logs.
+type Place = (Option<&'static str>, u32);
+
+struct Window {
+    since: Instant,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl ProcessLog {
+    fn new(sink: Box<dyn Write + Send>) -> Self {
+        let output = Mutex::new(Output { sink, places: HashMap::new() });
+        Self { level: AtomicU8::new(0), format: AtomicU8::new(0), output }
+    }
+
+    fn set(&self, spec: &LogSpec) {
+        self.level.store(level_filter(spec.level) as u8, Relaxed);
+        self.format.store(u8::from(spec.format == LogFormat::Text), Relaxed);
+    }
+
+    fn log_at(&self, record: &Record<'_>, now: Instant, time: SystemTime) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut output = self.output.lock();
+        let limited = !is_ours(record.target()) && record.level() <= Level::Warn;
+        let suppressed = match limited.then(|| output.admit((record.file_static(), record.line().unwrap_or(0)), now)) {
+            Some(None) => return,
+            Some(Some(suppressed)) => suppressed,
+            None => 0,
+        };
+        let mut message = record.args().to_string();
+        message.truncate(message.floor_char_boundary(MESSAGE));
+        if suppressed > 0 {
+            message.push_str(&format!(" ({suppressed} more like this were left out)"));
+        }
+        let line = match self.format.load(Relaxed) {
+            0 => json(record, &message, time),
+            _ => text(record, &message, time),
+        };
+        // Where would an error be told? Standard error is gone.
+        let _ = output.sink.write_all(&line);
+    }
+}
+
+impl Output {
+    /// `None` when this place has had its share, else how many of its lines were left out before.
+    fn admit(&mut self, place: Place, now: Instant) -> Option<u64> {
+        if self.places.len() >= PLACES && !self.places.contains_key(&place) {
+            self.places.clear();
+        }
+        let window = self.places.entry(place).or_insert(Window { since: now, lines: 0, suppressed: 0 });
+        if now.duration_since(window.since) >= WINDOW {
+            (window.since, window.lines) = (now, 0);
+        }
+        if window.lines >= BURST {
+            window.suppressed += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.suppressed))
+    }
+}
+
+impl Log for ProcessLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let level = self.level.load(Relaxed);
+        // Errors and warnings of dependencies are heard as those of Weir are.
+        let shift = u8::from(!is_ours(metadata.target()) && metadata.level() > Level::Warn);
+        metadata.level() as u8 + shift <= level
+    }
+    fn log(&self, record: &Record<'_>) {
+        self.log_at(record, Instant::now(), SystemTime::now());
+    }
+    fn flush(&self) {
+        let _ = self.output.lock().sink.flush();
+    }
+}
+
+fn is_ours(target: &str) -> bool {
+    target.strip_prefix("weir").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Debug => LevelFilter::Debug,
+        LogLevel::Trace => LevelFilter::Trace,
+    }
+}
+
+fn json(record: &Record<'_>, message: &str, time: SystemTime) -> Vec<u8> {
+    let mut line = Vec::with_capacity(128 + message.len());
+    let (time, level) = (humantime::format_rfc3339_micros(time), record.level().as_str().to_ascii_lowercase());
+    let _ = write!(line, r#"{{"ts":"{time}","level":"{level}","target":"#);
+    quoted(&mut line, record.target());
+    line.extend_from_slice(br#","message":"#);
+    quoted(&mut line, message);
+    line.extend_from_slice(b"}\n");
+    line
+}
+
+fn text(record: &Record<'_>, message: &str, time: SystemTime) -> Vec<u8> {
+    let time = humantime::format_rfc3339_micros(time);
+    format!("{time} {:5} {} {}\n", record.level(), record.target(), OneLine(message)).into_bytes()
+}
+
+/// A message that stays on its line and leaves the terminal alone.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .chars()
+            .try_for_each(|char| if char.is_control() { write!(f, "{}", char.escape_default()) } else { write!(f, "{char}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Fixture {
+        log: ProcessLog,
+        sink: Sink,
+        start: Instant,
+    }
+
+    impl Fixture {
+        fn new(level: LogLevel, format: LogFormat) -> Self {
+            let sink = Sink::default();
+            let log = ProcessLog::new(Box::new(sink.clone()));
+            log.set(&LogSpec { level, format });
+            Self { log, sink, start: Instant::now() }
+        }
+        fn say(&self, level: Level, target: &str, line: u32, message: &str, after: Duration) {
+            let mut record = Record::builder();
+            record.level(level).target(target).file_static(Some("x.rs")).line(Some(line));
+            self.log.log_at(&record.args(format_args!("{message}")).build(), self.start + after, SystemTime::UNIX_EPOCH);
+        }
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.sink.0.lock().clone()).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_or_text_and_always_one_line() {
+        let message = "a \"b\"\n\u{1b}[2J";
+        let json = Fixture::new(LogLevel::Info, LogFormat::Json);
+        json.say(Level::Warn, "weir::tls", 1, message, Duration::ZERO);
+        let value: serde_json::Value = serde_json::from_str(&json.lines()[0]).unwrap();
+        assert_eq!((json.lines().len(), &value["message"], &value["level"]), (1, &message.into(), &"warn".into()));
+        let text = Fixture::new(LogLevel::Info, LogFormat::Text);
+        text.say(Level::Warn, "weir::tls", 1, message, Duration::ZERO);
+        assert_eq!(text.lines(), [r#"1970-01-01T00:00:00.000000Z WARN  weir::tls a "b"\n\u{1b}[2J"#]);
+    }
+
+    #[test]
+    fn dependencies_are_heard_one_level_less() {
+        let fixture = Fixture::new(LogLevel::Debug, LogFormat::Text);
+        for (target, level) in [
+            ("weir::proxy", Level::Debug),
+            ("h2", Level::Debug),
+            ("h2", Level::Info),
+            ("weird", Level::Debug),
+            ("pingora_proxy", Level::Error),
+            ("weir", Level::Trace),
+        ] {
+            fixture.say(level, target, 1, "", Duration::ZERO);
+        }
+        let heard: Vec<_> = fixture.lines().iter().map(|line| line[28..].trim_end().to_owned()).collect();
+        assert_eq!(heard, ["DEBUG weir::proxy", "INFO  h2", "ERROR pingora_proxy"]);
+        fixture.log.set(&LogSpec { level: LogLevel::Warn, format: LogFormat::Text });
+        fixture.say(Level::Warn, "h2", 2, "", Duration::ZERO);
+        fixture.say(Level::Info, "weir", 2, "", Duration::ZERO);
+        assert_eq!(fixture.lines().len(), 4);
+    }
+
+    #[test]
+    fn a_dependency_cannot_fill_the_disk() {
+        let fixture = Fixture::new(LogLevel::Info, LogFormat::Text);
+        for peer in 0..1000 {
+            fixture.say(Level::Error, "pingora_proxy", 7, &format!("Fail to proxy: {peer}"), Duration::from_millis(peer));
+        }
+        assert_eq!(fixture.lines().len(), BURST as usize);
+        fixture.say(Level::Error, "pingora_proxy", 8, "another place", Duration::from_secs(1));
+        fixture.say(Level::Error, "pingora_proxy", 7, "later", WINDOW);
+        let lines = fixture.lines();
+        assert!(lines[5].ends_with("another place"));
+        assert!(lines[6].ends_with("later (995 more like this were left out)"), "{}", lines[6]);
+        for _ in 0..100 {
+            fixture.say(Level::Warn, "weir::control", 7, "ours", Duration::ZERO);
+        }
+        assert_eq!(fixture.lines().len(), 107);
+    }
+
+    #[test]
+    fn places_are_bounded() {
+        let fixture = Fixture::new(LogLevel::Info, LogFormat::Text);
+        for line in 0..10_000 {
+            fixture.say(Level::Error, "pingora_proxy", line, "", Duration::ZERO);
+        }
+        assert!(fixture.log.output.lock().places.len() <= PLACES);
+    }
+
+    #[test]
+    fn it_may_be_initialised_twice() {
+        init(&LogSpec::default());
+        init(&LogSpec { level: LogLevel::Error, format: LogFormat::Text });
+        assert_eq!(LOGGER.get().unwrap().level.load(Relaxed), LevelFilter::Error as u8);
+    }
+}

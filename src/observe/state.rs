@@ -1,0 +1,46 @@
+//! What upstreams and endpoints are like right now, for whoever shows it.
+//!
+//! Observing is layer 1 and knows no snapshot: the process hands in a [`StateSource`] that reads the current one.
+
+use std::sync::Arc;
+
+use crate::{
+    endpoint::{EndpointStats, Health},
+    types::Name,
+};
+
+/// Where the current state is read, at a scrape or for the admin API; never on the path of a request.
+pub trait StateSource: Send + Sync {
+    /// Every upstream of the running configuration.
+    fn upstreams(&self) -> Vec<UpstreamState>;
+}
+
+/// One upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamState {
+    /// Its name.
+    pub name: Name,
+    /// The kind of its strategy.
+    pub strategy: &'static str,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointState>,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointState {
+    /// Its address, as it is shown everywhere.
+    pub label: Arc<str>,
+    /// Its share of the traffic.
+    pub weight: u32,
+    /// Its availability zone.
+    pub zone: Option<Arc<str>>,
+    /// May it be chosen?
+    pub healthy: bool,
+    /// What health checks know.
+    pub health: Health,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Counters and latencies.
+    pub stats: EndpointStats,
+}

@@ -1,0 +1,46 @@
+//! Outcomes for the tests of this module.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Attempt, Outcome, Times};
+use crate::types::{Phase, Who};
+
+/// A request that an endpoint answered with 200.
+pub(crate) fn outcome() -> Outcome {
+    Outcome {
+        started: SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_225_600_123_456),
+        request_id: "0193-id".into(),
+        client: "192.0.2.7".parse().unwrap(),
+        client_port: 4711,
+        listener: "web".parse().unwrap(),
+        tls: None,
+        http: "1.1",
+        method: "GET".into(),
+        host: "example.com".into(),
+        path: "/a".into(),
+        route: Some("api".parse().unwrap()),
+        upstream: Some("pool".parse().unwrap()),
+        attempts: vec![Attempt {
+            endpoint: "127.0.0.1:9001".into(),
+            failed: None,
+            status: Some(200),
+            took: Duration::from_millis(3),
+        }],
+        status: 200,
+        bytes_in: 10,
+        bytes_out: 20,
+        times: Times {
+            total: Duration::from_micros(4_500),
+            queue: Duration::ZERO,
+            connect: Duration::from_millis(1),
+            first_byte: Some(Duration::from_millis(2)),
+        },
+        who: Who::Upstream,
+        phase: Phase::Done,
+        cause: None,
+        reason: None,
+        generation: 3,
+        user_agent: Some("curl/8".into()),
+        referer: None,
+    }
+}

@@ -3,15 +3,20 @@
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    lab::{Backend, BackendHandle, BackendOptions, Failure, Faults, TcpEcho, TcpEchoHandle, TcpEchoOptions},
+    lab::{
+        Backend, BackendHandle, BackendOptions, Failure, Faults, TcpEcho, TcpEchoHandle, TcpEchoOptions,
+        send::{self, HttpRequest, HttpResponse, Tally, Transport, Trust},
+    },
     types::{Ratio, Span},
 };
 
@@ -26,6 +31,8 @@ pub struct LabArgs {
 enum LabCommand {
     /// Serve test backends until interrupted.
     Serve(ServeArgs),
+    /// Send one request and show its response, or many and sum up.
+    Send(SendArgs),
 }
 
 /// Runs `weir lab`.
@@ -35,6 +42,7 @@ enum LabCommand {
 pub async fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         LabCommand::Serve(args) => serve(args).await,
+        LabCommand::Send(args) => send(args).await,
     }
 }
 
@@ -136,4 +144,156 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Args)]
+struct SendArgs {
+    /// An http:// or https:// URL; or, with --address, a text to send over TCP.
+    #[arg(value_name = "URL|TEXT")]
+    what: String,
+    /// Connect here. With a URL, its host is still the one that is asked for.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    address: Option<String>,
+    /// The method; GET, or POST when there is a body.
+    #[arg(short = 'X', long)]
+    method: Option<Method>,
+    /// A header field, as in `-H 'accept: application/json'`; may be given again.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header_field)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A body.
+    #[arg(short, long, value_name = "TEXT")]
+    data: Option<String>,
+    /// How many clients at a time, each with a connection of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
+    clients: u16,
+    /// How many requests each client sends, one after the other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    requests: u32,
+    /// Speak HTTP/2 only; with http://, by prior knowledge.
+    #[arg(long)]
+    http2: bool,
+    /// Accept any certificate.
+    #[arg(short = 'k', long, conflicts_with = "ca")]
+    insecure: bool,
+    /// Trust the authorities in this PEM file instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// For each request, connecting included.
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    timeout: Span,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected a host and a port, as in `127.0.0.1:5432`".into()),
+    }
+}
+
+fn header_field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
+    let name = name.trim().parse().map_err(|_| format!("`{name}` is not a field name"))?;
+    let value = value.trim().parse().map_err(|_| "the value has characters that a header cannot carry".to_owned())?;
+    Ok((name, value))
+}
+
+/// What the first argument turned out to be.
+enum Target<'a> {
+    Http(Uri),
+    Tcp { text: &'a str, address: &'a str },
+}
+
+impl SendArgs {
+    fn target(&self) -> anyhow::Result<Target<'_>> {
+        if self.what.starts_with("http://") || self.what.starts_with("https://") {
+            let uri: Uri = self.what.parse().with_context(|| format!("`{}` is not a URL", self.what))?;
+            anyhow::ensure!(uri.host().is_some_and(|host| !host.is_empty()), "`{}` names no host", self.what);
+            return Ok(Target::Http(uri));
+        }
+        match &self.address {
+            None => anyhow::bail!(
+                "`{0}` is not an http:// or https:// URL; did you mean `http://{0}`? To send it over TCP, add --address HOST:PORT",
+                self.what
+            ),
+            Some(_) if self.has_http_options() => {
+                anyhow::bail!("`{}` goes over TCP, which knows no method, header, body, HTTP/2 or TLS options", self.what)
+            }
+            Some(address) => Ok(Target::Tcp { text: &self.what, address }),
+        }
+    }
+
+    fn has_http_options(&self) -> bool {
+        let tls = self.insecure || self.ca.is_some();
+        tls || self.http2 || self.method.is_some() || self.data.is_some() || !self.headers.is_empty()
+    }
+
+    fn request(&self, uri: Uri) -> HttpRequest {
+        let method = self.method.clone().unwrap_or(if self.data.is_some() { Method::POST } else { Method::GET });
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        HttpRequest { method, uri, headers, body: self.data.clone().unwrap_or_default().into() }
+    }
+
+    fn transport(&self) -> Transport {
+        let trust = match (&self.ca, self.insecure) {
+            (_, true) => Trust::Anyone,
+            (Some(file), _) => Trust::File(file.clone()),
+            (None, _) => Trust::System,
+        };
+        Transport { address: self.address.clone(), http2_only: self.http2, trust, timeout: self.timeout.get() }
+    }
+
+    fn is_one(&self) -> bool {
+        self.clients == 1 && self.requests == 1
+    }
+}
+
+/// A response of any status is a success of one request; of many, one error makes the exit code 1.
+async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
+    let (clients, requests) = (usize::from(args.clients), args.requests as usize);
+    match args.target()? {
+        Target::Http(uri) => {
+            let (request, transport) = (args.request(uri), args.transport());
+            if args.is_one() {
+                return show(&send::one(&request, &transport).await?);
+            }
+            sum_up(&send::many(&request, &transport, clients, requests).await)
+        }
+        Target::Tcp { text, address } => {
+            let patience = args.timeout.get();
+            if args.is_one() {
+                print_bytes(&send::tcp(text, address, patience).await?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            sum_up(&send::tcp_many(text, address, patience, clients, requests).await)
+        }
+    }
+}
+
+fn show(response: &HttpResponse) -> anyhow::Result<ExitCode> {
+    let mut page = format!("{:?} {}\n", response.version, response.status).into_bytes();
+    for (name, value) in &response.headers {
+        page.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
+    }
+    page.push(b'\n');
+    page.extend_from_slice(&response.body);
+    print_bytes(&page)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes as they are, with a final newline so that the prompt starts on a line of its own.
+fn print_bytes(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    if !bytes.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+fn sum_up(tally: &Tally) -> anyhow::Result<ExitCode> {
+    print!("{tally}");
+    Ok(if tally.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

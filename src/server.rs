@@ -22,10 +22,11 @@ use crate::{
     endpoint::{Endpoint, EndpointRegistry, HealthStatus},
     health::HealthObserver,
     listener::{self, Bound, ConnectionLimit, Shared},
-    observe::{AccessLog, Metrics, Observer, StateSource, UpstreamState},
+    observe::{EndpointState, Observer, StateSource, UpstreamState},
     proxy,
     snapshot::{self, Snapshot, Store},
     types::{Address, Name, Problem, Problems, Secret},
+    upstream::Upstream,
 };
 
 /// Why an edge did not start.
@@ -46,6 +47,8 @@ pub struct RunningServer {
     control: Arc<Control>,
     shared: Arc<Shared>,
     background: TaskTracker,
+    /// Metrics hold it weakly.
+    _state: Arc<dyn StateSource>,
     grace: Duration,
 }
 
@@ -83,10 +86,24 @@ struct LiveState(Arc<Store>);
 
 impl StateSource for LiveState {
     fn upstreams(&self) -> Vec<UpstreamState> {
-        Vec::new()
+        self.0.load().upstreams.values().map(|upstream| state(upstream)).collect()
     }
-    fn generation(&self) -> u64 {
-        self.0.load().generation
+}
+
+fn state(upstream: &Upstream) -> UpstreamState {
+    let endpoint = |endpoint: &Arc<Endpoint>| EndpointState {
+        label: endpoint.label().clone(),
+        weight: endpoint.weight(),
+        zone: endpoint.zone().map(Arc::from),
+        healthy: endpoint.is_healthy(),
+        health: endpoint.health(),
+        in_flight: endpoint.in_flight(),
+        stats: endpoint.stats(),
+    };
+    UpstreamState {
+        name: upstream.name().clone(),
+        strategy: upstream.spec().strategy.kind(),
+        endpoints: upstream.endpoints().iter().map(endpoint).collect(),
     }
 }
 
@@ -115,14 +132,13 @@ impl RunningServer {
         resolve_redirects(&mut snapshot, &bound);
         let admin = bind_admin(&snapshot.spec).await?;
         let server = snapshot.spec.server.clone();
-        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-        let access_log = AccessLog::open(&snapshot.spec.observability.access_log)?;
-        let observer = Arc::new(Observer::new(metrics, access_log));
-        for (name, listener) in &snapshot.listeners {
-            for certificate in listener.tls.iter().flat_map(|tls| tls.certificates()) {
-                observer.metrics().certificate(&format!("{name}/{}", certificate.name), certificate.not_after);
-            }
-        }
+        let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
+        let certificates: Vec<_> =
+            snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| tls.certificates()).collect();
+        observer
+            .metrics()
+            .certificates(certificates.iter().map(|certificate| (certificate.name.as_str(), certificate.not_after)));
+        observer.metrics().started(snapshot.generation);
 
         let store = Arc::new(Store::new(snapshot));
         let (draining, draining_seen) = watch::channel(false);
@@ -150,11 +166,12 @@ impl RunningServer {
             background.spawn(upstream.clone().run(stopping_seen.clone(), Arc::new(HealthMetrics(observer.clone()))));
         }
         let state: Arc<dyn StateSource> = Arc::new(LiveState(store.clone()));
-        observer.metrics().watch(state.clone());
+        observer.metrics().watch(&state);
         let admin = admin.map(|(listener, address, options)| {
             let token = if options.token.is_empty() { admin::generate_token() } else { options.token.clone() };
             let required = !options.token.is_empty();
-            let admin_state = AdminState::new(observer.clone(), state, control.clone(), token.clone(), required, address.clone());
+            let admin_state =
+                AdminState::new(observer.clone(), state.clone(), control.clone(), token.clone(), required, address.clone());
             let mut stopping = stopping_seen.clone();
             let until = async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -171,7 +188,7 @@ impl RunningServer {
             }
         }
         control.ready.store(true, Ordering::Release);
-        Ok(Self { addresses, admin, control, shared, background, grace: server.shutdown_grace.get() })
+        Ok(Self { addresses, admin, control, shared, background, _state: state, grace: server.shutdown_grace.get() })
     }
 
     /// Where a listener accepts, with the real port. The first address, when it has several.
@@ -242,7 +259,7 @@ impl RunningServer {
         self.background.close();
         // The background services end at once; a probe in flight is dropped.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.background.wait()).await;
-        self.shared.observer.flush();
+        self.shared.observer.flush(Duration::from_secs(2));
         clean
     }
 }
@@ -260,7 +277,11 @@ fn bind_all(snapshot: &Snapshot) -> Result<BTreeMap<Name, Vec<Bound>>, StartErro
 /// A redirect to a TLS listener on port 0 points at the port that it got.
 fn resolve_redirects(snapshot: &mut Snapshot, bound: &BTreeMap<Name, Vec<Bound>>) {
     let tls = snapshot.listeners.values().filter(|listener| listener.tls.is_some());
-    let port = tls.filter_map(|listener| bound.get(&listener.name)).flatten().find_map(|bound| bound.address().tcp()).map(|address| address.port());
+    let port = tls
+        .filter_map(|listener| bound.get(&listener.name))
+        .flatten()
+        .find_map(|bound| bound.address().tcp())
+        .map(|address| address.port());
     for listener in snapshot.listeners.values_mut() {
         if listener.redirect_to_https == Some(0)
             && let Some(listener) = Arc::get_mut(listener)
@@ -272,7 +293,9 @@ fn resolve_redirects(snapshot: &mut Snapshot, bound: &BTreeMap<Name, Vec<Bound>>
 
 async fn bind_admin(spec: &Spec) -> Result<Option<(tokio::net::TcpListener, Address, AdminSpec)>, StartError> {
     let Some(options) = spec.admin.on() else { return Ok(None) };
-    let Address::Tcp(address) = &options.address else { return Err(io::Error::other("the admin address must be IP:port").into()) };
+    let Address::Tcp(address) = &options.address else {
+        return Err(io::Error::other("the admin address must be IP:port").into());
+    };
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} for the admin API: {error}")))?;

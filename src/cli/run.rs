@@ -9,8 +9,8 @@ use crate::{
     config::{self, Loaded, Spec},
     control::{self, Signals},
     observe::process_log,
-    snapshot,
     server::{RunningServer, available_threads},
+    snapshot,
     types::Address,
 };
 

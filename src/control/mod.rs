@@ -22,9 +22,11 @@ pub async fn run(server: RunningServer, signals: &mut Signals) -> bool {
             Signal::Terminate | Signal::Interrupt => break,
             Signal::ReopenLogs => {
                 log::info!("reopening the access log");
-                server.observer().reopen_access_log();
+                server.observer().reopen();
             }
-            Signal::Reload => log::warn!("SIGHUP: this version takes a new configuration by a restart only; still serving the old one"),
+            Signal::Reload => {
+                log::warn!("SIGHUP: this version takes a new configuration by a restart only; still serving the old one")
+            }
         }
     }
     log::info!("draining: no new connections, requests in flight may finish");

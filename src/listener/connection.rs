@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{Shared, h1, h2, socket::Socket, transport::Transport};
 use crate::{
@@ -107,7 +107,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
                 (Transport::tls(stream), Some(Arc::new(client)), h2)
             }
             Ok(Err(refusal)) => {
-                shared.observer.metrics().handshake(&listener.name, "none", refusal.error.reason(), false);
+                shared.observer.metrics().handshake(&listener.name, "", refusal.error.reason(), false);
                 log::debug!("TLS handshake with {ip} failed: {}", refusal.error);
                 if let Some(mut socket) = refusal.cleartext {
                     refuse_cleartext(&mut socket).await;
@@ -115,7 +115,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
                 return;
             }
             Err(_) => {
-                shared.observer.metrics().handshake(&listener.name, "none", "timeout", false);
+                shared.observer.metrics().handshake(&listener.name, "", "timeout", false);
                 return;
             }
         },
@@ -149,13 +149,16 @@ async fn read_proxy_header(socket: &mut Socket) -> io::Result<Option<(IpAddr, u1
 
 /// Tells a client that spoke cleartext HTTP to a TLS port what is wrong, briefly.
 async fn refuse_cleartext(socket: &mut Socket) {
-    use tokio::io::AsyncWriteExt;
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 47\r\ncache-control: no-store\r\nconnection: close\r\n\r\nThis port speaks HTTPS, and this was not HTTPS.";
-    let write = async {
+    let answer = async {
         socket.write_all(ANSWER).await?;
-        socket.shutdown().await
+        socket.shutdown().await?;
+        // Closing with unread bytes would reset the connection and destroy the answer.
+        let mut rest = BytesMut::with_capacity(4096);
+        while rest.len() < 64 * 1024 && socket.read_more(&mut rest).await? > 0 {}
+        io::Result::Ok(())
     };
-    let _ = timeout(Duration::from_secs(1), write).await;
+    let _ = timeout(Duration::from_secs(1), answer).await;
 }
 
 /// When a request began, on both clocks, read once.

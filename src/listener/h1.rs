@@ -3,10 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use pingora_core::{
-    apps::HttpServerApp,
-    protocols::http::ServerSession,
-};
+use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};

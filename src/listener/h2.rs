@@ -10,23 +10,16 @@ use std::{
 
 use bytes::BytesMut;
 use h2::Reason;
-use pingora_core::{
-    protocols::{
-        Digest,
-        http::{
-            ServerSession,
-            v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake},
-        },
+use pingora_core::protocols::{
+    Digest,
+    http::{
+        ServerSession,
+        v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake},
     },
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::{
-    Began, Connection, Shared,
-    h2_stream::H2Stream,
-    transport::Transport,
-    turned,
-};
+use super::{Began, Connection, Shared, h2_stream::H2Stream, transport::Transport, turned};
 use crate::{
     config::HttpSpec,
     gate::{self, Refusal},

@@ -107,7 +107,12 @@ impl WriteBuffer {
     const CAPACITY: usize = 16 * 1024;
 
     /// Takes the bytes, writing out what was waiting when both do not fit.
-    pub fn poll_write<W: AsyncWrite + Unpin>(&mut self, to: &mut W, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut W,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.0.len() + bytes.len() > Self::CAPACITY {
             ready!(self.poll_drain(to, cx))?;
             if bytes.len() >= Self::CAPACITY {

@@ -39,12 +39,6 @@ impl Transport {
     pub fn tls(stream: TlsStream<Socket>) -> Self {
         Self { inner: Inner::Tls(Box::new(stream)), out: WriteBuffer::default() }
     }
-    /// Puts bytes back in front of a cleartext stream.
-    pub fn unread(&mut self, bytes: bytes::BytesMut) {
-        if let Inner::Plain(socket) = &mut self.inner {
-            socket.unread(bytes);
-        }
-    }
 }
 
 impl AsyncRead for Transport {

@@ -55,7 +55,8 @@ fn limits(session: &mut Session, ctx: &RequestCtx) {
 fn forwarding(session: &mut Session, ctx: &mut RequestCtx) {
     let connection = &ctx.arrival.connection;
     let request = session.req_header_mut();
-    let found = gate::forwarding::client(&request.headers, connection.peer, connection.port, &connection.listener.trusted_proxies);
+    let found =
+        gate::forwarding::client(&request.headers, connection.peer, connection.port, &connection.listener.trusted_proxies);
     ctx.client.ip = found.ip;
     ctx.client.port = found.port;
     if let Some(scheme) = found.scheme {
@@ -67,7 +68,14 @@ fn forwarding(session: &mut Session, ctx: &mut RequestCtx) {
     for name in gate::forwarding::removals(&request.headers) {
         request.remove_header(&name);
     }
-    for (name, value) in gate::forwarding::fields(&found, connection.peer, &ctx.outcome.host, ctx.arrival.admitted.port, https, connection.tls.as_deref()) {
+    for (name, value) in gate::forwarding::fields(
+        &found,
+        connection.peer,
+        &ctx.outcome.host,
+        ctx.arrival.admitted.port,
+        https,
+        connection.tls.as_deref(),
+    ) {
         let _ = request.insert_header(name, value);
     }
 }

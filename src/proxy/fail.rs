@@ -20,9 +20,6 @@ pub(super) fn connecting(ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Err
     let cause = connect_cause(&error);
     ctx.record_attempt(None, Some(cause));
     let again = ctx.tried.len() < CONNECT_TRIES && another_endpoint(ctx) && !ctx.time_left().is_some_and(|left| left.is_zero());
-    if again && let Some(upstream) = select::upstream(ctx) {
-        ctx.observer.metrics().retried(upstream.name(), "connect");
-    }
     error.set_retry(again);
     error
 }
@@ -40,14 +37,8 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
     let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     if replayable && !responded(session) && ctx.tried.len() < CONNECT_TRIES {
         error.retry.decide_reuse(reused);
-        if error.retry() {
-            let upstream = ctx.attempt.as_ref().map(|attempt| attempt.guard.endpoint().upstream().clone());
-            if let Some(upstream) = upstream {
-                ctx.observer.metrics().retried(&upstream, "reused_connection");
-            }
-            if !another_endpoint(ctx) {
-                ctx.tried.pop();
-            }
+        if error.retry() && !another_endpoint(ctx) {
+            ctx.tried.pop();
         }
     } else {
         error.set_retry(false);
@@ -105,7 +96,12 @@ fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
             _ => Some(refused(Refusal::IncompleteHead)),
         },
         ErrorSource::Upstream => {
-            let cause = ctx.outcome.attempts.last().and_then(|attempt| attempt.failed).unwrap_or_else(|| upstream_cause(error, ctx.outcome.phase));
+            let cause = ctx
+                .outcome
+                .attempts
+                .last()
+                .and_then(|attempt| attempt.failed)
+                .unwrap_or_else(|| upstream_cause(error, ctx.outcome.phase));
             Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream })
         }
         ErrorSource::Internal | ErrorSource::Unset => {
@@ -126,7 +122,10 @@ pub(super) fn responded(session: &Session) -> bool {
 }
 
 fn status_sent(session: &Session) -> u16 {
-    session.response_written().filter(|response| !response.status.is_informational()).map_or(0, |response| response.status.as_u16())
+    session
+        .response_written()
+        .filter(|response| !response.status.is_informational())
+        .map_or(0, |response| response.status.as_u16())
 }
 
 /// Why connecting failed.
@@ -144,7 +143,11 @@ fn connect_cause(error: &Error) -> Cause {
 
 /// rustls says within one error type whether the certificate was at fault.
 fn tls_cause(error: &Error) -> Cause {
-    if error.to_string().to_ascii_lowercase().contains("certificate") { Cause::TlsCertificateError } else { Cause::TlsProtocolError }
+    if error.to_string().to_ascii_lowercase().contains("certificate") {
+        Cause::TlsCertificateError
+    } else {
+        Cause::TlsProtocolError
+    }
 }
 
 /// Why an exchange on an open connection failed.

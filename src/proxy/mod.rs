@@ -48,7 +48,8 @@ const MAX_TRIES: usize = 16;
 
 /// The proxy over a configuration store.
 pub fn edge(store: Arc<Store>, observer: Arc<Observer>, threads: usize) -> Edge {
-    let conf = ServerConf { threads, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
+    let conf =
+        ServerConf { threads, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
     http_proxy(&Arc::new(conf), Weir { store, observer })
 }
 
@@ -68,7 +69,13 @@ impl ProxyHttp for Weir {
         request::decide(session, ctx).await
     }
 
-    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
         body::request(body, end, ctx)
     }
 
@@ -97,7 +104,12 @@ impl ProxyHttp for Weir {
         forward::request(request, ctx)
     }
 
-    async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
         respond::received(session, response, ctx)
     }
 

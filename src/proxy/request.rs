@@ -70,7 +70,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
         Action::Upstream(_) | Action::Respond(_) => None,
     };
     ctx.outcome.route = Some(route.name.clone());
-    ctx.in_flight = Some(ctx.observer.metrics().request(&route.name));
+    ctx.in_flight = Some(ctx.observer.metrics().request(Some(&route.name)));
     ctx.deadline = route.timeout.map(|timeout| ctx.arrival.began.at + timeout);
     ctx.route = Some(route.clone());
     if ctx.arrival.admitted.upgrade.is_some() {
@@ -135,7 +135,11 @@ fn misdirected(ctx: &RequestCtx) -> Result<(), Answer> {
     let connection = &ctx.arrival.connection;
     let (Some(server), Some(client)) = (&connection.listener.tls, &connection.tls) else { return Ok(()) };
     let Some(sni) = client.sni.as_deref().filter(|sni| *sni != ctx.outcome.host) else { return Ok(()) };
-    if server.scope(Some(sni)) == server.scope(Some(&ctx.outcome.host)) { Ok(()) } else { Err(Answer::refused(Refusal::Misdirected)) }
+    if server.scope(Some(sni)) == server.scope(Some(&ctx.outcome.host)) {
+        Ok(())
+    } else {
+        Err(Answer::refused(Refusal::Misdirected))
+    }
 }
 
 /// 308 to the same host and path over TLS, on listeners that do only that.

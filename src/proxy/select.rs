@@ -30,7 +30,8 @@ pub(super) fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<
     let peer = upstream.peer(&endpoint, left);
     ctx.tried.push(endpoint.clone());
     // The attempt before this one ends here.
-    ctx.attempt = Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
+    ctx.attempt =
+        Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }
@@ -56,8 +57,4 @@ pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
     attempt.reused = reused;
     attempt.connected = Some(took);
     ctx.outcome.times.connect = if reused { std::time::Duration::ZERO } else { took };
-    if !reused {
-        let endpoint = attempt.guard.endpoint();
-        ctx.observer.metrics().connected(endpoint.upstream(), took);
-    }
 }

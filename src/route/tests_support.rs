@@ -1,12 +1,12 @@
 //! Small requests and small tables for the tests of this module.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use http::HeaderMap;
 
 use super::{Route, RouteSpec, Table};
-use crate::types::{Client, Problem, Problems, RequestHead, Scheme};
-use crate::upstream::Upstream;
+use crate::types::{Client, Name, Problem, Problems, RequestHead, Scheme};
+use crate::{endpoint::EndpointRegistry, upstream::Upstream};
 
 /// A client on 192.0.2.1, by the listener `web`, in cleartext.
 pub(super) fn client() -> Client {
@@ -23,8 +23,11 @@ pub(super) fn head<'a>(method: &'a str, host: &'a str, path: &'a str) -> Request
 pub(super) fn compile(routes: serde_json::Value) -> (Option<Table>, Vec<Problem>) {
     let problems = Problems::default();
     let at = problems.root().key("routes");
-    let upstreams: BTreeMap<_, _> =
-        [Arc::new(Upstream::new_for_test("app"))].into_iter().map(|upstream| (upstream.name().clone(), upstream)).collect();
+    let name: Name = "app".parse().expect("a name");
+    let upstream = serde_json::from_value(serde_json::json!({"endpoints": ["127.0.0.1:9"]})).expect("an upstream");
+    let upstream =
+        Upstream::compile(&name, &upstream, &EndpointRegistry::default(), &problems.root()).expect("an upstream that compiles");
+    let upstreams: BTreeMap<_, _> = [(name, upstream)].into_iter().collect();
     let specs: Vec<RouteSpec> = serde_json::from_value(routes).expect("the routes of a test can be read");
     let routes: Vec<_> =
         specs.iter().enumerate().map(|(index, spec)| Route::compile(index, spec, &upstreams, &at.index(index))).collect();

@@ -16,12 +16,20 @@ use crate::{
 /// Compiles a configuration. `None` when a problem that is an error was reported.
 ///
 /// Endpoints come from the registry, so what is known of those that stay is kept.
-pub fn compile(spec: Spec, generation: u64, endpoints: &EndpointRegistry, now: SystemTime, problems: &Problems) -> Option<Snapshot> {
+pub fn compile(
+    spec: Spec,
+    generation: u64,
+    endpoints: &EndpointRegistry,
+    now: SystemTime,
+    problems: &Problems,
+) -> Option<Snapshot> {
     let at = problems.root();
     let upstreams: BTreeMap<Name, Arc<Upstream>> = spec
         .upstreams
         .iter()
-        .filter_map(|(name, upstream)| Some((name.clone(), Upstream::compile(name, upstream, endpoints, &at.key("upstreams").key(&**name))?)))
+        .filter_map(|(name, upstream)| {
+            Some((name.clone(), Upstream::compile(name, upstream, endpoints, &at.key("upstreams").key(&**name))?))
+        })
         .collect();
     let tls_port = https_port(&spec);
     let listeners = spec

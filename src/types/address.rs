@@ -56,7 +56,7 @@ impl FromStr for Address {
         let reason = match text.rsplit_once(':') {
             None if text.parse::<u16>().is_ok() => format!("did you mean `0.0.0.0:{text}`?"),
             None => format!("a port is missing, as in `{}:8080`", if text.is_empty() { "127.0.0.1" } else { text }),
-            Some((_, port)) if port.is_empty() => "a port is missing after the colon".into(),
+            Some((_, "")) => "a port is missing after the colon".into(),
             Some((_, port)) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_err() => {
                 format!("port {port} is out of range: ports go from 0 to 65535")
             }

@@ -51,8 +51,11 @@ impl Ewma {
 
     /// The average now, in microseconds; 0 when nothing was ever measured.
     pub(super) fn get(&self, now: Instant, decay: Duration) -> f64 {
-        let since = self.nanos(now).saturating_sub(self.at.load(Relaxed));
-        f64::from_bits(self.micros.load(Relaxed)) * weight(since, decay)
+        let average = f64::from_bits(self.micros.load(Relaxed));
+        if average == 0.0 {
+            return 0.0;
+        }
+        average * weight(self.nanos(now).saturating_sub(self.at.load(Relaxed)), decay)
     }
 }
 

@@ -1,12 +1,13 @@
 //! One check of one endpoint, and what follows from it.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use pingora_core::{Error, ErrorType};
 use pingora_load_balancing::{Backend, health_check::HealthCheck};
 
-use super::{HealthCheckSpec, connect::ProbeTls, http::HttpProbe, tcp, threshold::Thresholds};
+use super::{HealthCheckSpec, connect::Dial, http::HttpProbe, tcp, threshold::Thresholds};
 use crate::{
     endpoint::{Endpoint, HealthStatus},
     types::{At, Code},
@@ -35,7 +36,7 @@ enum Probe {
 /// Checks endpoints of one upstream. Results are kept with the endpoint, so they survive a reload.
 pub struct Checker {
     probe: Probe,
-    tls: Option<ProbeTls>,
+    dial: Dial,
     pub(super) interval: Duration,
     timeout: Duration,
     timeout_text: String,
@@ -43,8 +44,8 @@ pub struct Checker {
 }
 
 impl HealthCheckSpec {
-    /// The compiled form, with the upstream's TLS. Problems are reported at `at`, the `health_check` key.
-    pub fn compile(&self, tls: Option<ProbeTls>, at: &At) -> Option<Checker> {
+    /// The compiled form, for an upstream whose endpoints are reached like this. Problems are reported at `at`, the `health_check` key.
+    pub fn compile(&self, dial: Dial, at: &At) -> Option<Checker> {
         let mut ok = true;
         for (key, span) in [("interval", self.interval), ("timeout", self.timeout)] {
             if span.get().is_zero() {
@@ -66,7 +67,7 @@ impl HealthCheckSpec {
         };
         probe.filter(|_| ok).map(|probe| Checker {
             probe,
-            tls,
+            dial,
             interval: self.interval.get(),
             timeout: self.timeout.get(),
             timeout_text: format!("timeout after {}", self.timeout),
@@ -79,13 +80,15 @@ impl Checker {
     /// Asks once, within the timeout for everything from connecting to the last byte. `Err` says why the
     /// check failed.
     pub async fn probe(&self, endpoint: &Endpoint) -> Result<(), String> {
-        let tls = self.tls.as_ref();
         let probe = async {
             match &self.probe {
-                Probe::Http(probe) => probe.probe(endpoint.address(), tls).await,
-                Probe::Tcp => tcp::probe(endpoint.address(), tls).await,
+                Probe::Http(probe) => probe.probe(endpoint.address(), &self.dial).await,
+                Probe::Tcp => tcp::probe(endpoint.address(), &self.dial).await,
             }
         };
+        // What an endpoint answers must not end its checks for good, whatever it does to a parser.
+        let probe =
+            AssertUnwindSafe(probe).catch_unwind().map(|result| result.unwrap_or_else(|_| Err("the check panicked".into())));
         tokio::time::timeout(self.timeout, probe).await.unwrap_or_else(|_| Err(self.timeout_text.clone()))
     }
 

@@ -29,20 +29,31 @@ impl fmt::Debug for ProbeTls {
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects, with TLS if given.
-pub(super) async fn connect(address: &Address, tls: Option<&ProbeTls>) -> Result<Box<dyn Stream>, String> {
+/// How to reach endpoints: as requests do.
+#[derive(Debug, Clone, Default)]
+pub struct Dial {
+    /// Over TLS; whether HTTP/2 is spoken is then agreed with ALPN.
+    pub tls: Option<ProbeTls>,
+    /// Without TLS: HTTP/2, with prior knowledge.
+    pub h2c: bool,
+}
+
+/// Connects; true for a connection on which HTTP/2 is spoken.
+pub(super) async fn connect(address: &Address, dial: &Dial) -> Result<(Box<dyn Stream>, bool), String> {
     let stream: Box<dyn Stream> = match address {
         Address::Tcp(address) => Box::new(TcpStream::connect(address).await.map_err(reason)?),
         Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(reason)?),
     };
-    let Some(tls) = tls else { return Ok(stream) };
+    let Some(tls) = &dial.tls else { return Ok((stream, dial.h2c)) };
     let name = match (&tls.name, address) {
         (Some(name), _) => name.clone(),
         (None, Address::Tcp(address)) => address.ip().into(),
         (None, Address::Unix(_)) => return Err("TLS over a unix socket needs `sni`".into()),
     };
     let stream = tokio_rustls::TlsConnector::from(tls.config.clone()).connect(name, stream).await;
-    Ok(Box::new(stream.map_err(|error| format!("TLS: {}", reason(error)))?))
+    let stream = stream.map_err(|error| format!("TLS: {}", reason(error)))?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Box::new(stream), http2))
 }
 
 /// An I/O error in a few words, without an errno.

@@ -6,6 +6,8 @@
 mod check;
 mod connect;
 mod http;
+mod http1;
+mod http2;
 mod run;
 mod tcp;
 mod threshold;
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     check::{Checker, HealthObserver},
-    connect::ProbeTls,
+    connect::{Dial, ProbeTls},
     run::run,
     threshold::Thresholds,
 };

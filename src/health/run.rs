@@ -55,7 +55,7 @@ pub async fn run(checker: Arc<Checker>, mut endpoints: watch::Receiver<Arc<[Arc<
                     // Nobody can change the set any more: go on with it.
                     Err(_) => std::future::pending().await,
                 },
-                // A check that panicked has lost its loop; the others go on. Logged by the panic hook.
+                // Those of endpoints that left; taken so that they do not pile up.
                 Some(_) = tasks.join_next() => {}
             }
         }

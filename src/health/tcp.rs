@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connect::{ProbeTls, connect};
+use super::connect::{Dial, connect};
 use crate::types::Address;
 
 /// A connection that must open, with its TLS handshake if the upstream speaks TLS. No options.
@@ -12,6 +12,6 @@ use crate::types::Address;
 pub struct TcpProbeSpec {}
 
 /// Opens a connection and closes it.
-pub(super) async fn probe(address: &Address, tls: Option<&ProbeTls>) -> Result<(), String> {
-    connect(address, tls).await.map(drop)
+pub(super) async fn probe(address: &Address, dial: &Dial) -> Result<(), String> {
+    connect(address, dial).await.map(drop)
 }

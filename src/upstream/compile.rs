@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
 use crate::{
     endpoint::{Endpoint, EndpointRegistry},
+    health::Dial,
     types::{Address, At, Code, Name},
 };
 
@@ -27,7 +28,8 @@ impl Upstream {
         let checker = match &spec.health_check {
             Some(check) => {
                 let tls = tls.as_ref().and_then(Option::as_ref).map(tls::ClientTls::for_probes);
-                check.compile(tls, &at.key("health_check")).map(Some)
+                let dial = Dial { tls, h2c: spec.connections.protocol == Protocol::H2c };
+                check.compile(dial, &at.key("health_check")).map(Some)
             }
             None => Some(None),
         };

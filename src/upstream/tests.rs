@@ -444,6 +444,34 @@ async fn what_a_healthy_endpoint_may_answer() {
 }
 
 #[tokio::test]
+async fn checks_speak_the_protocol_of_requests() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // A server of HTTP/2 only, as gRPC servers are.
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let body = format!(r#"{{"path": "{}", "host": "{}"}}"#, request.uri().path(), request.uri().host().unwrap());
+                    let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+                    send.send_data(body.into(), true).unwrap();
+                }
+            });
+        }
+    });
+    let check = |json: &str, protocol: &str| {
+        let http = format!("http: {{path: /health, host: api.internal, json: {json}}}");
+        let rest = format!("health_check: {{{http}, timeout: 5s}}, connections: {{protocol: {protocol}}}");
+        let upstream = upstream(&format!("{{endpoints: ['{address}'], {rest}}}"));
+        async move { upstream.checker.as_ref().unwrap().probe(&upstream.endpoints()[0]).await }
+    };
+    assert_eq!(check("{path: /health, host: api.internal}", "h2c").await, Ok(()));
+    assert_eq!(check("{path: /}", "h2c").await, Err(r#"json member path is "/health""#.into()));
+    assert!(check("{path: /health}", "h1").await.is_err());
+}
+
+#[tokio::test]
 async fn checks_follow_the_set_of_endpoints() {
     let (one, two) = (Origin::start(&answer("200 OK", "")).await, Origin::start(&answer("200 OK", "")).await);
     let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{http: {{}}, {QUICK}}}}}", one.address));

@@ -21,7 +21,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{UpstreamSpec, UpstreamTlsSpec};
+use super::{Protocol, UpstreamSpec, UpstreamTlsSpec};
 use crate::{
     health::ProbeTls,
     types::{Address, At, Code, ConfigPath},
@@ -52,7 +52,12 @@ impl ClientTls {
         };
         let client = client_pair(spec, at);
         let (name, ca, client) = (name?, ca?, client?);
-        let config = client_config(spec, ca.as_deref(), client.as_ref(), at)?;
+        let mut config = client_config(spec, ca.as_deref(), client.as_ref(), at)?;
+        // What Pingora offers for requests.
+        config.alpn_protocols = match upstream.connections.protocol {
+            Protocol::H1 => vec![b"http/1.1".to_vec()],
+            Protocol::H2 | Protocol::H2c => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
         Some(Self {
             sni: spec.sni.clone(),
             verify: spec.verify,
@@ -64,7 +69,7 @@ impl ClientTls {
                 Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
             }),
             name,
-            config,
+            config: Arc::new(config),
         })
     }
 
@@ -159,7 +164,7 @@ fn client_config(
     ca: Option<&[CertificateDer<'static>]>,
     client: Option<&Pair>,
     at: &At,
-) -> Option<Arc<ClientConfig>> {
+) -> Option<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone());
     // Cannot fail: the provider has suites for these versions.
@@ -200,7 +205,7 @@ fn client_config(
             }
         },
     };
-    Some(Arc::new(config))
+    Some(config)
 }
 
 /// The CAs that this system trusts, as Pingora reads them. They are the machine's, not an edge's, and

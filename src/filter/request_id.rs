@@ -81,8 +81,7 @@ mod tests {
     #[test]
     fn an_id_is_made_and_goes_both_ways() {
         let chain = compile(r#"[{"request_id": {}}]"#);
-        let mut exchange = Exchange::default();
-        exchange.request_id = "".into();
+        let mut exchange = Exchange { request_id: "".into(), ..Exchange::default() };
         exchange.set("x-request-id", "forged");
         exchange.request(&chain).expect("goes on");
         let id: uuid::Uuid = exchange.request_id.parse().unwrap();
@@ -94,8 +93,7 @@ mod tests {
 
     #[test]
     fn the_id_of_the_gate_is_kept() {
-        let mut exchange = Exchange::default();
-        exchange.request_id = "from-the-gate".into();
+        let mut exchange = Exchange { request_id: "from-the-gate".into(), ..Exchange::default() };
         exchange.request(&compile(r#"[{"request_id": {"header": "x-id"}}]"#)).unwrap();
         assert_eq!(exchange.get("x-id"), Some("from-the-gate"));
     }

@@ -105,24 +105,6 @@ fn every_complete_block_in_the_documentation_is_accepted() {
 }
 
 #[test]
-fn links_between_the_pages_lead_somewhere() {
-    let mut pages = files(&root().join("docs"), "md");
-    pages.extend([root().join("README.md"), root().join("CHANGELOG.md")]);
-    let mut broken = Vec::new();
-    for page in pages {
-        let text = fs::read_to_string(&page).unwrap();
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
-        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
-            let file = target.split('#').next().unwrap_or_default();
-            if !page.parent().unwrap().join(file).exists() {
-                broken.push(format!("{}: {target}", page.display()));
-            }
-        }
-    }
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
-}
-
-#[test]
 fn a_block_is_told_from_a_fragment() {
     let (whole, fragments) = blocks("a\n```yaml\nx: 1\n```\n```yaml fragment\ny\n```\n```sh\nz\n```\n");
     assert_eq!((whole.len(), fragments), (1, 1));

@@ -10,8 +10,12 @@
 //! Every refusal has one word ([`Refusal::reason`]), which is its metric label and its log word.
 
 pub mod admit;
+pub mod chunked;
+pub mod h2_frames;
 pub mod head;
+pub mod hop;
 mod refusal;
+pub mod response;
 mod syntax;
 pub mod target;
 

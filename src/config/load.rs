@@ -79,13 +79,19 @@ impl Loaded {
 
     /// Adds problems that were found in the Spec, each at the place that its path has in the text.
     ///
-    /// What only follows from something reported already is dropped.
+    /// What only follows from something reported already is dropped: problems of a section in which something could
+    /// not be read, and of a place that has one of at least this severity from an earlier stage.
     pub fn add(&mut self, problems: Vec<Problem>) {
-        for problem in problems {
-            if let Some(diagnostic) = self.placed(problem) {
-                self.diagnostics.push(diagnostic);
-            }
-        }
+        let more: Vec<_> = problems.into_iter().filter_map(|problem| self.placed(problem)).collect();
+        let known = |new: &Diagnostic| {
+            let there = |old: &Diagnostic| (old.place.file, &old.place.span) == (new.place.file, &new.place.span);
+            self.diagnostics.iter().any(|old| there(old) && old.severity() <= new.severity())
+        };
+        // A match that could not be read matches everything, which shadows what it does not mean to.
+        let broken = self.facts().broken();
+        let about_others = |code| broken && matches!(code, Code::Shadowed | Code::Unused | Code::UncoveredHost);
+        let more: Vec<_> = more.into_iter().filter(|new| !known(new) && !about_others(new.code)).collect();
+        self.diagnostics.extend(more);
         self.settle();
     }
 
@@ -111,9 +117,9 @@ impl Loaded {
             return Some(Diagnostic::new(problem.code, problem.message, self.document.start()).hint(problem.hint));
         };
         let lost_key = problem.at_key && self.document.key_of(node).is_some_and(|key| self.document.is_poisoned(key));
-        if exact && (self.document.is_poisoned(node) || lost_key)
-            || problem.code == Code::Conflict && self.document.has_lost_something(node)
-        {
+        // The root loses something whenever a route does, and that says nothing about what is absent from it.
+        let lost_part = self.document.has_lost_something(node) && self.document.root() != Some(node);
+        if exact && (self.document.is_poisoned(node) || lost_key) || lost_part {
             return None;
         }
         let node = if problem.at_key { self.document.key_of(node).unwrap_or(node) } else { node };
@@ -169,5 +175,78 @@ impl Facts<'_> {
     /// Is there anything at this path?
     pub fn has(&self, path: &YamlPath) -> bool {
         self.document.find(path).is_some_and(|(_, exact)| exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+listeners: {web: {address: 127.0.0.1:0}}
+routes:
+- {name: one, match: {pth: /}, respond: {}}
+- {name: two, timeout: soon, respond: {}}
+- {nmae: three, upstream: u}
+- {name: four, upstream: u}
+upstreams: {u: {endpoints: ['127.0.0.1:${PORT}'], strategy: '${NAME}'}}
+";
+
+    fn loaded() -> Loaded {
+        let variables = |name: &str| match name {
+            "PORT" => Some("99".to_owned()),
+            "NAME" => Some("random".to_owned()),
+            _ => None,
+        };
+        parse_str("x.yaml", TEXT, Path::new("/"), &variables).check()
+    }
+
+    fn added(report: impl Fn(&crate::types::At)) -> Vec<(String, String)> {
+        let mut loaded = loaded();
+        let before: Vec<_> = loaded.diagnostics.clone();
+        assert_eq!(before.len(), 3, "{before:#?}");
+        let problems = Problems::default();
+        report(&problems.root());
+        loaded.add(problems.take());
+        let new = loaded.diagnostics.into_iter().filter(|diagnostic| !before.contains(diagnostic));
+        new.map(|diagnostic| (diagnostic.place.path, diagnostic.message)).collect()
+    }
+
+    #[test]
+    fn a_problem_of_what_survived_is_placed_in_the_source() {
+        // The third route could not be read, so the fourth is the third of the Spec.
+        let new = added(|at| {
+            at.key("routes").index(2).key("upstream").problem(Code::UndefinedReference, "no");
+        });
+        assert_eq!(new, [("routes[3].upstream".to_owned(), "no".to_owned())]);
+    }
+
+    #[test]
+    fn a_problem_of_something_absent_is_placed_at_its_parent() {
+        let new = added(|at| {
+            at.key("routes").index(2).key("respond").key("status").problem(Code::BadValue, "no");
+        });
+        assert_eq!(new[0].0, "routes[3]");
+    }
+
+    #[test]
+    fn what_only_follows_is_not_said() {
+        let new = added(|at| {
+            at.key("routes").index(1).problem(Code::MissingKey, "the timeout was unreadable, so its section may lack it");
+            at.key("routes").index(1).key("timeout").problem(Code::BadValue, "reported already");
+            at.key("routes").index(2).problem(Code::Shadowed, "by a match that was unreadable");
+        });
+        assert_eq!(new, []);
+    }
+
+    #[test]
+    fn a_value_from_a_variable_is_shown_as_it_was_written() {
+        let new = added(|at| {
+            let at = at.key("upstreams").key("u");
+            at.key("endpoints").index(0).problem(Code::BadAddress, "`127.0.0.1:99` is in use");
+            at.key("strategy").problem(Code::BadValue, "not with random endpoints");
+        });
+        assert_eq!(new[0].1, "`127.0.0.1:${PORT}` is in use");
+        assert_eq!(new[1].1, "not with ${NAME} endpoints");
     }
 }

@@ -1,27 +1,17 @@
 //! From a path or a text to a [`Spec`] and the diagnostics.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     Spec, decode,
     diagnostic::{Diagnostic, MAX_REPORTS, Place},
-    document::{Document, Kind, MAX_BYTES, NodeId, Scalar},
+    document::{Document, MAX_BYTES, Scalar},
     fault::shortened,
+    include::{Files, directory, read},
     interpolate::{Interpolation, Variables},
     semantics,
 };
-use crate::types::{Code, Problem, Problems, Severity, YamlPath, nearest};
-
-/// Files of one configuration. More than one for each of a thousand services.
-const MAX_FILES: usize = 1000;
-/// Files that include files that include files.
-const MAX_INCLUDE_DEPTH: usize = 8;
-/// What an included file may hold.
-const INCLUDED_KEYS: [&str; 4] = ["include", "listeners", "routes", "upstreams"];
+use crate::types::{Code, Problem, Problems, Severity, YamlPath};
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -81,179 +71,6 @@ fn parse(name: String, text: String, dir: PathBuf, variables: Variables<'_>, rea
     loaded
 }
 
-/// Why a file was not read.
-struct Refused {
-    code: Code,
-    reason: String,
-}
-
-/// A file's text, if it is a regular file of at most `limit` bytes in UTF-8.
-fn read(path: &Path, limit: usize) -> Result<String, Refused> {
-    let unreadable = |error: std::io::Error| Refused { code: Code::UnreadableFile, reason: format!("cannot be read: {error}") };
-    let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err(Refused { code: Code::UnreadableFile, reason: "is a directory, not a file".into() });
-    }
-    let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > limit {
-        return Err(Refused { code: Code::TooLarge, reason: format!("has more than {limit} bytes") });
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Refused { code: Code::Syntax, reason: format!("is not UTF-8 text: the first bad byte is number {}", at + 1) }
-    })
-}
-
-/// The directory of a file, absolute: the process may go elsewhere before a path in it is used.
-fn directory(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    absolute.parent().map(Path::to_owned).unwrap_or_default()
-}
-
-struct Files<'v> {
-    document: Document,
-    interpolation: Interpolation<'v>,
-    found: Vec<Diagnostic>,
-    /// The files being included, the outermost first.
-    stack: Vec<PathBuf>,
-    count: usize,
-}
-
-impl Files<'_> {
-    fn add(&mut self, name: String, dir: &Path, text: String) -> Option<NodeId> {
-        let before = self.document.ids().count();
-        let root = self.document.add(name, dir, text, &mut self.found);
-        self.interpolation.run(&mut self.document, before, &mut self.found);
-        root
-    }
-
-    /// Follows the `include` of `file` and joins what it finds to `root`.
-    fn include(&mut self, root: NodeId, file: NodeId, depth: usize) {
-        let Some((_, list)) = self.document.entry(file, "include") else { return };
-        let items = match self.document.kind(list) {
-            Kind::List(items) => items.clone(),
-            Kind::Scalar(_) | Kind::Map(_) | Kind::Alias(_) => vec![list],
-        };
-        for item in items {
-            if self.document.is_poisoned(item) {
-                continue;
-            }
-            let Some(pattern) = self.document.scalar(item).map(|scalar| scalar.text.clone()) else {
-                self.refuse(item, Code::BadValue, "expected the path of a file, or a pattern of paths".into());
-                continue;
-            };
-            if depth >= MAX_INCLUDE_DEPTH {
-                self.refuse(item, Code::TooLarge, format!("files include files more than {MAX_INCLUDE_DEPTH} deep"));
-                return;
-            }
-            let full = self.document.source(item).dir.join(&pattern).to_string_lossy().into_owned();
-            let paths = match glob::glob(&full) {
-                Ok(paths) => paths.filter_map(Result::ok).take(MAX_FILES + 1).collect::<Vec<_>>(),
-                Err(error) => {
-                    self.refuse(item, Code::BadValue, format!("`{pattern}` is not a pattern of paths: {}", error.msg));
-                    continue;
-                }
-            };
-            if paths.is_empty() && !pattern.contains(['*', '?', '[']) {
-                self.refuse(item, Code::UnreadableFile, format!("there is no file `{pattern}`"));
-            }
-            for path in paths {
-                if !self.file(root, item, &path, depth) {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn refuse(&mut self, item: NodeId, code: Code, message: String) {
-        self.found.push(Diagnostic::new(code, message, self.document.place(item)));
-        self.document.poison(item);
-    }
-
-    /// Includes one file. False when no more can be.
-    fn file(&mut self, root: NodeId, item: NodeId, path: &Path, depth: usize) -> bool {
-        self.count += 1;
-        if self.count > MAX_FILES {
-            self.refuse(item, Code::TooLarge, format!("more than {MAX_FILES} files"));
-            return false;
-        }
-        let real = path.canonicalize().unwrap_or_else(|_| path.into());
-        if self.stack.contains(&real) {
-            self.refuse(item, Code::Conflict, format!("`{}` would include itself", self.shown(path)));
-            return true;
-        }
-        let text = match read(path, MAX_BYTES) {
-            Ok(text) => text,
-            Err(refused) => {
-                self.refuse(item, refused.code, format!("`{}` {}", self.shown(path), refused.reason));
-                return true;
-            }
-        };
-        let name = self.shown(path);
-        let Some(included) = self.add(name, &directory(path), text) else { return true };
-        self.join(root, included);
-        self.stack.push(real);
-        self.include(root, included, depth + 1);
-        self.stack.pop();
-        true
-    }
-
-    /// A path below the root file's directory is shown as the root file was: relative to where the user is.
-    fn shown(&self, path: &Path) -> String {
-        let root = &self.document.sources()[0];
-        let beside = Path::new(&root.name).parent().unwrap_or(Path::new(""));
-        match path.strip_prefix(&root.dir) {
-            Ok(below) => beside.join(below).display().to_string(),
-            Err(_) => path.display().to_string(),
-        }
-    }
-
-    fn join(&mut self, root: NodeId, included: NodeId) {
-        if !matches!(self.document.kind(included), Kind::Map(_)) {
-            let message = "an included file holds `listeners`, `routes` and `upstreams`";
-            return self.found.push(Diagnostic::new(Code::BadValue, message, self.document.place(included)));
-        }
-        for (key, value) in self.document.entries(included).to_vec() {
-            let name = self.document.key_text(key).to_owned();
-            if self.document.is_poisoned(key) || name == "include" {
-                continue;
-            }
-            if !INCLUDED_KEYS.contains(&name.as_str()) {
-                let message = format!("an included file cannot set `{name}`");
-                let hint = nearest(&name, INCLUDED_KEYS);
-                self.found.push(Diagnostic::new(Code::UnknownKey, message, self.document.place(key)).hint(hint));
-                continue;
-            }
-            let Some((_, into)) = self.document.entry(root, &name).filter(|(key, _)| !self.document.is_poisoned(*key)) else {
-                self.document.adopt(root, key, value);
-                continue;
-            };
-            match (self.document.kind(into), self.document.kind(value)) {
-                (Kind::Map(_), Kind::Map(_)) => {
-                    for (twice, first) in self.document.join_maps(into, value).into_iter().take(MAX_REPORTS) {
-                        let (here, there) = (self.document.place(twice), self.document.place(first));
-                        let what = self.document.what_keys_are(into);
-                        let message = format!("the {what} `{}` is there twice", self.document.key_text(twice));
-                        self.found.push(Diagnostic::new(Code::Duplicate, message, here).also(there, "first here"));
-                        self.document.poison(twice);
-                    }
-                }
-                (Kind::List(_), Kind::List(_)) => self.document.join_lists(into, value),
-                (_, Kind::Scalar(scalar)) if scalar.plain && scalar.text.is_empty() => {}
-                (Kind::Scalar(scalar), _) if scalar.plain && scalar.text.is_empty() => {
-                    self.document.replace(root, into, key, value)
-                }
-                _ => {
-                    let wanted = if name == "routes" { "a list" } else { "a mapping" };
-                    let message = format!("expected {wanted}, as in the other files");
-                    self.found.push(Diagnostic::new(Code::BadValue, message, self.document.place(value)));
-                }
-            }
-        }
-    }
-}
-
 impl Loaded {
     /// True when nothing stands against using the Spec.
     pub fn is_ok(&self) -> bool {
@@ -262,13 +79,19 @@ impl Loaded {
 
     /// Adds problems that were found in the Spec, each at the place that its path has in the text.
     ///
-    /// What only follows from something reported already is dropped.
+    /// What only follows from something reported already is dropped: problems of a section in which something could
+    /// not be read, and of a place that has one of at least this severity from an earlier stage.
     pub fn add(&mut self, problems: Vec<Problem>) {
-        for problem in problems {
-            if let Some(diagnostic) = self.placed(problem) {
-                self.diagnostics.push(diagnostic);
-            }
-        }
+        let more: Vec<_> = problems.into_iter().filter_map(|problem| self.placed(problem)).collect();
+        let known = |new: &Diagnostic| {
+            let there = |old: &Diagnostic| (old.place.file, &old.place.span) == (new.place.file, &new.place.span);
+            self.diagnostics.iter().any(|old| there(old) && old.severity() <= new.severity())
+        };
+        // A match that could not be read matches everything, which shadows what it does not mean to.
+        let broken = self.facts().broken();
+        let about_others = |code| broken && matches!(code, Code::Shadowed | Code::Unused | Code::UncoveredHost);
+        let more: Vec<_> = more.into_iter().filter(|new| !known(new) && !about_others(new.code)).collect();
+        self.diagnostics.extend(more);
         self.settle();
     }
 
@@ -294,9 +117,9 @@ impl Loaded {
             return Some(Diagnostic::new(problem.code, problem.message, self.document.start()).hint(problem.hint));
         };
         let lost_key = problem.at_key && self.document.key_of(node).is_some_and(|key| self.document.is_poisoned(key));
-        if exact && (self.document.is_poisoned(node) || lost_key)
-            || problem.code == Code::Conflict && self.document.has_lost_something(node)
-        {
+        // The root loses something whenever a route does, and that says nothing about what is absent from it.
+        let lost_part = self.document.has_lost_something(node) && self.document.root() != Some(node);
+        if exact && (self.document.is_poisoned(node) || lost_key) || lost_part {
             return None;
         }
         let node = if problem.at_key { self.document.key_of(node).unwrap_or(node) } else { node };
@@ -352,5 +175,78 @@ impl Facts<'_> {
     /// Is there anything at this path?
     pub fn has(&self, path: &YamlPath) -> bool {
         self.document.find(path).is_some_and(|(_, exact)| exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+listeners: {web: {address: 127.0.0.1:0}}
+routes:
+- {name: one, match: {pth: /}, respond: {}}
+- {name: two, timeout: soon, respond: {}}
+- {nmae: three, upstream: u}
+- {name: four, upstream: u}
+upstreams: {u: {endpoints: ['127.0.0.1:${PORT}'], strategy: '${NAME}'}}
+";
+
+    fn loaded() -> Loaded {
+        let variables = |name: &str| match name {
+            "PORT" => Some("99".to_owned()),
+            "NAME" => Some("random".to_owned()),
+            _ => None,
+        };
+        parse_str("x.yaml", TEXT, Path::new("/"), &variables).check()
+    }
+
+    fn added(report: impl Fn(&crate::types::At)) -> Vec<(String, String)> {
+        let mut loaded = loaded();
+        let before: Vec<_> = loaded.diagnostics.clone();
+        assert_eq!(before.len(), 3, "{before:#?}");
+        let problems = Problems::default();
+        report(&problems.root());
+        loaded.add(problems.take());
+        let new = loaded.diagnostics.into_iter().filter(|diagnostic| !before.contains(diagnostic));
+        new.map(|diagnostic| (diagnostic.place.path, diagnostic.message)).collect()
+    }
+
+    #[test]
+    fn a_problem_of_what_survived_is_placed_in_the_source() {
+        // The third route could not be read, so the fourth is the third of the Spec.
+        let new = added(|at| {
+            at.key("routes").index(2).key("upstream").problem(Code::UndefinedReference, "no");
+        });
+        assert_eq!(new, [("routes[3].upstream".to_owned(), "no".to_owned())]);
+    }
+
+    #[test]
+    fn a_problem_of_something_absent_is_placed_at_its_parent() {
+        let new = added(|at| {
+            at.key("routes").index(2).key("respond").key("status").problem(Code::BadValue, "no");
+        });
+        assert_eq!(new[0].0, "routes[3]");
+    }
+
+    #[test]
+    fn what_only_follows_is_not_said() {
+        let new = added(|at| {
+            at.key("routes").index(1).problem(Code::MissingKey, "the timeout was unreadable, so its section may lack it");
+            at.key("routes").index(1).key("timeout").problem(Code::BadValue, "reported already");
+            at.key("routes").index(2).problem(Code::Shadowed, "by a match that was unreadable");
+        });
+        assert_eq!(new, []);
+    }
+
+    #[test]
+    fn a_value_from_a_variable_is_shown_as_it_was_written() {
+        let new = added(|at| {
+            let at = at.key("upstreams").key("u");
+            at.key("endpoints").index(0).problem(Code::BadAddress, "`127.0.0.1:99` is in use");
+            at.key("strategy").problem(Code::BadValue, "not with random endpoints");
+        });
+        assert_eq!(new[0].1, "`127.0.0.1:${PORT}` is in use");
+        assert_eq!(new[1].1, "not with ${NAME} endpoints");
     }
 }

@@ -8,6 +8,7 @@ mod diagnostic;
 mod document;
 mod effective;
 mod fault;
+mod include;
 mod interpolate;
 mod listener;
 mod load;

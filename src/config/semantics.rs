@@ -1,8 +1,8 @@
 //! What a Spec alone tells: names that lead nowhere, keys that exclude or need each other, addresses used twice,
 //! files that are not there.
 //!
-//! Pure but for looking whether files can be read. What takes building (certificates, regular expressions,
-//! routes that shadow each other) is for the rooms that build it. Nothing is reported that only follows from an
+//! Pure but for looking whether files can be read. What concerns one upstream, route or certificate alone is for
+//! the room that builds it: here is what takes several, and what must be said even when nothing can be built. Nothing is reported that only follows from an
 //! error already reported: a name counts as declared when the text declares it, readable or not.
 
 use std::{
@@ -162,18 +162,6 @@ fn route_names(routes: &[RouteSpec], at: &At) {
 }
 
 fn route_references(spec: &Spec, route: &RouteSpec, facts: &Facts<'_>, at: &At) {
-    let actions = [route.upstream.is_some(), route.redirect.is_some(), route.respond.is_some()];
-    match actions.iter().filter(|there| **there).count() {
-        1 => {}
-        0 => {
-            at.problem(Code::Conflict, format!("the route `{}` has no action", route.name))
-                .hint("give it exactly one of `upstream`, `redirect`, `respond`");
-        }
-        _ => {
-            at.problem(Code::Conflict, format!("the route `{}` has more than one action", route.name))
-                .hint("leave exactly one of `upstream`, `redirect`, `respond`");
-        }
-    }
     if let Some(name) = &route.upstream {
         refers("upstream", name, spec.upstreams.keys(), facts, &at.key("upstream"));
     }
@@ -203,23 +191,6 @@ fn refers<'s>(what: &str, name: &Name, declared: impl Iterator<Item = &'s Name>,
 }
 
 fn one_upstream(upstream: &UpstreamSpec, at: &At) {
-    if upstream.endpoints.is_empty() {
-        at.key("endpoints").problem(Code::Conflict, "an upstream needs at least one endpoint");
-    }
-    let mut seen: BTreeMap<&Address, YamlPath> = BTreeMap::new();
-    for (index, endpoint) in upstream.endpoints.iter().enumerate() {
-        let at = at.key("endpoints").index(index);
-        match seen.get(&endpoint.address) {
-            Some(first) => {
-                at.problem(Code::BadAddress, format!("`{}` is there twice", endpoint.address))
-                    .also(first.clone(), "first here")
-                    .hint("give it a `weight` instead");
-            }
-            None => {
-                seen.insert(&endpoint.address, at.path());
-            }
-        }
-    }
     if let Some(check) = &upstream.health_check {
         health_check(check, &at.key("health_check"));
     }
@@ -230,32 +201,11 @@ fn one_upstream(upstream: &UpstreamSpec, at: &At) {
                 readable(file, &at.key(key));
             }
         }
-        if tls.client_cert.is_some() != tls.client_key.is_some() {
-            at.problem(Code::Conflict, "`client_cert` and `client_key` go together").at_key();
-        }
-        if !tls.verify {
-            at.key("verify").problem(Code::Insecure, "the endpoints' certificates are not verified");
-        }
     }
 }
 
 fn health_check(check: &HealthCheckSpec, at: &At) {
-    match [check.http.is_some(), check.tcp.is_some()].iter().filter(|there| **there).count() {
-        1 => {}
-        0 => {
-            at.problem(Code::Conflict, "a health check without a probe")
-                .at_key()
-                .hint("add `http: {path: /health}` or `tcp: {}`");
-        }
-        _ => {
-            at.problem(Code::Conflict, "a health check with more than one probe").at_key().hint("leave one of `http` and `tcp`");
-        }
-    }
-    if check.interval.get().is_zero() {
-        at.key("interval").problem(Code::BadValue, "the interval must be longer than zero");
-    } else if check.timeout.get().is_zero() {
-        at.key("timeout").problem(Code::BadValue, "the timeout must be longer than zero");
-    } else if check.timeout > check.interval {
+    if check.timeout > check.interval && !check.interval.get().is_zero() {
         let message = format!("the timeout ({}) is longer than the interval ({})", check.timeout, check.interval);
         at.key("timeout").problem(Code::Ineffective, message).hint("a check would start before the last one has ended");
     }

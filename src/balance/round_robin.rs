@@ -148,4 +148,16 @@ mod tests {
         (0..1000).for_each(|_| assert!(pool.pick_without(0, &[0, 1, 2]).is_none()));
         assert_eq!((0..7).map(|_| pool.pick(0).letter()).collect::<String>(), "aabacaa");
     }
+
+    #[test]
+    fn requests_at_the_same_time_lose_no_turn() {
+        let pool = Pool::new("round_robin", &[5, 1, 1]);
+        let counts = std::thread::scope(|scope| {
+            let run = || (0..700).map(|_| pool.pick(0).letter()).collect::<String>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            let turns: String = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            shares(&turns)
+        });
+        assert_eq!(counts, [2000, 400, 400, 0]);
+    }
 }

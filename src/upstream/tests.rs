@@ -431,7 +431,7 @@ async fn a_hung_endpoint_delays_nobody() {
 /// The reason why the first check of an endpoint that gives this answer fails.
 async fn refusal(answer: &str, probe: &str) -> String {
     let origin = Origin::start(answer).await;
-    let check = format!("{probe}, interval: 5ms, timeout: 100ms, unhealthy_after: 1");
+    let check = format!("{probe}, interval: 5ms, timeout: 10s, unhealthy_after: 1");
     let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{{check}}}}}", origin.address));
     let (status, reason, checks) = running.change().await;
     assert_eq!((status, checks), (HealthStatus::Unhealthy, 1), "{reason}");

@@ -58,6 +58,51 @@ fn requests_go_round_and_skip_what_was_tried_or_is_unhealthy() {
 }
 
 #[test]
+fn every_strategy_skips_what_may_not_take_the_request_and_prints_as_it_reads() {
+    for kind in crate::balance::StrategySpec::KINDS {
+        let yaml = format!("{{strategy: {{{kind}: {{}}}}, endpoints: ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']}}");
+        let upstream = upstream(&yaml);
+        assert_eq!(upstream.spec().strategy.kind(), *kind);
+        let endpoints = upstream.endpoints();
+        let keys = || (0..100u8).map(|key| [key]);
+        let chosen: std::collections::BTreeSet<_> =
+            keys().map(|key| upstream.select(&key, &[]).unwrap().label().clone()).collect();
+        assert_eq!(chosen.len(), 3, "{kind}");
+        endpoints[0].set_health(HealthStatus::Unhealthy, "test");
+        for key in keys() {
+            assert!(Arc::ptr_eq(&upstream.select(&key, &endpoints[1..2]).unwrap(), &endpoints[2]), "{kind}");
+            assert!(upstream.select(&key, &endpoints[1..]).is_none(), "{kind}");
+        }
+        let printed = serde_yaml::to_string(
+            &serde_yaml::with::singleton_map::serialize(&upstream.spec().strategy, serde_yaml::value::Serializer).unwrap(),
+        )
+        .unwrap();
+        let read = serde_yaml::Deserializer::from_str(&printed);
+        let again: crate::balance::StrategySpec = serde_yaml::with::singleton_map::deserialize(read).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{:?}", upstream.spec().strategy));
+    }
+}
+
+#[test]
+fn a_strategy_goes_by_the_key_it_was_given() {
+    let upstream = upstream("{strategy: {maglev: {key: 'header:x-tenant'}}, endpoints: ['127.0.0.1:1']}");
+    let fields: http::HeaderMap =
+        [(http::HeaderName::from_static("x-tenant"), http::HeaderValue::from_static("a"))].into_iter().collect();
+    let head = RequestHead { method: "GET", host: "example.com", path: "/", query: None, fields: &fields };
+    let client = Client {
+        ip: "192.0.2.1".parse().unwrap(),
+        port: 1,
+        scheme: crate::types::Scheme::Http,
+        listener: "web".parse().unwrap(),
+        tls: None,
+    };
+    assert_eq!(&*upstream.key(&head, &client), b"a");
+    let by_address = self::upstream("{strategy: {ip_hash: {}}, endpoints: ['127.0.0.1:1']}");
+    assert_eq!(&*by_address.key(&head, &client), [192, 0, 2, 1]);
+    assert!(self::upstream("endpoints: ['127.0.0.1:1']").key(&head, &client).is_empty());
+}
+
+#[test]
 fn endpoints_can_be_replaced_while_running() {
     let upstream = upstream("endpoints: ['127.0.0.1:1']");
     let other = Arc::new(Endpoint::new("api".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), 1, None));
@@ -121,7 +166,7 @@ fn first_peer(yaml: &str) -> Box<HttpPeer> {
 
 #[test]
 fn the_protocol_decides_alpn() {
-    let h2 = first_peer("{endpoints: ['127.0.0.1:1'], tls: {sni: api.internal}, connections: {protocol: h2}}");
+    let h2 = first_peer("{endpoints: ['127.0.0.1:1'], tls: {sni: api.internal, verify: false}, connections: {protocol: h2}}");
     assert!(h2.is_tls() && h2.options.alpn == ALPN::H2H1 && h2.options.max_h2_streams == 100);
     let h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
     assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2);
@@ -129,9 +174,12 @@ fn the_protocol_decides_alpn() {
 
 #[test]
 fn the_name_to_verify_is_the_configured_one_or_the_address() {
-    let peer = first_peer("{endpoints: ['127.0.0.1:1'], tls: {sni: api.internal}}");
+    // With a CA of our own, since a machine that runs tests need not trust any.
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, _) = certificate_files(directory.path(), "ca");
+    let peer = first_peer(&format!("{{endpoints: ['127.0.0.1:1'], tls: {{sni: api.internal, ca: {ca}}}}}"));
     assert!(peer.sni == "api.internal" && peer.options.verify_cert && peer.options.verify_hostname);
-    assert_eq!(first_peer("{endpoints: ['[::1]:1'], tls: {}}").sni, "::1");
+    assert_eq!(first_peer(&format!("{{endpoints: ['[::1]:1'], tls: {{ca: {ca}}}}}")).sni, "::1");
     let unverified = first_peer("{endpoints: ['127.0.0.1:1'], tls: {verify: false}}");
     assert!(!unverified.options.verify_cert && !unverified.options.verify_hostname);
 }
@@ -152,7 +200,7 @@ fn connections_verified_differently_are_never_shared() {
     let (two, _) = certificate_files(directory.path(), "two");
     let endpoint = "endpoints: ['127.0.0.1:1']";
     let peers = [
-        format!("{{{endpoint}, tls: {{}}}}"),
+        format!("{{{endpoint}, tls: {{verify: false}}}}"),
         format!("{{{endpoint}, tls: {{ca: {one}}}}}"),
         format!("{{{endpoint}, tls: {{ca: {two}}}}}"),
         format!("{{{endpoint}, tls: {{ca: {one}, client_cert: {one}, client_key: {one_key}}}}}"),
@@ -162,6 +210,9 @@ fn connections_verified_differently_are_never_shared() {
     ];
     let hashes: std::collections::BTreeSet<_> = peers.iter().map(|yaml| first_peer(yaml).reuse_hash()).collect();
     assert_eq!(hashes.len(), peers.len());
+    // Also by our own digest alone, which does not depend on what Pingora thinks of.
+    let digests: std::collections::BTreeSet<_> = peers.iter().map(|yaml| first_peer(yaml).group_key).collect();
+    assert_eq!(digests.len(), peers.len());
     let same = first_peer(&peers[1]).reuse_hash();
     assert!(hashes.contains(&same), "and those verified alike are");
     assert_eq!(first_peer(&peers[1]).options.ca.as_ref().unwrap().len(), 1);
@@ -188,7 +239,7 @@ fn every_problem_is_reported_at_its_key() {
     );
     let with = |rest: &str| format!("{{endpoints: ['127.0.0.1:1'], {rest}}}");
     expect(&with("connections: {protocol: h2}"), &[(Code::Conflict, "connections.protocol")]);
-    expect(&with("connections: {protocol: h2c}, tls: {}"), &[(Code::Conflict, "connections.protocol")]);
+    expect(&with(&format!("connections: {{protocol: h2c}}, tls: {{ca: {cert}}}")), &[(Code::Conflict, "connections.protocol")]);
     expect(&with("tls: {client_cert: a.pem}"), &[(Code::Conflict, "tls.client_cert")]);
     expect(&with("tls: {client_key: a.pem}"), &[(Code::Conflict, "tls.client_key")]);
     expect(&with("tls: {sni: 'not a name'}"), &[(Code::BadValue, "tls.sni")]);
@@ -198,7 +249,10 @@ fn every_problem_is_reported_at_its_key() {
         &[(Code::UnreadableFile, "tls.ca"), (Code::UnreadableFile, "tls.client_cert"), (Code::UnreadableFile, "tls.client_key")],
     );
     expect(&with(&format!("tls: {{ca: {not_pem}}}")), &[(Code::BadCertificate, "tls.ca")]);
-    expect(&with(&format!("tls: {{client_cert: {cert}, client_key: {other_key}}}")), &[(Code::BadCertificate, "tls.client_key")]);
+    expect(
+        &with(&format!("tls: {{ca: {cert}, client_cert: {cert}, client_key: {other_key}}}")),
+        &[(Code::BadCertificate, "tls.client_key")],
+    );
     expect(
         &with(&format!("tls: {{verify: false, client_cert: {cert}, client_key: {cert}}}")),
         &[(Code::Insecure, "tls.verify"), (Code::BadCertificate, "tls.client_key")],
@@ -377,7 +431,7 @@ async fn a_hung_endpoint_delays_nobody() {
 /// The reason why the first check of an endpoint that gives this answer fails.
 async fn refusal(answer: &str, probe: &str) -> String {
     let origin = Origin::start(answer).await;
-    let check = format!("{probe}, interval: 5ms, timeout: 100ms, unhealthy_after: 1");
+    let check = format!("{probe}, interval: 5ms, timeout: 10s, unhealthy_after: 1");
     let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{{check}}}}}", origin.address));
     let (status, reason, checks) = running.change().await;
     assert_eq!((status, checks), (HealthStatus::Unhealthy, 1), "{reason}");

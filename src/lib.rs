@@ -4,6 +4,7 @@ pub mod balance;
 pub mod config;
 pub mod endpoint;
 pub mod filter;
+pub mod gate;
 pub mod health;
 pub mod observe;
 pub mod route;

@@ -1,0 +1,20 @@
+//! Layer 2: the strict gate. What a request must be before anything else of Weir looks at it, and what an
+//! intermediary must change in a message that it passes on.
+//!
+//! Pure functions: no I/O, no clock, no framework. A driver that reads raw bytes calls [`head::scan`] and
+//! [`head::parse`] and then [`admit::admit_h1`]; one whose HTTP/2 library has parsed already calls
+//! [`admit::admit_h2`]. Both end with the same [`admit::Admitted`], so routing and filters cannot tell which
+//! it was. Nothing here repairs a message: where two recipients could read the same bytes in two ways, the
+//! request is refused, because the second reader is the service that we protect.
+//!
+//! Every refusal has one word ([`Refusal::reason`]), which is its metric label and its log word.
+
+pub mod admit;
+pub mod head;
+mod refusal;
+mod syntax;
+pub mod target;
+
+pub use admit::{Admitted, BodyFraming, Upgrade, admit_h1, admit_h2};
+pub use head::{Head, Limits, Version};
+pub use refusal::Refusal;

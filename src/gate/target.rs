@@ -1,0 +1,235 @@
+//! The one canonical form of a path: what every matcher, filter and log line sees.
+//!
+//! What is forwarded is the client's own path, so a path that the services behind us could read in another way
+//! than we do is refused rather than guessed at:
+//!
+//! - `..;x` (and `.;x`): a segment with a parameter is an ordinary segment here, as RFC 3986 section 3.3 has
+//!   it; Java servers cut the parameter off first and then see `..`. A rule for `/admin/*` would be walked around.
+//! - `//` before a `..`: after merging slashes the `..` takes away the segment in front, without merging the empty one.
+//! - `..` next to an encoded slash (`%2f..`): harmless until somebody decodes it.
+//!
+//! A parameter on any other segment (`/a;v=1`) is left alone and is part of the segment: matchers compare it.
+
+use std::borrow::Cow;
+
+use super::Refusal;
+
+/// The canonical form of an absolute path (without query): dot segments removed, raw or as `%2e`; percent-escapes of
+/// unreserved characters decoded and all others in upper case; repeated slashes merged; `%2F` left alone.
+///
+/// Borrowed when the path was canonical already, as almost every one is. Never longer than the path. Applying
+/// it twice changes nothing.
+pub fn canonical(path: &str) -> Result<Cow<'_, str>, Refusal> {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return Err(Refusal::BadTarget);
+    }
+    let mut previous = 0;
+    let mut clean = true;
+    for &byte in bytes {
+        match CLASS[byte as usize] {
+            Class::Plain => {}
+            Class::Dot => clean &= previous != b'/',
+            Class::Slash => clean &= previous != b'/',
+            Class::Percent => clean = false,
+            Class::Never => return Err(refuse(byte)),
+        }
+        previous = byte;
+    }
+    if clean { Ok(Cow::Borrowed(path)) } else { resolve(&decode(path)?).map(Cow::Owned) }
+}
+
+/// What a byte of a path is to the first pass.
+#[derive(Clone, Copy)]
+enum Class {
+    Plain,
+    Dot,
+    Slash,
+    Percent,
+    Never,
+}
+
+/// Visible ASCII without what no URI may hold. `^`, `|`, `{` and `}` are not in RFC 3986 either, but some clients
+/// send them, and nobody reads them as anything else.
+const CLASS: [Class; 256] = {
+    let mut table = [Class::Never; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte] = match byte as u8 {
+            b'.' => Class::Dot,
+            b'/' => Class::Slash,
+            b'%' => Class::Percent,
+            b'#' | b'?' | b'\\' | b'"' | b'<' | b'>' | b'`' => Class::Never,
+            _ => Class::Plain,
+        };
+        byte += 1;
+    }
+    table
+};
+
+/// Why a byte may not be in a target.
+pub(super) fn refuse(byte: u8) -> Refusal {
+    match byte {
+        b'#' => Refusal::Fragment,
+        b'\\' => Refusal::Backslash,
+        0 => Refusal::NulByte,
+        _ => Refusal::BadTarget,
+    }
+}
+
+/// Decodes what may be decoded without changing the meaning (RFC 3986 section 6.2.2.2).
+fn decode(path: &str) -> Result<String, Refusal> {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let (escape, tail) = after.split_at_checked(2).ok_or(Refusal::BadEscape)?;
+        if !escape.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Refusal::BadEscape);
+        }
+        match u8::from_str_radix(escape, 16).map_err(|_| Refusal::BadEscape)? {
+            0 => return Err(Refusal::NulInTarget),
+            b'\\' => return Err(Refusal::Backslash),
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') => decoded.push(byte.into()),
+            _ => {
+                decoded.push('%');
+                decoded.extend(escape.chars().map(|c| c.to_ascii_uppercase()));
+            }
+        }
+        rest = tail;
+    }
+    decoded.push_str(rest);
+    Ok(decoded)
+}
+
+/// Merges slashes and removes dot segments (RFC 3986 section 5.2.4) of a decoded path.
+fn resolve(path: &str) -> Result<String, Refusal> {
+    let mut resolved = String::with_capacity(path.len());
+    let mut merged = false;
+    let mut segments = path[1..].split('/').peekable();
+    let mut directory = true;
+    while let Some(segment) = segments.next() {
+        directory = true;
+        match segment {
+            "" => merged |= segments.peek().is_some(),
+            "." => {}
+            ".." => {
+                let parent = resolved.rfind('/').ok_or(Refusal::PathAboveRoot)?;
+                if merged {
+                    return Err(Refusal::AmbiguousPath);
+                }
+                resolved.truncate(parent);
+            }
+            _ if ambiguous(segment) => return Err(Refusal::AmbiguousPath),
+            _ => {
+                resolved.push('/');
+                resolved.push_str(segment);
+                directory = false;
+            }
+        }
+    }
+    if directory {
+        resolved.push('/');
+    }
+    Ok(resolved)
+}
+
+/// Would somebody behind us take a part of this segment for a dot segment?
+fn ambiguous(segment: &str) -> bool {
+    let name = segment.split_once(';').or_else(|| segment.split_once("%3B")).map(|(name, _)| name);
+    matches!(name, Some("." | ".."))
+        || (segment.contains("%2F") && segment.split("%2F").any(|part| part == ".." || dots_with_parameter(part)))
+}
+
+fn dots_with_parameter(part: &str) -> bool {
+    part.strip_prefix("..").is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_form_for_every_spelling() {
+        for (path, form) in [
+            ("/", "/"),
+            ("/a/b.c", "/a/b.c"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/...", "/..."),
+            ("/a/../b", "/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/.%2e/b", "/b"),
+            ("/a/./b/.", "/a/b/"),
+            ("/a/b/..", "/a/"),
+            ("//a///b", "/a/b"),
+            ("/a//", "/a/"),
+            ("/%61%7Eb%2d", "/a~b-"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%252e%252e/b", "/a%252e%252e/b"),
+            ("/a;v=1/b;w", "/a;v=1/b;w"),
+            ("/%c3%a9", "/%C3%A9"),
+            ("/a%0d%0ab", "/a%0D%0Ab"),
+            ("/a/%2e", "/a/"),
+        ] {
+            assert_eq!(canonical(path).as_deref(), Ok(form), "{path}");
+        }
+        assert!(matches!(canonical("/plain/path.html"), Ok(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (path, refusal) in [
+            ("", Refusal::BadTarget),
+            ("a", Refusal::BadTarget),
+            ("/..", Refusal::PathAboveRoot),
+            ("/a/../../b", Refusal::PathAboveRoot),
+            ("/%2e%2e/b", Refusal::PathAboveRoot),
+            ("/..;/admin", Refusal::AmbiguousPath),
+            ("/a/..;x=1/admin", Refusal::AmbiguousPath),
+            ("/a/%2e%2e%3bx/admin", Refusal::AmbiguousPath),
+            ("/a/.;/admin", Refusal::AmbiguousPath),
+            ("/a//../b", Refusal::AmbiguousPath),
+            ("/a//./b/../../c", Refusal::AmbiguousPath),
+            ("/a%2f..%2fb", Refusal::AmbiguousPath),
+            ("/..%2fb", Refusal::AmbiguousPath),
+            ("/a%2f..;%2fb", Refusal::AmbiguousPath),
+            ("/a\\b", Refusal::Backslash),
+            ("/a%5cb", Refusal::Backslash),
+            ("/%00", Refusal::NulInTarget),
+            ("/%0", Refusal::BadEscape),
+            ("/%", Refusal::BadEscape),
+            ("/%zz", Refusal::BadEscape),
+            ("/%+1", Refusal::BadEscape),
+            ("/a#b", Refusal::Fragment),
+            ("/a b", Refusal::BadTarget),
+            ("/\u{e9}", Refusal::BadTarget),
+            ("/a\tb", Refusal::BadTarget),
+        ] {
+            assert_eq!(canonical(path), Err(refusal), "{path}");
+        }
+    }
+
+    /// Paths of the pieces that matter, so that most runs reach the interesting code.
+    fn paths() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/", "//", ".", "..", "%2e", "%2E", "%2f", "%5c", "%00", "%25", "%3b", ";", "a", "b", "%61", "%c3", "%", "~", "?",
+            "#",
+        ]);
+        prop::collection::vec(piece, 0..14).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_is_a_fixed_point(path in prop_oneof![paths(), "/[ -~]{0,40}", ".*"]) {
+            if let Ok(form) = canonical(&path) {
+                prop_assert_eq!(canonical(&form), Ok(Cow::Borrowed(form.as_ref())));
+                prop_assert!(form.starts_with('/') && !form.contains("//"));
+                prop_assert!(!form.split('/').any(|segment| segment == "." || segment == ".."));
+                prop_assert!(form.len() <= path.len());
+                prop_assert!(form.parse::<http::uri::PathAndQuery>().is_ok());
+            }
+        }
+    }
+}

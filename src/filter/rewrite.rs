@@ -169,11 +169,16 @@ fn encode(path: &str) -> String {
     out
 }
 
-/// `.` or `..` as a whole segment, escaped or not.
+/// `.` or `..` as a whole segment, escaped or not, or what a service behind us may take for one: with a parameter
+/// (`..;x`), or between encoded slashes.
 fn has_dot_segment(path: &str) -> bool {
-    path.split('/').any(|segment| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
+    if !path.contains('.') && !path.contains("%2") {
+        return false;
+    }
+    let plain = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "%2F").replace("%3b", ";").replace("%3B", ";");
+    let name = |part: &str| part.split_once(';').map_or(part.len(), |(name, _)| name.len());
+    plain.split('/').any(|segment| {
+        matches!(&segment[..name(segment)], "." | "..") || segment.split("%2F").any(|part| &part[..name(part)] == "..")
     })
 }
 
@@ -251,7 +256,7 @@ mod tests {
     #[test]
     fn a_rewrite_cannot_be_talked_into_leaving_its_directory() {
         let chain = compile(r#"[{"rewrite": {"regex": "x", "replace": ""}}]"#);
-        for path in ["/a/.x./etc", "/a/x../etc", "/a/%2ex%2E/b"] {
+        for path in ["/a/.x./etc", "/a/x../etc", "/a/%2ex%2E/b", "/a/.x.;v/b", "/a%2F.x.%2Fb", "/a/x."] {
             let mut exchange = Exchange { path: path.into(), ..Exchange::default() };
             let (reply, reason) = exchange.request(&chain).unwrap_err();
             assert_eq!((reply.status.as_u16(), reason), (400, "rewrite_dot_segment"), "{path}");

@@ -1,5 +1,6 @@
 //! Weir: an edge proxy and load balancer on Pingora.
 
+pub mod admin;
 pub mod balance;
 pub mod config;
 pub mod endpoint;

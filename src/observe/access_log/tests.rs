@@ -92,7 +92,7 @@ fn errors_and_refusals_are_never_sampled_away() {
 /// A sink that takes nothing until it is told how to.
 struct Script {
     steps: Receiver<Step>,
-    written: Arc<parking_lot::Mutex<Vec<u8>>>,
+    written: Written,
 }
 
 impl Write for Script {
@@ -109,9 +109,10 @@ impl Write for Script {
     }
 }
 
+type Written = Arc<parking_lot::Mutex<Vec<u8>>>;
 type Step = Box<dyn FnOnce(&[u8]) -> io::Result<usize> + Send>;
 
-fn scripted() -> (AccessLog, Sender<Step>, Arc<parking_lot::Mutex<Vec<u8>>>, Arc<AtomicU64>) {
+fn scripted() -> (AccessLog, Sender<Step>, Written, Arc<AtomicU64>) {
     let (step, steps) = mpsc::channel();
     let (written, dropped) = (Arc::default(), Arc::<AtomicU64>::default());
     let script = Script { steps, written: Arc::clone(&written) };

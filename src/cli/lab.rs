@@ -101,8 +101,7 @@ impl ServeArgs {
         Ok(SocketAddr::new(self.host, port))
     }
 
-    async fn start(&self, index: u16) -> anyhow::Result<Serving> {
-        let address = self.address(index)?;
+    async fn start(&self, index: u16, address: SocketAddr) -> anyhow::Result<Serving> {
         let name = format!("{}-{}", self.name, index + 1);
         let mut out = std::io::stdout();
         let serving = if self.tcp {
@@ -122,12 +121,13 @@ impl ServeArgs {
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let addresses = (0..args.count).map(|index| args.address(index)).collect::<anyhow::Result<Vec<_>>>()?;
     // Installed before the first line is printed: whoever reads that line may send the signal.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut running = Vec::new();
-    for index in 0..args.count {
-        running.push(args.start(index).await?);
+    for (index, address) in (0..).zip(addresses) {
+        running.push(args.start(index, address).await?);
     }
     if !args.tcp {
         println!("paths: / /echo /slow?ms= /flaky?rate= /status/CODE /stream /sse /bytes?n= /health /ws");

@@ -1,9 +1,14 @@
 //! The fixtures themselves: a test is only as good as what it stands on.
 
+use h2::Reason;
+
 use crate::support::{
     Gate,
     certs::{self, tls},
     client::RawClient,
+    h2_client::{Ended, H2Client, H2Request, collect},
+    h2_origin::{H2Answer, h2_origin},
+    h2_raw::{Frame, RawH2, flag, get_fields, kind},
     origin::{Answer, origin, refused_address},
 };
 
@@ -107,4 +112,92 @@ async fn tls_is_verified_when_a_ca_is_given() {
         assert!(RawClient::try_connect_tls(origin.addr(), &bad).await.is_err());
     }
     assert!(RawClient::connect_tls(origin.addr(), &tls().only_1_2()).await.certificate().is_some());
+}
+
+#[tokio::test]
+async fn http2_carries_bodies_and_trailers_both_ways() {
+    let ca = certs::ca();
+    let script = |received: &crate::support::h2_origin::H2Received| H2Answer::grpc(received.body.clone(), 7);
+    let clear = h2_origin().respond_with(script).spawn().await;
+    let secure = h2_origin().respond_with(script).tls(&ca.server(&["localhost"])).spawn().await;
+    let trusting = tls().sni("localhost").ca(&ca);
+    let clients =
+        [(H2Client::connect(clear.addr()).await, &clear), (H2Client::connect_tls(secure.addr(), &trusting).await, &secure)];
+    for (mut client, origin) in clients {
+        let large = vec![b'x'; 300_000];
+        let request =
+            H2Request::post("localhost", "/pkg.Service/Call", large.clone()).header("te", "trailers").trailers(&[("x-t", "1")]);
+        let response = client.send(&request).await.expect("a response");
+        assert_eq!((response.status.as_u16(), response.body == large, response.trailer("grpc-status")), (200, true, Some("7")));
+        let received = origin.next_request().await;
+        assert_eq!(
+            (received.header("te"), received.trailer("x-t"), received.head.uri.path()),
+            (Some("trailers"), Some("1"), "/pkg.Service/Call")
+        );
+        assert_eq!(client.get("localhost", "/").await.trailer("grpc-status"), Some("7"));
+        assert_eq!(origin.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn http2_resets_are_seen_on_both_sides() {
+    let (gate, seen) = (Gate::new(), Gate::new());
+    let (waiting, half) = (gate.clone(), seen.clone());
+    let origin = h2_origin()
+        .respond_with(move |received| match received.head.uri.path() {
+            "/refuse" => H2Answer::new(200, "").reset(Reason::REFUSED_STREAM),
+            "/half" => H2Answer::new(200, "half").reset_after_body(Reason::INTERNAL_ERROR, &half),
+            _ => H2Answer::new(200, "late").wait(&waiting),
+        })
+        .spawn()
+        .await;
+    let mut client = H2Client::connect(origin.addr()).await;
+    let refused = client.send(&H2Request::get("x", "/refuse")).await.expect_err("a reset");
+    assert_eq!(refused.reason(), Some(Reason::REFUSED_STREAM));
+    let half = client.start(&H2Request::get("x", "/half")).await.expect("a stream").head().await.expect("a head");
+    let mut body = half.into_body();
+    assert_eq!(body.data().await.expect("a piece").expect("a piece"), "half");
+    seen.open();
+    assert_eq!(collect(&mut body).await.expect_err("a reset").reason(), Some(Reason::INTERNAL_ERROR));
+    let cancelled = client.start(&H2Request::get("x", "/wait")).await.expect("a stream");
+    for _ in 0..3 {
+        origin.next_request().await;
+    }
+    cancelled.reset(Reason::CANCEL);
+    eventually!(origin.cancelled() == 1);
+    let waiting = client.start(&H2Request::get("x", "/wait")).await.expect("a stream");
+    gate.open();
+    assert_eq!(waiting.response().await.expect("a response").text(), "late");
+}
+
+#[tokio::test]
+async fn raw_frames_are_sent_as_written_and_answered_with_goaway() {
+    let origin = h2_origin().respond(200, "hi").spawn().await;
+    let mut raw = RawH2::connect(origin.addr()).await;
+    assert_eq!(raw.handshake().await.kind, kind::SETTINGS);
+    let long = "v".repeat(300);
+    raw.send(&Frame::headers(1, true, &get_fields("http", "x", "/a", &[("x-long", &long)]))).await.expect("taken");
+    let data = raw.until(|frame| frame.kind == kind::DATA).await.expect("DATA");
+    assert_eq!((data.stream, data.payload.as_slice(), data.flags & flag::END_STREAM), (1, &b"hi"[..], 1));
+    assert_eq!(origin.next_request().await.header("x-long"), Some(long.as_str()));
+    raw.send(&Frame::new(kind::DATA, flag::NONE, 0, "DATA on stream 0")).await.expect("taken");
+    assert_eq!(raw.goaway().await, Some(u32::from(Reason::PROTOCOL_ERROR)));
+
+    let mut raw = RawH2::connect(origin.addr()).await;
+    raw.handshake().await;
+    let flood = raw.flood(1_000_000, |index| Frame::new(kind::DATA, flag::NONE, if index < 10 { 1 } else { 0 }, "x")).await;
+    assert!(flood.ended && flood.goaway.is_some(), "{flood:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_an_http2_connection_is_told() {
+    let origin = origin()
+        .respond_raw(
+            [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &Frame::new(kind::GOAWAY, 0, 0, [0, 0, 0, 0, 0, 0, 0, 11]).bytes()].concat(),
+        )
+        .spawn()
+        .await;
+    // To an origin of bytes, the preface is a request with the method PRI, and its answer is SETTINGS and GOAWAY.
+    let mut client = H2Client::connect(origin.addr()).await;
+    assert_eq!(client.ended().await, Ended::GoAway(Reason::ENHANCE_YOUR_CALM));
 }

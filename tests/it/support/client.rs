@@ -45,12 +45,12 @@ pub(super) async fn tcp(address: SocketAddr) -> TcpStream {
 }
 
 impl RawClient {
-    fn new(tcp: &TcpStream) -> io::Result<(socket2::Socket, SocketAddr)> {
+    fn handle(tcp: &TcpStream) -> io::Result<(socket2::Socket, SocketAddr)> {
         Ok((socket2::SockRef::from(tcp).try_clone()?, tcp.local_addr()?))
     }
 
     fn plain(stream: TcpStream) -> Self {
-        let (socket, local) = Self::new(&stream).expect("a socket");
+        let (socket, local) = Self::handle(&stream).expect("a socket");
         Self { wire: Wire::new(Box::new(stream)), socket, local, alpn: None, certificate: None }
     }
 
@@ -76,7 +76,7 @@ impl RawClient {
     /// Connects over TLS, or says why the handshake failed.
     pub async fn try_connect_tls(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
         let stream = tcp(address).await;
-        let (socket, local) = Self::new(&stream)?;
+        let (socket, local) = Self::handle(&stream)?;
         let Secured { stream, alpn, certificate } = secure(stream, tls).await?;
         Ok(Self { wire: Wire::new(stream), socket, local, alpn, certificate })
     }

@@ -2,8 +2,7 @@
 //!
 //! Every await in them is bounded by [`PATIENCE`], and what runs out of time panics with what it was waiting for.
 //! Nothing here sleeps for a result: a test steers time through a [`Gate`], or polls a condition with `eventually!`.
-#![expect(clippy::allow_attributes, reason = "an expectation would break as soon as the last fixture finds its user")]
-#![allow(dead_code, reason = "fixtures are for tests to come as well as for those that are here")]
+#![allow(dead_code, reason = "fixtures are for tests to come too; an expectation would break when the last one finds its user")]
 
 pub mod certs;
 pub mod client;

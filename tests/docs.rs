@@ -1,12 +1,15 @@
-//! What the documentation shows works: every configuration in `conf/` and every complete YAML block in the README
-//! and in `docs/` is accepted.
+//! What the documentation shows works, and what exists is documented: every configuration in `conf/` and every
+//! complete YAML block in the README and in `docs/` is accepted; every key, metric and refusal has its line.
 //!
 //! A block opened with `yaml` alone is a whole configuration; `yaml fragment` is a part of one and is skipped here.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
+
+use serde_json::Value;
 
 /// Variables as on a machine where none of ours is set.
 fn no_variables(_: &str) -> Option<String> {
@@ -32,10 +35,11 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What is wrong with a configuration, for people; `None` when it can be used.
+/// What is wrong with a configuration, warnings too, for people; `None` when nothing is.
 fn problems(name: &str, text: &str, dir: &Path) -> Option<String> {
     let loaded = weir::snapshot::check(weir::config::parse_str(name, text, dir, &no_variables));
-    (!loaded.is_ok()).then(|| weir::config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
+    (!loaded.is_ok() || !loaded.diagnostics.is_empty())
+        .then(|| weir::config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
 }
 
 /// A fenced block that is a whole configuration.
@@ -63,7 +67,7 @@ fn blocks(markdown: &str) -> (Vec<Block>, usize) {
 }
 
 fn fail_on(failures: Vec<String>) {
-    assert!(failures.is_empty(), "{} do not compile:\n\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} are not accepted:\n\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
@@ -100,8 +104,65 @@ fn every_complete_block_in_the_documentation_is_accepted() {
             failures.extend(problems(&format!("{name} (block at line {})", block.line), &block.text, root()));
         }
     }
-    assert!(seen >= 3, "only {seen} complete blocks were found");
+    assert!(seen >= 2, "only {seen} complete blocks were found");
     fail_on(failures);
+}
+
+/// Every key that the JSON Schema knows, wherever it stands. Kinds (a strategy, a filter) are keys, too.
+fn keys(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::Object(properties)) = members.get("properties") {
+                found.extend(properties.keys().cloned());
+            }
+            members.values().for_each(|member| keys(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_has_a_row_or_a_heading_in_the_reference() {
+    let reference = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let mut known = BTreeSet::new();
+    keys(&serde_json::to_value(schemars::schema_for!(weir::config::Spec)).unwrap(), &mut known);
+    assert!(known.len() > 60, "{known:?}");
+    let explained = |key: &String| {
+        let cell = |line: &str| {
+            let cell = line.strip_prefix("| `").or_else(|| line.strip_prefix("#### `"))?.split_once('`')?.0;
+            Some(cell == key || cell.rsplit_once('.').is_some_and(|(_, last)| last == key))
+        };
+        reference.lines().any(|line| cell(line) == Some(true))
+    };
+    let missing: Vec<_> = known.iter().filter(|key| !explained(key)).collect();
+    assert!(missing.is_empty(), "not in a table of docs/configuration.md: {missing:?}");
+}
+
+#[test]
+fn every_refusal_of_the_gate_is_explained() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let refusals = weir::gate::Refusal::ALL.iter().map(|refusal| refusal.reason());
+    let missing: Vec<_> = refusals.filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/security.md: {missing:?}");
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let page = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let mut names = BTreeSet::new();
+    for file in files(&root().join("src/observe"), "rs") {
+        let text = fs::read_to_string(file).unwrap();
+        let quoted = text.split("\"weir_").skip(1).filter_map(|rest| rest.split_once('"'));
+        names.extend(
+            quoted
+                .map(|(name, _)| format!("weir_{name}"))
+                .filter(|name| name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase())),
+        );
+    }
+    assert!(names.len() > 15, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "not in a table of docs/operating.md: {missing:?}");
 }
 
 #[test]

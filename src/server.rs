@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admin::{self, AdminState, Commands},
+    admin::{self, AdminState, Commands, Token},
     config::{AdminSpec, Spec},
     endpoint::{Endpoint, EndpointRegistry, HealthStatus},
     health::HealthObserver,
@@ -54,7 +54,7 @@ pub struct RunningServer {
 
 /// The switches of a running edge.
 struct Control {
-    ready: AtomicBool,
+    ready: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     /// Ends the background services and the admin API.
     stopping: watch::Sender<bool>,
@@ -75,9 +75,6 @@ impl Commands for Control {
     fn drain(&self) {
         Control::drain(self);
         self.exit.send_replace(true);
-    }
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
     }
 }
 
@@ -144,7 +141,7 @@ impl RunningServer {
         let (draining, draining_seen) = watch::channel(false);
         let (stopping, stopping_seen) = watch::channel(false);
         let control = Arc::new(Control {
-            ready: AtomicBool::new(false),
+            ready: Arc::default(),
             draining,
             stopping,
             cut: CancellationToken::new(),
@@ -168,16 +165,22 @@ impl RunningServer {
         let state: Arc<dyn StateSource> = Arc::new(LiveState(store.clone()));
         observer.metrics().watch(&state);
         let admin = admin.map(|(listener, address, options)| {
-            let token = if options.token.is_empty() { admin::generate_token() } else { options.token.clone() };
-            let required = !options.token.is_empty();
-            let admin_state =
-                AdminState::new(observer.clone(), state.clone(), control.clone(), token.clone(), required, address.clone());
+            let token = Token::new(&options.token);
+            let shown = token.made().cloned().unwrap_or(options.token);
+            let admin_state = AdminState {
+                metrics: observer.metrics().clone(),
+                state: state.clone(),
+                commands: control.clone(),
+                ready: control.ready.clone(),
+                token,
+                address: address.clone(),
+            };
             let mut stopping = stopping_seen.clone();
             let until = async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
             };
             background.spawn(admin::serve(listener, Arc::new(admin_state), until));
-            (address, token)
+            (address, shown)
         });
         let mut addresses = BTreeMap::<Name, Vec<Address>>::new();
         for (name, sockets) in bound {

@@ -46,8 +46,7 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
             Ok(admitted) => admitted,
             Err(refusal) => return refuse(stream, &connection, &shared, refusal, began).await,
         };
-        let trailer_limit = connection.listener.http.max_header_bytes.get() as usize;
-        let link = stream.begin(admitted.body, admitted.upgrade.is_some(), trailer_limit);
+        let link = stream.begin(admitted.body, admitted.upgrade.is_some(), &connection.head_limits());
         let last = served + 1 == http.max_requests_per_connection.get();
         let arrival = Arrival::h1(connection.clone(), admitted, began, link, last);
         let mut session = ServerSession::new_http1(Box::new(stream));

@@ -26,7 +26,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::transport::{Transport, pingora_stream};
-use crate::gate::{BodyFraming, ChunkValidator, Refusal};
+use crate::gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator};
 
 /// What the stream and the request that is using it tell each other.
 #[derive(Debug, Default)]
@@ -104,13 +104,13 @@ impl H1Stream {
     }
 
     /// Starts a message whose head was taken off.
-    pub fn begin(&mut self, body: BodyFraming, upgrade: bool, max_trailer_bytes: usize) -> Arc<Link> {
+    pub fn begin(&mut self, body: BodyFraming, upgrade: bool, limits: &Limits) -> Arc<Link> {
         self.framing = match body {
             BodyFraming::None if upgrade => Framing::Upgrade,
             // `Stream` is HTTP/2's, whose bodies do not come this way.
             BodyFraming::None | BodyFraming::Stream | BodyFraming::Length(0) => Framing::Complete,
             BodyFraming::Length(length) => Framing::Length(length),
-            BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(max_trailer_bytes))),
+            BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
         self.link = Arc::default();
         self.link.clone()
@@ -148,11 +148,11 @@ impl H1Stream {
         match validator.feed(&buf.filled()[before..]) {
             Ok(fed) => {
                 // What follows the message is the next request's.
-                if fed.consumed < read {
-                    let mut rest = BytesMut::from(&buf.filled()[before + fed.consumed..]);
+                if fed.used < read {
+                    let mut rest = BytesMut::from(&buf.filled()[before + fed.used..]);
                     rest.unsplit(std::mem::take(&mut self.ahead));
                     self.ahead = rest;
-                    buf.set_filled(before + fed.consumed);
+                    buf.set_filled(before + fed.used);
                 }
                 if fed.complete {
                     self.framing = Framing::Complete;

@@ -22,7 +22,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::{Began, Connection, Shared, h2_stream::H2Stream, transport::Transport, turned};
 use crate::{
     config::HttpSpec,
-    gate::{self, Refusal},
+    gate::{self, Refusal, h2_frames::FrameLimits},
     proxy::{Arrival, refuse_h2},
 };
 
@@ -85,7 +85,7 @@ fn options(http: &HttpSpec) -> H2Options {
 /// Serves streams until the connection closes. `ahead` holds bytes that were read already.
 pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
-    let (stream, alarm) = H2Stream::new(transport, ahead);
+    let (stream, alarm) = H2Stream::new(transport, ahead, FrameLimits::new(http.max_header_bytes.get()));
     let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake(Box::new(stream), Some(options(http)))).await else {
         return;
     };

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::transport::{Transport, pingora_stream};
-use crate::gate::{Flood, FrameObserver};
+use crate::gate::h2_frames::{Flood, FrameLimits, FrameObserver};
 
 /// Tells the driver of a flood that the stream has seen.
 #[derive(Debug, Default)]
@@ -52,9 +52,9 @@ pub(super) struct H2Stream {
 }
 
 impl H2Stream {
-    pub(super) fn new(transport: Transport, ahead: BytesMut) -> (Self, Arc<Alarm>) {
+    pub(super) fn new(transport: Transport, ahead: BytesMut, limits: FrameLimits) -> (Self, Arc<Alarm>) {
         let alarm = Arc::<Alarm>::default();
-        (Self { transport, ahead, observer: FrameObserver::default(), alarm: alarm.clone() }, alarm)
+        (Self { transport, ahead, observer: FrameObserver::new(limits), alarm: alarm.clone() }, alarm)
     }
 }
 

@@ -2,43 +2,36 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use pingora_core::Result;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::{gate, types::Scheme};
+use crate::{
+    gate::{
+        Refusal,
+        hop::{self, Forwarded, Onward, Peer},
+    },
+    types::{Reply, TlsClient, Who},
+};
 
 /// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
 const DRAIN: Duration = Duration::from_secs(5);
+
+const CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+const CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
 /// Prepares the session and the request's head.
 pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     limits(session, ctx);
     let request = session.req_header_mut();
-    ctx.outcome.method = request.method.as_str().to_owned();
-    ctx.outcome.user_agent = text(request.headers.get(header::USER_AGENT));
-    ctx.outcome.referer = text(request.headers.get(header::REFERER));
-    if ctx.arrival.admitted.underscores {
-        let dropped: Vec<HeaderName> = request.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-        for name in dropped {
-            request.remove_header(&name);
-        }
-    }
-    let upgrade = ctx.arrival.admitted.upgrade.is_some();
-    for name in gate::hop::request_removals(&request.headers, upgrade) {
-        request.remove_header(&name);
-    }
-    if upgrade {
-        let _ = request.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
-    if ctx.arrival.admitted.http == "1.0" {
-        // An expectation means nothing in HTTP/1.0, and its clients understand no 1xx.
-        request.remove_header(&header::EXPECT);
-        session.set_ignore_info_resp(true);
-    }
-    forwarding(session, ctx);
-    Ok(())
+    // Policy edits plain parts: Pingora's header also keeps the case that names were sent in, which nobody may rely on.
+    let placeholder = RequestHeader::build_no_case("GET", b"/", Some(0))?;
+    let mut parts = Parts::from(std::mem::replace(request, placeholder));
+    let edited = edit(&mut parts, ctx);
+    *request = RequestHeader::from(parts);
+    edited.map_err(|refusal| ctx.decide(Reply::status(refusal.status()), refusal.cause(), refusal.reason(), Who::Client))
 }
 
 fn limits(session: &mut Session, ctx: &RequestCtx) {
@@ -49,34 +42,51 @@ fn limits(session: &mut Session, ctx: &RequestCtx) {
     let keep = ctx.arrival.admitted.keep_alive && !ctx.arrival.last;
     // The driver times idle connections itself; for Pingora it only matters that there is a next request.
     session.set_keepalive(keep.then_some(http.keepalive_timeout.get().as_secs().max(1)));
+    // An expectation means nothing in HTTP/1.0, and its clients understand no 1xx.
+    session.set_ignore_info_resp(ctx.arrival.admitted.http == "1.0");
+}
+
+fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Refusal> {
+    let admitted = &ctx.arrival.admitted;
+    let fields = &mut request.headers;
+    ctx.outcome.method = request.method.as_str().to_owned();
+    ctx.outcome.user_agent = text(fields.get(header::USER_AGENT));
+    ctx.outcome.referer = text(fields.get(header::REFERER));
+    hop::strip_request(fields, Onward { upgrade: admitted.upgrade, trailers: false });
+    if admitted.http == "1.0" {
+        fields.remove(header::EXPECT);
+    }
+    if admitted.http == "2" {
+        hop::join_cookies(fields)?;
+    }
+    let passed = fields.get_all(header::VIA).iter().map(HeaderValue::as_bytes);
+    ctx.via = Some(hop::via(passed, admitted.http)?);
+    forward(fields, ctx);
+    Ok(())
 }
 
 /// Finds the client behind trusted proxies, and writes down for the endpoint who it is.
-fn forwarding(session: &mut Session, ctx: &mut RequestCtx) {
+fn forward(fields: &mut HeaderMap, ctx: &mut RequestCtx) {
     let connection = &ctx.arrival.connection;
-    let request = session.req_header_mut();
-    let found =
-        gate::forwarding::client(&request.headers, connection.peer, connection.port, &connection.listener.trusted_proxies);
-    ctx.client.ip = found.ip;
-    ctx.client.port = found.port;
-    if let Some(scheme) = found.scheme {
-        ctx.client.scheme = scheme;
+    let peer = Peer { ip: connection.peer, port: connection.port, scheme: connection.scheme() };
+    let found = Forwarded::resolve(peer, &connection.listener.trusted_proxies, fields);
+    match ctx.arrival.admitted.port {
+        None => found.apply(fields, &ctx.outcome.host),
+        Some(port) => found.apply(fields, &format!("{}:{port}", ctx.outcome.host)),
     }
-    ctx.outcome.client = found.ip;
-    ctx.outcome.client_port = found.port;
-    let https = ctx.client.scheme == Scheme::Https;
-    for name in gate::forwarding::removals(&request.headers) {
-        request.remove_header(&name);
+    if let Some(tls) = &connection.tls {
+        identify(fields, tls);
     }
-    for (name, value) in gate::forwarding::fields(
-        &found,
-        connection.peer,
-        &ctx.outcome.host,
-        ctx.arrival.admitted.port,
-        https,
-        connection.tls.as_deref(),
-    ) {
-        let _ = request.insert_header(name, value);
+    (ctx.client.ip, ctx.client.port, ctx.client.scheme) = (found.ip, found.port, found.scheme);
+    (ctx.outcome.client, ctx.outcome.client_port) = (found.ip, found.port);
+}
+
+/// Tells the endpoint whose certificate the client has shown. What a client itself sends under these names is gone by now.
+fn identify(fields: &mut HeaderMap, tls: &TlsClient) {
+    for (name, text) in [(CERT_SUBJECT, &tls.subject), (CERT_FINGERPRINT, &tls.fingerprint)] {
+        if let Some(value) = text.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            fields.insert(name, value);
+        }
     }
 }
 

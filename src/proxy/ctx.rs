@@ -22,8 +22,8 @@ pub struct RequestCtx {
     pub(super) client: Client,
     pub(super) route: Option<Arc<Route>>,
     pub(super) slots: Slots,
-    /// The Via field to forward: what came, and we.
-    pub(super) via: Option<http::HeaderValue>,
+    /// Our entry in Via.
+    pub(super) via: Option<&'static str>,
     /// The path and query to forward instead of the client's own.
     pub(super) rewritten: Option<String>,
     /// When the whole exchange must be over.

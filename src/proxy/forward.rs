@@ -5,6 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
 use super::RequestCtx;
+use crate::gate::hop::{MaxForwards, max_forwards};
 
 /// Finishes the head for this attempt.
 pub(super) fn request(request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
@@ -12,11 +13,11 @@ pub(super) fn request(request: &mut RequestHeader, ctx: &RequestCtx) -> Result<(
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);
     }
-    if let Some(via) = &ctx.via {
-        request.insert_header(header::VIA, via.clone())?;
+    if let Some(via) = ctx.via {
+        request.append_header(header::VIA, HeaderValue::from_static(via))?;
     }
-    if let Some(left) = ctx.arrival.admitted.max_forwards {
-        request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left.saturating_sub(1))))?;
+    if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards) {
+        request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
     }
     Ok(())
 }

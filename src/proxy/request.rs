@@ -8,7 +8,10 @@ use pingora_proxy::Session;
 use super::{RequestCtx, fields::RequestFields, reply};
 use crate::{
     filter::{FilterRequest, Verdict},
-    gate::{BodyFraming, Refusal},
+    gate::{
+        BodyFraming, Refusal,
+        hop::{MaxForwards, max_forwards},
+    },
     route::Action,
     types::{Cause, Phase, Reply, RequestHead, Scheme, Who},
 };
@@ -55,7 +58,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     let request = session.req_header_mut();
     misdirected(ctx)?;
     redirect_to_https(request, ctx)?;
-    if ctx.arrival.admitted.max_forwards == Some(0) {
+    if max_forwards(ctx.arrival.admitted.max_forwards) == MaxForwards::Answer {
         // The client asks about us, not about what is behind us (RFC 9110 section 7.6.2).
         return Err(Answer::weir(Reply::status(204).with(header::ALLOW, ALLOW), None, "max_forwards"));
     }

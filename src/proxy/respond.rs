@@ -1,22 +1,27 @@
 //! The upstream's response: checked when it arrives, changed before it is sent.
 
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{StatusCode, Version, header, response::Parts};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::{RequestCtx, fields::ResponseFields};
-use crate::{filter::FilterResponse, gate, types::Phase};
+use crate::{
+    filter::FilterResponse,
+    gate::{
+        self,
+        hop::{self, Onward},
+        response::BadResponse,
+    },
+    types::Phase,
+};
 
 /// The head of a response (of any status, 1xx too) came from the endpoint.
 pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let method = session.req_header().method.as_str();
-    if let Err(reason) = gate::response::check(method, response.status.as_u16(), &response.headers) {
-        return Err(broken(reason));
-    }
-    if response.status == StatusCode::SWITCHING_PROTOCOLS && ctx.arrival.admitted.upgrade.is_none() {
-        return Err(broken("switched protocols unasked"));
-    }
+    let version = if response.version == Version::HTTP_10 { gate::Version::Http10 } else { gate::Version::Http11 };
+    let upgrading = ctx.arrival.admitted.upgrade.is_some();
+    gate::response::admit_response(method, response.status.as_u16(), version, upgrading, &response.headers).map_err(broken)?;
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
@@ -27,8 +32,8 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
 }
 
 /// An endpoint that breaks HTTP gets a 502 of ours: what it means cannot be told.
-fn broken(reason: &'static str) -> Box<Error> {
-    let mut error = Error::explain(ErrorType::InvalidHTTPHeader, reason);
+fn broken(reason: BadResponse) -> Box<Error> {
+    let mut error = Error::explain(ErrorType::InvalidHTTPHeader, reason.to_string());
     error.as_up();
     error
 }
@@ -39,7 +44,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
     if response.status.is_informational() && !upgraded {
         return Ok(());
     }
-    clean(session, response, upgraded);
+    clean(session, response, ctx.arrival.admitted.upgrade.filter(|_| upgraded))?;
     ctx.outcome.status = response.status.as_u16();
     if let Some(route) = &ctx.route {
         let endpoint = ctx.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
@@ -64,19 +69,15 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
 }
 
 /// Removes what was meant for us alone (RFC 9110 section 7.6.1).
-fn clean(session: &Session, response: &mut ResponseHeader, upgraded: bool) {
-    for name in gate::hop::response_removals(&response.headers, upgraded) {
-        response.remove_header(&name);
+fn clean(session: &Session, response: &mut ResponseHeader, upgrade: Option<gate::Upgrade>) -> Result<()> {
+    // Trailers go on between HTTP/2 connections; Pingora has no way for them through HTTP/1.
+    let trailers = session.req_header().version == Version::HTTP_2 && response.version == Version::HTTP_2;
+    let placeholder = ResponseHeader::build_no_case(response.status, Some(0))?;
+    let mut parts = Parts::from(std::mem::replace(response, placeholder));
+    hop::strip_response(&mut parts.headers, Onward { upgrade, trailers });
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(header::CONTENT_LENGTH);
     }
-    if upgraded {
-        let _ = response.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
-    // A body that has no length goes chunked to HTTP/1.1 and until close to HTTP/1.0; 204 has neither.
-    if response.status == StatusCode::NO_CONTENT {
-        response.remove_header(&header::CONTENT_LENGTH);
-    }
-    let request = session.req_header();
-    if request.version == Version::HTTP_10 && request.method != Method::HEAD {
-        response.remove_header(&header::TRANSFER_ENCODING);
-    }
+    *response = ResponseHeader::from(parts);
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! What finding a route costs: it must stay flat from ten routes to ten thousand, and allocate nothing.
 //!
 //! The allocations of one look-up are counted first and must be none; then criterion measures the time.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -6,6 +6,7 @@
 
 mod body_limit;
 mod chain;
+mod cors;
 mod headers;
 mod ip_access;
 mod request_id;
@@ -36,6 +37,8 @@ registry! {
         Headers(headers::HeadersSpec) = "headers",
         /// Bounds the request body.
         BodyLimit(body_limit::BodyLimitSpec) = "body_limit",
+        /// Lets pages of other origins read the answers.
+        Cors(cors::CorsSpec) = "cors",
     }
 }
 
@@ -49,6 +52,7 @@ impl FilterSpec {
             FilterSpec::Rewrite(spec) => spec.compile(&at),
             FilterSpec::Headers(spec) => spec.compile(&at),
             FilterSpec::BodyLimit(spec) => spec.compile(&at),
+            FilterSpec::Cors(spec) => spec.compile(&at),
         }
     }
 }

@@ -177,14 +177,15 @@ impl RawH2 {
         let Self { stream } = self;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut sent = 0;
+        // True when the other side no longer takes frames.
         let writing = async {
             while sent < limit {
                 if writer.write_all(&frame(sent).bytes()).await.is_err() {
-                    break;
+                    return true;
                 }
                 sent += 1;
             }
-            let _ = writer.flush().await;
+            writer.flush().await.is_err()
         };
         let reading = async {
             loop {
@@ -195,16 +196,16 @@ impl RawH2 {
                 }
             }
         };
-        let goaway = within("the flood to end", async {
+        let (ended, goaway) = within("the flood to end", async {
             let mut reading = std::pin::pin!(reading);
             tokio::select! {
                 // Ended by the server: what is left of the flood stays unsent.
-                goaway = &mut reading => Some(goaway),
-                () = writing => None,
+                goaway = &mut reading => (true, goaway),
+                gone = writing => (gone, if gone { reading.await } else { None }),
             }
         })
         .await;
-        Flood { sent, ended: goaway.is_some(), goaway: goaway.flatten() }
+        Flood { sent, ended, goaway }
     }
 
     /// The next frame; `None` at the end of the connection, in order or not.
@@ -239,7 +240,8 @@ pub struct Flood {
     pub sent: usize,
     /// True when the server ended it, false when the limit did.
     pub ended: bool,
-    /// The code of the GOAWAY that ended it.
+    /// The code of the GOAWAY that ended it. `None` proves nothing: a server that closes while frames of the flood are unread
+    /// resets the connection, and the reset may overtake its GOAWAY.
     pub goaway: Option<u32>,
 }
 

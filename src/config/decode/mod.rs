@@ -403,7 +403,8 @@ mod tests {
         let text = prop_oneof![
             "[ -~]{0,12}",
             "(true|false|null|~|on|off|0|-1|1.50|0x1f|0o7|1e3|[.]inf|1_0|2001:db8::1|#|: |- a|&a|[*]a|<<|é|\n ?x\n|\t)",
-            "\\PC{0,8}",
+            // Without the line separators of Unicode, which YAML 1.1 breaks lines at and 1.2 does not.
+            "[^\\pC\\p{Zl}\\p{Zp}]{0,8}",
         ];
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -28,7 +28,7 @@ use super::{
     fault::{Fault, What, shortened},
     plain::{Plain, is_null},
 };
-use crate::types::{ConfigPath, closest};
+use crate::types::{ConfigPath, Secret, closest};
 
 /// Values visited in one run: a full file some times over.
 const MAX_STEPS: u64 = 8 * MAX_NODES;
@@ -267,7 +267,14 @@ impl<'d> de::Deserializer<'d> for De<'_, 'd> {
         self.deserialize_unit(visitor)
     }
     fn deserialize_newtype_struct<V: Visitor<'d>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
-        if name == ConfigPath::MARK { self.path(visitor) } else { visitor.visit_newtype_struct(self) }
+        match name {
+            ConfigPath::MARK => self.path(visitor),
+            Secret::MARK => {
+                self.cx.document.mask(self.node);
+                self.text(visitor)
+            }
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
     fn deserialize_seq<V: Visitor<'d>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.list(visitor)

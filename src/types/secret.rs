@@ -10,6 +10,9 @@ impl Secret {
     /// What replaces the value wherever it would be shown.
     pub const HIDDEN: &'static str = "[hidden]";
 
+    /// The serde name by which the decoder recognises a secret that is written out in the file, to keep it out of snippets.
+    pub const MARK: &'static str = "weir::Secret";
+
     /// The value itself. Call this where the secret is used and nowhere else.
     pub fn expose(&self) -> &str {
         &self.0
@@ -37,7 +40,20 @@ impl serde::Serialize for Secret {
 }
 impl<'de> serde::Deserialize<'de> for Secret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a secret")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret(text.into()))
+            }
+            fn visit_newtype_struct<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Secret, D::Error> {
+                deserializer.deserialize_str(Visitor)
+            }
+        }
+        deserializer.deserialize_newtype_struct(Self::MARK, Visitor)
     }
 }
 impl schemars::JsonSchema for Secret {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use build::Builder;
+use parking_lot::Mutex;
 
 use super::diagnostic::{Diagnostic, Place};
 use crate::types::{Code, Seg, YamlPath};
@@ -41,12 +42,27 @@ pub struct Source {
     pub text: String,
     /// Where its lines start, in bytes.
     lines: Vec<usize>,
+    /// Where secrets are written out, in bytes. Found while the tree is borrowed by the decoder.
+    masked: Mutex<Vec<Range<usize>>>,
 }
 
 impl Source {
     fn new(name: String, dir: PathBuf, text: String) -> Self {
         let lines = std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1));
-        Self { lines: lines.collect(), name, dir, text }
+        Self { lines: lines.collect(), masked: Mutex::default(), name, dir, text }
+    }
+
+    /// A part of the text as it may be shown: secrets that are written out in it are starred.
+    pub fn shown(&self, part: Range<usize>) -> Option<String> {
+        let mut shown = self.text.get(part.clone())?.as_bytes().to_vec();
+        for masked in self.masked.lock().iter() {
+            let (from, to) = (masked.start.max(part.start), masked.end.min(part.end));
+            if from < to {
+                // Star for byte, so that what is underlined stays where it is.
+                shown[from - part.start..to - part.start].fill(b'*');
+            }
+        }
+        String::from_utf8(shown).ok()
     }
 
     /// Line and column (in characters) of a byte, both from 1.
@@ -185,6 +201,20 @@ impl Document {
     /// Key and value of an entry.
     pub(in crate::config) fn entry(&self, node: NodeId, key: &str) -> Option<(NodeId, NodeId)> {
         self.entries(node).iter().copied().find(|(name, _)| self.key_text(*name) == key)
+    }
+    /// Keeps a secret that is written out in the file out of snippets. One that a variable stands for may be shown.
+    pub(in crate::config) fn mask(&self, node: NodeId) {
+        let mut node = node;
+        while let Kind::Alias(target) = self.node(node).kind {
+            node = target;
+        }
+        if self.scalar(node).is_some_and(|scalar| scalar.written.is_none()) {
+            let Node { file, span, .. } = self.node(node);
+            let mut masked = self.sources[*file as usize].masked.lock();
+            if !masked.contains(span) {
+                masked.push(span.clone());
+            }
+        }
     }
     pub(in crate::config) fn is_poisoned(&self, node: NodeId) -> bool {
         self.node(node).poisoned.load(Ordering::Relaxed)

@@ -70,7 +70,8 @@ fn snippet<'a>(
     let end = text.get(place.span.start..)?.find('\n').map_or(text.len(), |at| place.span.start + at);
     let start = floor(text, start.max(place.span.start.saturating_sub(WINDOW)));
     let end = floor(text, end.min(place.span.start + WINDOW));
-    let line = text.get(start..end)?.trim_end_matches('\r');
+    let line = source.shown(start..end)?;
+    let line = line.trim_end_matches('\r').to_owned();
     let from = (place.span.start - start).min(line.len());
     let to = place.span.end.saturating_sub(start).clamp(from, line.len());
     let snippet = Snippet::source(line).line_start(place.line).path(place.name.clone()).fold(false);

@@ -6,4 +6,6 @@ mod support;
 
 mod h1_setup;
 
+mod h1_fields;
 mod h1_framing;
+mod h1_target;

@@ -6,6 +6,9 @@ mod support;
 
 mod h1_setup;
 
+mod h1_connection;
 mod h1_fields;
 mod h1_framing;
+mod h1_hop;
+mod h1_limits;
 mod h1_target;

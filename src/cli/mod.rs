@@ -2,7 +2,7 @@
 
 pub mod check;
 mod demo;
-mod lab;
+pub mod lab;
 mod run;
 pub mod schema;
 

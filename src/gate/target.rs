@@ -21,8 +21,10 @@ use super::Refusal;
 /// it twice changes nothing.
 pub fn canonical(path: &str) -> Result<Cow<'_, str>, Refusal> {
     let bytes = path.as_bytes();
-    if bytes.first() != Some(&b'/') {
-        return Err(Refusal::BadTarget);
+    match bytes.first() {
+        Some(b'/') => {}
+        Some(&other) => return Err(refuse(other)),
+        None => return Err(Refusal::BadTarget),
     }
     let mut previous = 0;
     let mut clean = true;

@@ -143,9 +143,10 @@ impl EdgeBuilder {
 
 async fn start(yaml: &str, directory: TempDir, ca: Option<Ca>) -> Edge {
     let loaded = snapshot::check(config::parse_str("test.yaml", yaml, directory.path(), &|_| None));
-    let spec = loaded.spec.as_ref().filter(|_| loaded.is_ok()).unwrap_or_else(|| {
-        panic!("{}\n{yaml}", config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
-    });
+    let spec =
+        loaded.spec.as_ref().filter(|_| loaded.is_ok()).unwrap_or_else(|| {
+            panic!("{}\n{yaml}", config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
+        });
     let server = within("Weir to start", RunningServer::start(spec.clone())).await;
     let server = server.unwrap_or_else(|error| panic!("Weir does not start: {error}\n{yaml}"));
     Edge { server, directory, ca }

@@ -108,7 +108,6 @@ async fn rfc9110_7_6_1_fields_of_the_origin_s_connection_stay_on_it() {
         ("set-cookie", "a=b"),
         ("set-cookie", "c=d"),
         ("x-end", "1"),
-        ("date", "Sat, 01 Jan 2000 00:00:00 GMT"),
     ];
     let bed = bed_with(origin().respond_headers(200, &fields, "ok"), |edge| edge).await;
     let mut client = bed.client().await;
@@ -118,17 +117,17 @@ async fn rfc9110_7_6_1_fields_of_the_origin_s_connection_stay_on_it() {
     }
     assert_eq!(answer.headers.all("set-cookie"), ["a=b", "c=d"]);
     assert_eq!((answer.header("content-type"), answer.header("x-end")), (Some("text/plain"), Some("1")));
-    assert_eq!(answer.header("date"), Some("Sat, 01 Jan 2000 00:00:00 GMT"));
     assert_ne!(answer.header("connection"), Some("close"));
     assert_eq!(client.get("example.com", "/").await.status, 200);
 }
 
+/// TE promises that trailers go on to the client, which they do not through HTTP/1 here.
 #[tokio::test]
-async fn rfc9110_10_1_4_te_goes_on_as_trailers_and_nothing_else() {
+async fn rfc9110_10_1_4_te_stays_where_trailers_do() {
     let bed = bed().await;
-    assert_eq!(bed.passes(with("te: trailers, deflate;q=0.5\r\nconnection: te\r\n")).await.headers.all("te"), ["trailers"]);
-    assert_eq!(bed.passes(with("te: deflate\r\nconnection: te\r\n")).await.header("te"), None);
-    assert_eq!(bed.passes(with("")).await.header("te"), None);
+    for te in ["trailers", "trailers, deflate;q=0.5", "deflate"] {
+        assert_eq!(bed.passes(with(&format!("te: {te}\r\nconnection: te\r\n"))).await.header("te"), None);
+    }
 }
 
 #[tokio::test]

@@ -6,9 +6,14 @@ mod support;
 
 mod h1_setup;
 
+mod h1_client;
 mod h1_connection;
+mod h1_cve;
+mod h1_expect;
 mod h1_fields;
 mod h1_framing;
 mod h1_hop;
 mod h1_limits;
+mod h1_retry;
 mod h1_target;
+mod h1_upgrade;

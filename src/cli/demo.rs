@@ -1,6 +1,6 @@
 //! `weir demo`: a complete edge to look at. Nothing to install or edit.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, process::ExitCode};
+use std::{collections::HashMap, io::Write, net::SocketAddr, path::Path, process::ExitCode};
 
 use clap::Args;
 
@@ -36,10 +36,15 @@ pub struct DemoArgs {
 
 pub(super) fn run(args: DemoArgs) -> ExitCode {
     if args.print_config {
-        print!("{CONFIG}");
+        say(CONFIG);
         return ExitCode::SUCCESS;
     }
     run::done(demo(&args))
+}
+
+/// Writes to standard output. A reader that went away is no reason to fail.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<()> {
@@ -59,7 +64,8 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     run::serve(spec, |server| {
         let port = |name| server.address(name).map_or(0, |address| address.port());
         let admin = server.admin_address().map_or_else(String::new, |address| address.to_string());
-        print!("{}", welcome(port("web"), port("edge"), &admin, &backends));
+        let token = server.made_token().map_or("", |token| token.expose());
+        say(&welcome(port("web"), port("edge"), &admin, token, &backends));
     })?;
     lab.block_on(async {
         for backend in backends {
@@ -78,7 +84,7 @@ async fn start_backends(first_port: u16) -> std::io::Result<Vec<BackendHandle>> 
     Ok(backends)
 }
 
-fn welcome(http: u16, https: u16, admin: &str, backends: &[BackendHandle]) -> String {
+fn welcome(http: u16, https: u16, admin: &str, token: &str, backends: &[BackendHandle]) -> String {
     let health = backends.first().map_or_else(String::new, |backend| backend.addr.to_string());
     let names: Vec<String> = backends.iter().map(|backend| format!("{} ({})", backend.name(), backend.addr)).collect();
     format!(
@@ -106,7 +112,11 @@ fn welcome(http: u16, https: u16, admin: &str, backends: &[BackendHandle]) -> St
     curl http://{admin}/metrics                 for Prometheus
     weir demo --print-config                        the configuration of all this
 
-  Ctrl-C drains and stops. The access log follows.
+  Drain and stop, by Ctrl-C or through the admin API, whose token was made for this run:
+
+    curl -X POST http://{admin}/api/v1/drain -H \"Authorization: Bearer {token}\"
+
+  The access log follows.
 
 ",
         names = names.join(", "),

@@ -174,6 +174,7 @@ impl Prepared {
             observer: observer.clone(),
             open: ConnectionLimit::default(),
             max_connections: server.max_connections.0.map_or_else(default_max_connections, |max| max.get()),
+            ready: control.ready.clone(),
             draining: draining_seen,
             tasks: TaskTracker::new(),
             cut: control.cut.clone(),
@@ -202,6 +203,8 @@ impl Prepared {
             background.spawn(admin::serve(listener, Arc::new(admin_state), until));
             Admin { address, is_made: made.is_some(), token: made.unwrap_or(options.token) }
         });
+        // Every socket is bound, so nobody who comes from here on is turned away.
+        control.ready.store(true, Ordering::Release);
         let mut addresses = BTreeMap::<Name, Vec<Address>>::new();
         for (name, sockets) in bound {
             let open = ConnectionLimit::default();
@@ -210,7 +213,6 @@ impl Prepared {
                 background.spawn(socket.run(name.clone(), open.clone(), shared.clone(), stopping_seen.clone()));
             }
         }
-        control.ready.store(true, Ordering::Release);
         RunningServer { addresses, admin, control, shared, background, _state: state, grace: server.shutdown_grace.get() }
     }
 }

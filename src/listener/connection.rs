@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -31,12 +34,19 @@ pub struct Connection {
     pub port: u16,
     /// TLS facts.
     pub tls: Option<Arc<TlsClient>>,
+    /// See [`Shared::ready`].
+    pub ready: Arc<AtomicBool>,
 }
 
 impl Connection {
     /// The scheme of this connection itself.
     pub fn scheme(&self) -> Scheme {
         if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// May another request follow? Not during a drain: the response then says that the connection closes.
+    pub fn stays_open(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// The bounds of a request head on this listener.
@@ -120,7 +130,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
             }
         },
     };
-    let connection = Arc::new(Connection { listener, peer: ip, port, tls });
+    let connection = Arc::new(Connection { listener, peer: ip, port, tls, ready: shared.ready.clone() });
     if h2 {
         h2::serve(transport, BytesMut::new(), connection, shared).await;
     } else {

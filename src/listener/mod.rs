@@ -19,7 +19,7 @@ pub use connection::{Began, Connection};
 pub use h1_stream::Link;
 pub use limit::ConnectionLimit;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +38,8 @@ pub struct Shared {
     pub open: ConnectionLimit,
     /// How many there may be.
     pub max_connections: usize,
+    /// Turns false when the drain begins: for requests, which look and do not wait.
+    pub ready: Arc<AtomicBool>,
     /// Turns true once, when the process begins to drain.
     pub draining: watch::Receiver<bool>,
     /// Every connection and every HTTP/2 stream, so that a drain knows when it is done.

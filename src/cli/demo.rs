@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, io::Write, net::SocketAddr, path::Path, process::ExitCode};
 
+use anyhow::Context;
 use clap::Args;
 
 use super::run;
@@ -27,7 +28,7 @@ pub struct DemoArgs {
     #[arg(long, default_value = "127.0.0.1:9900")]
     admin: SocketAddr,
     /// The first of three ports for the backends; 0 for any
-    #[arg(long, default_value_t = 9001)]
+    #[arg(long, default_value_t = 9001, value_parser = clap::value_parser!(u16).range(..=65533))]
     backend_port: u16,
     /// Print the configuration and exit
     #[arg(long)]
@@ -75,11 +76,13 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start_backends(first_port: u16) -> std::io::Result<Vec<BackendHandle>> {
+async fn start_backends(first_port: u16) -> anyhow::Result<Vec<BackendHandle>> {
     let mut backends = Vec::new();
     for (number, name) in ["red", "green", "blue"].into_iter().enumerate() {
         let port = if first_port == 0 { 0 } else { first_port + number as u16 };
-        backends.push(Backend::spawn(BackendOptions::named(name).address(([127, 0, 0, 1], port).into())).await?);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let backend = Backend::spawn(BackendOptions::named(name).address(address)).await;
+        backends.push(backend.with_context(|| format!("cannot listen on {address} for the backend {name}"))?);
     }
     Ok(backends)
 }
@@ -98,7 +101,7 @@ fn welcome(http: u16, https: u16, admin: &str, token: &str, backends: &[BackendH
     curl -k  https://localhost:{https}/slow?ms=700    a slow answer
     curl -k  https://localhost:{https}/flaky          fails half of the time
     curl -k  https://localhost:{https}/echo -d hello  what the backend was sent
-    curl -k  https://localhost:{https}/api/v1/users   a route with filters: see `path` and the headers
+    curl -ki https://localhost:{https}/api/v1/users   a route with filters: see the path and the headers
     curl -k  https://localhost:{https}/hello          answered by the edge itself
 
   Take a backend out, and bring it back; health checks notice within seconds:

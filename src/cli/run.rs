@@ -60,7 +60,8 @@ pub(super) fn serve(spec: Spec, started: impl FnOnce(&RunningServer)) -> anyhow:
     raise_descriptor_limit();
     log_panics();
     let threads = spec.server.threads.0.map_or_else(available_threads, |threads| threads.get());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("weir-worker").enable_all().build()?;
     let (user, pid_file) = (spec.server.user.clone(), spec.server.pid_file.clone());
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot take over signals")?;

@@ -108,7 +108,8 @@ async fn after_a_drain_through_the_api_the_first_signal_does_not_cut() {
     client.send("GET / HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
     origin.next_request().await;
     let address = run.admin_address();
-    let drain = format!("POST /api/v1/drain HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer s3cret\r\ncontent-length: 0\r\n\r\n");
+    let drain =
+        format!("POST /api/v1/drain HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer s3cret\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(RawClient::connect(address).await.exchange(drain).await.status, 202);
     run.weir.err.line_with("draining: ").await;
     run.weir.signal(Signal::SIGTERM);

@@ -332,8 +332,7 @@ fn every_example_is_mentioned() {
         let below = path.strip_prefix(root().join("conf/examples")).unwrap().display().to_string();
         pages.iter().any(|page| has_word(page, &below))
     };
-    let missing: Vec<_> =
-        examples.iter().filter(|path| !included(path) && !mentioned(path)).map(|path| shown(path)).collect();
+    let missing: Vec<_> = examples.iter().filter(|path| !included(path) && !mentioned(path)).map(|path| shown(path)).collect();
     none(&missing, "an example that no page mentions is not found");
 }
 

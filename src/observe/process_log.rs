@@ -88,19 +88,20 @@ impl ProcessLog {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut output = self.output.lock();
         let limited = !is_ours(record.target()) && record.level() <= Level::Warn;
-        let suppressed = match limited.then(|| output.admit((record.file_static(), record.line().unwrap_or(0)), now)) {
+        let admit = || self.output.lock().admit((record.file_static(), record.line().unwrap_or(0)), now);
+        let suppressed = match limited.then(admit) {
             Some(None) => return,
             Some(Some(suppressed)) => suppressed,
             None => 0,
         };
+        // Not under the lock: what is formatted may panic, and the panic is logged, too.
         let mut message = record.args().to_string();
         message.truncate(message.floor_char_boundary(MESSAGE));
         if suppressed > 0 {
             message.push_str(&format!(" ({suppressed} more like this were left out)"));
         }
-        output.write(&self.line(record, &message, &Map::new(), time));
+        self.output.lock().write(&self.line(record, &message, &Map::new(), time));
     }
 
     fn event(&self, target: &str, message: &str, facts: &Map<String, Value>, time: SystemTime) {

@@ -5,5 +5,9 @@
 mod support;
 
 mod h1_setup;
+mod h2_setup;
 
 mod h1_framing;
+mod abuse;
+mod h2_gate;
+mod semantics_truncation;

@@ -54,7 +54,7 @@ async fn cve_2024_27316_a_header_block_that_is_too_long() {
     let mut raw = raw_h2(&bed.edge).await;
     let more = crate::support::h2_raw::hpack(&[("x-a", &"v".repeat(8000))]);
     let flood = raw
-        .flood(10, |index| match index {
+        .flood(10_000, |index| match index {
             0 => Frame::new(kind::HEADERS, flag::END_STREAM, 1, &more),
             _ => Frame::new(kind::CONTINUATION, flag::NONE, 1, &more),
         })

@@ -7,7 +7,7 @@ mod support;
 mod h1_setup;
 mod h2_setup;
 
-mod h1_framing;
 mod abuse;
+mod h1_framing;
 mod h2_gate;
 mod semantics_truncation;

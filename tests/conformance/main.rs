@@ -10,4 +10,6 @@ mod h2_setup;
 mod abuse;
 mod h1_framing;
 mod h2_gate;
+mod semantics_bodies;
+mod semantics_errors;
 mod semantics_truncation;

@@ -73,6 +73,11 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
     let status = reply.status.as_u16();
+    // What the client did was in order: it may go on on its connection, once the rest of its body was taken in.
+    let innocent = who != Who::Client && *error.esource() != ErrorSource::Downstream && !responded(session);
+    if !innocent {
+        session.set_keepalive(None);
+    }
     if responded(session) {
         // Truncation is never disguised: a reset on HTTP/2, a close without the final chunk on HTTP/1.
         ctx.outcome.status = status_sent(session);
@@ -81,7 +86,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         ctx.outcome.status = status;
         reply::send(session, ctx, reply).await;
     }
-    FailToProxy { error_code: status, can_reuse_downstream: false }
+    FailToProxy { error_code: status, can_reuse_downstream: innocent }
 }
 
 /// What an error that nobody decided on means. `None` when the client is gone.

@@ -137,7 +137,12 @@ impl EdgeBuilder {
     /// Starts it.
     pub async fn start(self) -> Edge {
         let config = self.config();
-        start(&config, self.directory, self.tls.map(|(ca, _)| ca)).await
+        self.start_as(&config).await
+    }
+
+    /// Starts it with [`EdgeBuilder::config`] as the test has changed it.
+    pub async fn start_as(self, config: &str) -> Edge {
+        start(config, self.directory, self.tls.map(|(ca, _)| ca)).await
     }
 }
 

@@ -5,4 +5,6 @@ mod support;
 
 mod fixtures;
 mod lab;
+mod listeners;
 mod routing;
+mod tls;

@@ -8,3 +8,4 @@ mod lab;
 mod listeners;
 mod routing;
 mod tls;
+mod upstreams;

@@ -4,6 +4,7 @@
 mod support;
 
 mod fixtures;
+mod health;
 mod lab;
 mod listeners;
 mod routing;

@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod filters;
 mod fixtures;
 mod health;
 mod lab;

@@ -5,7 +5,9 @@
 mod support;
 
 mod h1_setup;
+mod h2_setup;
 
+mod abuse;
 mod h1_client;
 mod h1_connection;
 mod h1_cve;
@@ -17,3 +19,7 @@ mod h1_limits;
 mod h1_retry;
 mod h1_target;
 mod h1_upgrade;
+mod h2_gate;
+mod semantics_bodies;
+mod semantics_errors;
+mod semantics_truncation;

@@ -60,6 +60,10 @@ fn another_endpoint(ctx: &RequestCtx) -> bool {
 
 /// The final answer to a failure, if the client can still be answered.
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
+    if ctx.answered && *error.esource() == ErrorSource::Downstream && !matches!(error.etype(), WriteError | WriteTimedout) {
+        // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
     let decided = match ctx.decided.take() {
         Some(decided) => Some(decided),
         None => explain(ctx, error),

@@ -9,7 +9,6 @@ use tokio::{
 };
 
 use crate::{
-    eventually,
     h1_setup::{Bed, bed, bed_with},
     support::{
         edge::edge,
@@ -73,6 +72,20 @@ async fn rfc6455_7_a_tunnel_outlives_the_timeouts_of_bodies_and_routes() {
         client.send("still here").await;
         assert_eq!(client.read_bytes(10).await, b"still here");
     }
+}
+
+#[tokio::test]
+async fn rfc9110_15_6_5_an_upgrade_that_is_not_answered_in_time_is_504() {
+    let origin = origin().never_answer().spawn().await;
+    let edge = edge()
+        .upstream_with("app", &[origin.addr()], "connections: {response_timeout: 200ms}")
+        .route("app", "upstream: app")
+        .start()
+        .await;
+    assert_eq!(edge.client().await.exchange(upgrade(WEBSOCKET)).await.status, 504);
+    let line = edge.access_log().await.swap_remove(0);
+    assert_eq!((&line["end"]["who"], &line["end"]["type"]), (&"upstream".into(), &"http_response_timeout".into()), "{line}");
+    assert_eq!(line["attempts"].as_array().unwrap().len(), 1, "{line}");
 }
 
 /// An origin that answers when it is told to, and shows what it was sent until then.

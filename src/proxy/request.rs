@@ -106,7 +106,9 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
         route.chain.request(&mut view, &mut ctx.slots)
     };
     if let Verdict::Answer { reply, reason } = verdict {
-        return Err(Answer::weir(reply, Some(Cause::HttpRequestDenied), reason));
+        // A filter may also answer what it was asked, as `cors` does a preflight.
+        let denied = reply.status.as_u16() >= 400;
+        return Err(Answer::weir(reply, denied.then_some(Cause::HttpRequestDenied), reason));
     }
     match &route.action {
         Action::Upstream(upstream) => {

@@ -433,7 +433,7 @@ async fn a_client_that_leaves_frees_the_endpoint() {
     client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     origin.next_request().await;
     let in_flight = "weir_upstream_requests_in_flight";
-    assert_eq!(edge.metric(in_flight, &[("upstream", "app")]).await, Some(1.0));
+    crate::eventually!(edge.metric(in_flight, &[("upstream", "app")]).await, |count| *count == Some(1.0));
     client.reset();
     crate::eventually!(edge.metric(in_flight, &[("upstream", "app")]).await == Some(0.0));
     let mut h2 = H2Client::connect_tls(edge.address("edge"), &edge.trust()).await;

@@ -110,7 +110,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
     let _open = shared.observer.metrics().connection(&listener.name);
     let (transport, tls, h2) = match &listener.tls {
         None => (Transport::plain(socket), None, false),
-        Some(server) => match timeout(header_timeout, server.accept(socket)).await {
+        Some(server) => match Box::pin(timeout(header_timeout, server.accept(socket))).await {
             Ok(Ok((stream, client))) => {
                 shared.observer.metrics().handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
                 let h2 = tls::speaks_h2(&stream);
@@ -132,7 +132,8 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
     };
     let connection = Arc::new(Connection { listener, peer: ip, port, tls, ready: shared.ready.clone() });
     if h2 {
-        h2::serve(transport, BytesMut::new(), connection, shared).await;
+        // Boxed, as what is rare: the future of an idle HTTP/1 connection has no room for it.
+        Box::pin(h2::serve(transport, BytesMut::new(), connection, shared)).await;
     } else {
         h1::serve(transport, connection, shared).await;
     }

@@ -57,6 +57,8 @@ impl Shared {
 
 /// A task of its own for each connection and stream, so that a panic costs that one and nothing else.
 fn spawn(tasks: &TaskTracker, cut: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    // Boxed: a future held by another is stored twice, and an idle connection should cost little.
+    let task = Box::pin(task);
     tasks.spawn(async move {
         tokio::select! {
             biased;

@@ -12,4 +12,5 @@ mod h1_framing;
 mod h2_gate;
 mod semantics_bodies;
 mod semantics_errors;
+mod semantics_streaming;
 mod semantics_truncation;

@@ -11,6 +11,8 @@ mod abuse;
 mod h1_framing;
 mod h2_gate;
 mod semantics_bodies;
+mod semantics_cancel;
+mod semantics_drain;
 mod semantics_errors;
 mod semantics_streaming;
 mod semantics_truncation;

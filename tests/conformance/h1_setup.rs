@@ -57,21 +57,41 @@ impl Bed {
     /// Sends these bytes and expects a refusal in all its parts: the status, a close that is announced and happens,
     /// nothing at the origin, one line in the log, one count under the reason.
     pub async fn refuses(&self, bytes: impl AsRef<[u8]>, status: u16, reason: &str) -> RawResponse {
-        let mut client = self.client().await;
-        client.send(bytes.as_ref()).await;
-        self.refused(client, status, reason, &String::from_utf8_lossy(bytes.as_ref())).await
+        let (requests, connections) = (self.origin.request_count(), self.origin.connections());
+        let answer = self.refuses_body(bytes, status, reason).await;
+        assert_eq!((self.origin.request_count(), self.origin.connections()), (requests, connections), "{reason} at the origin");
+        answer
     }
 
-    /// The same for what was sent on this connection.
-    pub async fn refused(&self, mut client: RawClient, status: u16, reason: &str, said: &str) -> RawResponse {
-        let said: String = said.chars().take(200).collect();
-        let (requests, broken, lines) = (self.origin.request_count(), self.origin.broken().len(), self.edge.access_log_now().len());
-        let counted = self.rejected(reason).await;
-        drop((requests, broken, lines, counted));
+    /// The same for what is only found out in the body: the origin may have seen the head, but no whole request.
+    pub async fn refuses_body(&self, bytes: impl AsRef<[u8]>, status: u16, reason: &str) -> RawResponse {
+        let requests = self.origin.request_count();
+        let before = self.refusals(reason).await;
+        let mut client = self.client().await;
+        client.send(bytes.as_ref()).await;
+        let answer = self.refused(client, status, reason, before).await;
+        assert_eq!(self.origin.request_count(), requests, "{reason}: the origin took it for a whole request");
+        answer
+    }
+
+    /// What was refused for this reason so far: the lines of the log, the count.
+    pub async fn refusals(&self, reason: &str) -> (Vec<Value>, u64) {
+        let lines = self.edge.access_log_now().into_iter().filter(|line| line["end"]["reason"] == reason).collect();
+        (lines, self.rejected(reason).await)
+    }
+
+    /// Reads the refusal of what was sent on this connection, which is one more than these.
+    pub async fn refused(&self, mut client: RawClient, status: u16, reason: &str, before: (Vec<Value>, u64)) -> RawResponse {
         let answer = client.read_response().await;
-        assert_eq!(answer.status, status, "{said:?} was answered {}", String::from_utf8_lossy(&answer.raw));
-        assert_eq!(answer.header("connection"), Some("close"), "{said:?}");
-        assert!(client.is_closed().await, "{said:?} leaves the connection open");
+        assert_eq!(answer.status, status, "for {reason}: {}", String::from_utf8_lossy(&answer.raw));
+        assert_eq!(answer.header("connection"), Some("close"), "{reason}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{reason}");
+        assert!(answer.header("date").is_some(), "{reason}");
+        assert!(client.is_closed().await, "after {reason} the connection stays open");
+        let (lines, count) = crate::eventually!(self.refusals(reason).await, |(lines, _)| lines.len() > before.0.len());
+        assert_eq!((lines.len(), count), (before.0.len() + 1, before.1 + 1), "lines and counts of {reason}");
+        let line = &lines[before.0.len()];
+        assert_eq!((&line["status"], &line["end"]["who"]), (&Value::from(status), &Value::from("client")), "{line}");
         answer
     }
 

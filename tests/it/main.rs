@@ -3,5 +3,11 @@
 #[macro_use]
 mod support;
 
+mod filters;
 mod fixtures;
+mod health;
 mod lab;
+mod listeners;
+mod routing;
+mod tls;
+mod upstreams;

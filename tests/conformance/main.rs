@@ -15,6 +15,7 @@ mod h1_limits;
 mod h1_target;
 mod abuse;
 mod h2_gate;
+mod h2_streams;
 mod semantics_bodies;
 mod semantics_cancel;
 mod semantics_drain;

@@ -24,7 +24,7 @@ pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
     report(ctx);
 }
 
-/// The request's task was cancelled: its client reset the stream, or its body stalled.
+/// The request's task was cancelled: its client reset the stream, its body stalled, or a drain had no time left for it.
 pub(super) fn abandoned(ctx: &mut RequestCtx) {
     ctx.outcome.bytes_in = ctx.body_in;
     ctx.outcome.who = Who::Client;
@@ -34,6 +34,10 @@ pub(super) fn abandoned(ctx: &mut RequestCtx) {
         ctx.outcome.status = refusal.status();
         ctx.outcome.cause = Some(refusal.cause());
         ctx.outcome.reason = Some(refusal.reason());
+    } else if ctx.arrival.connection.is_cut() {
+        ctx.outcome.who = Who::Weir;
+        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
+        ctx.outcome.reason = Some("shutdown_grace");
     } else {
         ctx.outcome.cause = Some(Cause::ConnectionTerminated);
         ctx.outcome.reason = Some("cancelled");

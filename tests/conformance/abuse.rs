@@ -25,6 +25,30 @@ async fn ended(bed: &Bed, flood: Flood, reason: &str) {
 }
 
 #[tokio::test]
+async fn rfc9113_10_5_the_frame_that_is_too_much_is_answered_with_enhance_your_calm() {
+    // Up to the limit nothing happens; the handshake has two of the SETTINGS.
+    let ping = Frame::new(kind::PING, flag::ACK, 0, [7; 8]);
+    let empty = Frame::new(kind::DATA, flag::NONE, 1, []);
+    for (frame, limit, reason) in [
+        (ping, 1000, "h2_ping_flood"),
+        (Frame::settings(&[]), 18, "h2_settings_flood"),
+        (empty, 100, "h2_empty_data_flood"),
+        (Frame::new(kind::WINDOW_UPDATE, flag::NONE, 0, [0, 0, 0, 1]), 10_000, "h2_window_update_flood"),
+    ] {
+        let bed = h2_bed().await;
+        let mut raw = posting(&bed).await;
+        raw.send_bytes(&frame.bytes().repeat(limit)).await.expect("taken");
+        raw.send(&Frame::headers(3, true, &get_fields("http", "example.com", "/", &[]))).await.expect("taken");
+        let answer = raw.until(|frame| frame.stream == 3 && frame.kind == kind::DATA || frame.kind == kind::GOAWAY).await;
+        assert!(answer.is_some_and(|frame| frame.kind == kind::DATA), "{reason}: closed at the limit already");
+        raw.send(&frame).await.expect("taken");
+        assert_eq!(raw.goaway().await, Some(CALM), "{reason}");
+        assert!(raw.until(|_| false).await.is_none(), "{reason}: the connection ends");
+        eventually!(rejected(&bed.edge, reason).await == 1);
+    }
+}
+
+#[tokio::test]
 async fn cve_2023_44487_rapid_reset() {
     let bed = h2_bed().await;
     let mut raw = raw_h2(&bed.edge).await;

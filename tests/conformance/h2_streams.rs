@@ -22,7 +22,9 @@ async fn rfc9113_5_streams_are_served_in_parallel() {
     let waiting = gate.clone();
     let slow = move |request: &crate::support::wire::RawRequest| match request.target.as_str() {
         "/fast" => Answer::new(200, "fast"),
-        path => Answer::nothing().wait(&waiting).bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len())),
+        path => {
+            Answer::nothing().wait(&waiting).bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len()))
+        }
     };
     let bed = bed_of(origin().respond_with(slow), "").await;
     let mut client = h2(&bed.edge).await;
@@ -175,7 +177,10 @@ async fn rfc9113_3_2_http2_over_tls_by_alpn() {
         assert_eq!(client.get("localhost", "/").await.text(), "ok");
     }
     let line = edge.access_log_of(10).await.remove(9);
-    assert_eq!((line["http"].as_str(), line["tls"].as_str(), line["sni"].as_str()), (Some("2"), Some("TLSv1.3"), Some("localhost")));
+    assert_eq!(
+        (line["http"].as_str(), line["tls"].as_str(), line["sni"].as_str()),
+        (Some("2"), Some("TLSv1.3"), Some("localhost"))
+    );
     let received = origin.next_request().await;
     assert_eq!((received.version.as_str(), received.header("host")), ("HTTP/1.1", Some("localhost")));
     assert_eq!(received.header("x-forwarded-proto"), Some("https"));

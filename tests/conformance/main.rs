@@ -7,13 +7,13 @@ mod support;
 mod h1_setup;
 mod h2_setup;
 
+mod abuse;
 mod h1_connection;
 mod h1_fields;
 mod h1_framing;
 mod h1_hop;
 mod h1_limits;
 mod h1_target;
-mod abuse;
 mod h2_gate;
 mod h2_streams;
 mod semantics_bodies;

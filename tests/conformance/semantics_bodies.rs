@@ -104,10 +104,8 @@ async fn rfc9110_6_6_1_every_response_has_one_date() {
 
 #[tokio::test]
 async fn rfc9110_6_5_trailers_pass_between_http2() {
-    let origin = h2_origin()
-        .respond_with(|_| H2Answer::new(200, "body").trailers(&[("grpc-status", "0"), ("x-sum", "7")]))
-        .spawn()
-        .await;
+    let origin =
+        h2_origin().respond_with(|_| H2Answer::new(200, "body").trailers(&[("grpc-status", "0"), ("x-sum", "7")])).spawn().await;
     let edge = h2_to_h2(&origin).await;
     let request = H2Request::post("example.com", "/", "in").header("te", "trailers");
     let answer = send_h2(&edge, &request).await;

@@ -29,7 +29,11 @@ use crate::{
 /// The one line that a request leaves whose client went away.
 async fn is_logged_as_gone(edge: &Edge) {
     let line = edge.access_log().await.remove(0);
-    assert_eq!((line["end"]["who"].as_str(), line["end"]["type"].as_str()), (Some("client"), Some("connection_terminated")), "{line}");
+    assert_eq!(
+        (line["end"]["who"].as_str(), line["end"]["type"].as_str()),
+        (Some("client"), Some("connection_terminated")),
+        "{line}"
+    );
 }
 
 /// No request is counted as being served.
@@ -45,7 +49,11 @@ async fn rfc9112_9_6_http1_client_gone_before_the_answer() {
         client.send(get("/")).await;
         bed.origin.next_request().await;
         assert_eq!(bed.origin.open_connections(), 1);
-        if resets { client.reset() } else { drop(client) }
+        if resets {
+            client.reset()
+        } else {
+            drop(client)
+        }
         // `never_answer` does not read either: it is the edge's close that counts, so ask the edge.
         is_logged_as_gone(&bed.edge).await;
         none_in_flight(&bed.edge).await;
@@ -175,7 +183,11 @@ async fn rule16_a_client_of_http1_gone_within_the_answer_cancels_it() {
         let mut client = edge.client().await;
         client.send(get("/")).await;
         client.read_head().await;
-        if resets { client.reset() } else { drop(client) }
+        if resets {
+            client.reset()
+        } else {
+            drop(client)
+        }
         eventually!(origin.gone.load(Relaxed) == round);
     }
     assert!(origin.written.load(Relaxed) < 2 * BOUND);
@@ -203,7 +215,8 @@ async fn rfc9113_5_4_2_a_stream_that_is_reset_cancels_its_request_and_no_other()
 async fn rfc9113_8_7_an_http2_upstream_gets_a_reset() {
     let gate = Gate::new();
     let waiting = gate.clone();
-    let origin = h2_origin().respond_with(move |_| crate::support::h2_origin::H2Answer::new(200, "late").wait(&waiting)).spawn().await;
+    let origin =
+        h2_origin().respond_with(move |_| crate::support::h2_origin::H2Answer::new(200, "late").wait(&waiting)).spawn().await;
     let edge = edge()
         .listener("http: {h2c: true}")
         .upstream_with("app", &[origin.addr()], "connections: {protocol: h2c}")

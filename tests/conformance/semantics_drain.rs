@@ -156,7 +156,17 @@ async fn rule17_the_grace_period_cuts_what_is_left() {
     assert!(!clean, "something had to be cut");
     assert!(http1.is_closed().await);
     assert!(stream.response().await.is_err());
-    let _ = log;
+    // Both have their line, and it was not their clients who ended them.
+    let log = std::fs::read_to_string(log).expect("the access log");
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for line in lines {
+        assert_eq!(
+            (line["end"]["who"].as_str(), line["end"]["reason"].as_str()),
+            (Some("weir"), Some("shutdown_grace")),
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -103,7 +103,11 @@ async fn rfc6455_a_client_that_goes_away_ends_the_tunnel() {
         assert_eq!(client.exchange(upgrade).await.status, 101);
         client.send("ping").await;
         assert_eq!(client.read_bytes(4).await, b"ping");
-        if resets { client.reset() } else { drop(client) }
+        if resets {
+            client.reset()
+        } else {
+            drop(client)
+        }
         eventually!(origin.open_connections() == 0);
     }
     assert_eq!(edge.access_log_of(2).await.len(), 2);
@@ -262,7 +266,10 @@ async fn large_bodies_stream_both_ways_on_http1() {
         left -= piece.len();
     }
     let log = edge.access_log_of(2).await;
-    assert_eq!((log[0]["bytes_in"].as_u64(), log[1]["bytes_out"].as_u64()), (Some((PIECE * PIECES) as u64), Some((PIECE * PIECES) as u64)));
+    assert_eq!(
+        (log[0]["bytes_in"].as_u64(), log[1]["bytes_out"].as_u64()),
+        (Some((PIECE * PIECES) as u64), Some((PIECE * PIECES) as u64))
+    );
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ impl Ramp {
         START + (1.0 - START) * elapsed as f64 / window as f64
     }
     fn nanos(&self, now: Instant) -> u64 {
-        (now.saturating_duration_since(self.base).as_nanos() as u64).max(1)
+        (now.saturating_duration_since(self.base).as_nanos() as u64).saturating_add(1)
     }
 }
 

@@ -3,5 +3,6 @@
 #[macro_use]
 mod support;
 
+mod breaker;
 mod fixtures;
 mod lab;

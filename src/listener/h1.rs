@@ -36,15 +36,15 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
             Next::Head { length, began } => (length, began),
             Next::Http2 => {
                 let (transport, ahead) = stream.into_parts();
-                return h2::serve(transport, ahead, connection, shared).await;
+                return Box::pin(h2::serve(transport, ahead, connection, shared)).await;
             }
             Next::Close => return close(stream).await,
-            Next::Refused { refusal, began } => return refuse(stream, &connection, &shared, refusal, began).await,
+            Next::Refused { refusal, began } => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
         };
         let head = stream.take(length);
         let (admitted, head) = match admit(head, &connection) {
             Ok(admitted) => admitted,
-            Err(refusal) => return refuse(stream, &connection, &shared, refusal, began).await,
+            Err(refusal) => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
         };
         let link = stream.begin(admitted.body, admitted.upgrade.is_some(), &connection.head_limits());
         let last = served + 1 == http.max_requests_per_connection.get();

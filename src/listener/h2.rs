@@ -159,7 +159,7 @@ fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared
                 let arrival = Arrival::h2(connection, admitted, began);
                 arrival.serve_h2(&shared.edge, session, &shared.draining).await;
             }
-            Err(refusal) => refuse(session, &connection, &shared, refusal, began).await,
+            Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,
         }
     });
 }

@@ -58,6 +58,9 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         };
         route.chain.response(&mut view, &mut ctx.slots);
     }
+    if !upgraded && !ctx.arrival.connection.stays_open() {
+        session.set_keepalive(None);
+    }
     if upgraded {
         // Pingora writes the 101 before it reads from the client again: from here on bytes belong to the tunnel.
         session.set_read_timeout(None);

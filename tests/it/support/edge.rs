@@ -114,7 +114,7 @@ impl EdgeBuilder {
 
     /// The configuration that [`EdgeBuilder::start`] starts.
     pub fn config(&self) -> String {
-        let log = self.log_path();
+        let log = self.file("access.log");
         let mut yaml = format!("listeners:\n  web:\n    address: 127.0.0.1:0\n{}", self.listener);
         if let Some((_, Identity { cert_file, key_file, .. })) = &self.tls {
             let _ = write!(
@@ -130,8 +130,9 @@ impl EdgeBuilder {
         yaml + &self.extra
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.directory.path().join("access.log")
+    /// A file of the edge's own directory, which goes with the builder or the edge.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Starts it.

@@ -302,9 +302,13 @@ impl Detail {
         }
     }
 
+    /// Is its circuit anything but closed?
+    pub(super) fn is_tripped(&self) -> bool {
+        !matches!(self.breaker.state(), BreakerState::Closed { .. })
+    }
+
     fn counts(&self) -> Counts {
-        let member = usize::from(self.member);
-        let tripped = !matches!(self.breaker.state(), BreakerState::Closed { .. });
+        let (member, tripped) = (usize::from(self.member), self.is_tripped());
         let out = tripped || self.draining.is_some() || self.health.status == HealthStatus::Unhealthy;
         Counts { members: member, ejected: member * usize::from(tripped), out: member * usize::from(out) }
     }

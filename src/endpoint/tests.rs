@@ -197,3 +197,38 @@ fn new_and_recovered_endpoints_start_slowly_and_the_first_ones_do_not() {
     endpoints[0].pool().publish(&[endpoints[0].clone(), one_more.clone()], slow, Ratio::percent(0));
     assert!(one_more.is_ramping() && !endpoints[0].is_ramping());
 }
+
+#[test]
+fn whatever_happens_the_counts_are_those_of_the_endpoints() {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    let endpoints = pool(7, settings(), 40);
+    let mut random = SmallRng::seed_from_u64(3);
+    let mut held = Vec::new();
+    for step in 0..20_000 {
+        let endpoint = &endpoints[random.random_range(0..7)];
+        match random.random_range(0..10) {
+            0..=3 => fail(endpoint, 2),
+            4 | 5 => endpoint.record(FINE),
+            6 => _ = endpoint.set_health(HealthStatus::Unhealthy, "test"),
+            7 => _ = endpoint.set_health(HealthStatus::Healthy, "passed"),
+            8 => held.extend(endpoint.enter()),
+            _ if step % 3 == 0 => endpoint.set_draining(random.random()),
+            _ => held.clear(),
+        }
+        let tripped = endpoints.iter().filter(|endpoint| endpoint.standing.read(Detail::is_tripped)).count();
+        let available = endpoints.iter().filter(|endpoint| condition(endpoint) == Condition::Healthy).count();
+        assert!(tripped <= 3, "step {step}: half of 7, rounded down, may be out: {tripped}");
+        assert_eq!(endpoints[0].pool().is_panicking(), (available as f64) < 0.4 * 7.0, "step {step}: {available}");
+    }
+}
+
+#[test]
+fn failures_at_the_same_time_leave_half_in() {
+    let endpoints = pool(8, settings(), 0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..200).for_each(|index| fail(&endpoints[index % 8], 3)));
+        }
+    });
+    assert_eq!(endpoints.iter().filter(|endpoint| condition(endpoint) == Condition::Open).count(), 4);
+}

@@ -214,6 +214,8 @@ impl Upstream {
             () = checks => {}
             () = ticks => {}
         }
+        // What is still discovered for this configuration concerns nobody any more.
+        self.published.store(false, Relaxed);
     }
 }
 

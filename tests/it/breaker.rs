@@ -189,6 +189,18 @@ async fn a_pool_that_panics_uses_all_and_says_so() {
 }
 
 #[tokio::test]
+async fn when_all_are_down_the_client_is_told_why() {
+    let addresses = [refused_address().await, refused_address().await];
+    let edge = edge().upstream("app", &addresses).route("all", "upstream: app").start().await;
+    // Not 503: somebody is always asked, before circuits open and after.
+    assert_eq!(get(&edge, 30).await, [502; 30]);
+    let app = app(&edge).await;
+    let open = app["endpoints"].as_array().unwrap().iter().filter(|endpoint| endpoint["state"] == "open").count();
+    assert_eq!(open, 1, "{app}");
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_back_starts_slowly() {
     let ((one, _), (other, broken)) = (breakable("one").await, breakable("other").await);
     let keys = "circuit_breaker: {failure_threshold: 1, recovery_timeout: 1ms, half_open_requests: 1}\nslow_start: 1h";

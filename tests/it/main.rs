@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod breaker;
 mod filters;
 mod fixtures;
 mod health;

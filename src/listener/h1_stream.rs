@@ -132,11 +132,10 @@ impl H1Stream {
         self.link.clone()
     }
 
-    /// Was the whole message read, so that the next one may begin?
+    /// Was the whole message read, so that the next one may begin? An upgrade that was answered without one had no body.
     pub fn is_complete(&self) -> bool {
         match self.framing {
             Framing::Complete => true,
-            // Refused an upgrade, the connection goes on with HTTP; what was sent for the tunnel must be a request.
             Framing::Upgrade => !self.link.tunnel.load(Ordering::Acquire),
             Framing::Length(_) | Framing::Chunked(_) => false,
         }

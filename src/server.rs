@@ -97,18 +97,21 @@ impl StateSource for LiveState {
 }
 
 fn state(upstream: &Upstream) -> UpstreamState {
+    let now = Instant::now();
     let endpoint = |endpoint: &Arc<Endpoint>| EndpointState {
         label: endpoint.label().clone(),
         weight: endpoint.weight(),
         zone: endpoint.zone().map(Arc::from),
-        healthy: endpoint.is_healthy(),
-        health: endpoint.health(),
+        healthy: endpoint.may_take(now),
+        situation: endpoint.situation(),
+        transitions: endpoint.transitions(),
         in_flight: endpoint.in_flight(),
         stats: endpoint.stats(),
     };
     UpstreamState {
         name: upstream.name().clone(),
         strategy: upstream.spec().strategy.kind(),
+        panicking: upstream.is_panicking(),
         endpoints: upstream.endpoints().iter().map(endpoint).collect(),
     }
 }

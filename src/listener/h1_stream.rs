@@ -116,9 +116,13 @@ impl H1Stream {
         self.link.clone()
     }
 
-    /// Was the whole message read, so that the next one may begin?
+    /// Was the whole message read, so that the next one may begin? An upgrade that was answered without one had no body.
     pub fn is_complete(&self) -> bool {
-        matches!(self.framing, Framing::Complete)
+        match self.framing {
+            Framing::Complete => true,
+            Framing::Upgrade => !self.link.tunnel.load(Ordering::Acquire),
+            Framing::Length(_) | Framing::Chunked(_) => false,
+        }
     }
 
     /// Reads body bytes, from what was read ahead or from the connection, never past `limit`.
@@ -139,6 +143,34 @@ impl H1Stream {
         unsafe { buf.assume_init(read) };
         buf.advance(read);
         Poll::Ready(Ok(read))
+    }
+
+    /// Reads of the current message, as its framing allows.
+    fn poll_message(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.framing {
+            Framing::Complete => self.poll_idle(cx),
+            Framing::Length(left) => {
+                let limit = usize::try_from(*left).unwrap_or(usize::MAX);
+                let read = ready!(self.poll_some(cx, buf, limit))?;
+                if let Framing::Length(left) = &mut self.framing {
+                    *left -= read as u64;
+                    if *left == 0 {
+                        self.framing = Framing::Complete;
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
+            Framing::Chunked(_) => self.poll_chunked(cx, buf),
+            Framing::Upgrade => {
+                if !self.link.tunnel.load(Ordering::Acquire) {
+                    self.link.wake.register(cx.waker());
+                    if !self.link.tunnel.load(Ordering::Acquire) {
+                        return self.poll_idle(cx);
+                    }
+                }
+                self.poll_some(cx, buf, usize::MAX).map_ok(|_| ())
+            }
+        }
     }
 
     fn poll_chunked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -188,31 +220,11 @@ impl H1Stream {
 
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        match &mut this.framing {
-            Framing::Complete => this.poll_idle(cx),
-            Framing::Length(left) => {
-                let limit = usize::try_from(*left).unwrap_or(usize::MAX);
-                let read = ready!(this.poll_some(cx, buf, limit))?;
-                if let Framing::Length(left) = &mut this.framing {
-                    *left -= read as u64;
-                    if *left == 0 {
-                        this.framing = Framing::Complete;
-                    }
-                }
-                Poll::Ready(Ok(()))
-            }
-            Framing::Chunked(_) => this.poll_chunked(cx, buf),
-            Framing::Upgrade => {
-                if !this.link.tunnel.load(Ordering::Acquire) {
-                    this.link.wake.register(cx.waker());
-                    if !this.link.tunnel.load(Ordering::Acquire) {
-                        return this.poll_idle(cx);
-                    }
-                }
-                this.poll_some(cx, buf, usize::MAX).map_ok(|_| ())
-            }
+        let read = self.poll_message(cx, buf);
+        if read.is_pending() {
+            self.transport.push(cx);
         }
+        read
     }
 }
 

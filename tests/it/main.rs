@@ -4,5 +4,13 @@
 mod support;
 
 mod breaker;
+mod filters;
 mod fixtures;
+mod health;
 mod lab;
+mod limits;
+mod listeners;
+mod observe;
+mod routing;
+mod tls;
+mod upstreams;

@@ -138,7 +138,12 @@ impl EdgeBuilder {
     /// Starts it.
     pub async fn start(self) -> Edge {
         let config = self.config();
-        start(&config, self.directory, self.tls.map(|(ca, _)| ca)).await
+        self.start_as(&config).await
+    }
+
+    /// Starts it with [`EdgeBuilder::config`] as the test has changed it.
+    pub async fn start_as(self, config: &str) -> Edge {
+        start(config, self.directory, self.tls.map(|(ca, _)| ca)).await
     }
 }
 
@@ -208,6 +213,19 @@ impl Edge {
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         RawClient::connect(address).await.exchange(request).await
+    }
+
+    /// The sum of a metric's samples that have all of these labels; `None` when there is none.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let text = self.admin_get("/metrics").await.text();
+        let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+        let samples = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.strip_prefix('{').map_or(("", rest), |rest| rest.rsplit_once('}').expect("labels end"));
+            let has = |wanted: &String| labels.split(',').any(|label| label == wanted);
+            (rest.starts_with(['{', ' ']) && wanted.iter().all(has)).then(|| value.trim().parse::<f64>().expect("a number"))
+        });
+        samples.reduce(|sum, value| sum + value)
     }
 
     /// The access log as it is now; a line that is still being written is left out.

@@ -162,7 +162,9 @@ async fn checks_of_tls_endpoints_use_tls() {
 async fn without_any_healthy_endpoint_it_is_503() {
     let switch = on();
     let origin = checked("a", &switch, Answer::new(200, ""), Answer::new(500, "")).await;
-    let edge = watched(&[&origin], "http: {path: /health}").await;
+    // Without panic, or the endpoint would be used all the same.
+    let keys = format!("panic_threshold: 0%\nhealth_check: {{http: {{path: /health}}, {QUICK}}}");
+    let edge = edge().upstream_with("app", &[origin.addr()], &keys).route("all", "upstream: app").start().await;
     switch.store(false, Relaxed);
     crate::eventually!(alive(&edge).await == 0);
     let answer = edge.get("/").await;

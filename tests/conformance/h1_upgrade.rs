@@ -9,7 +9,6 @@ use tokio::{
 };
 
 use crate::{
-    eventually,
     h1_setup::{Bed, bed, bed_with},
     support::{
         edge::edge,

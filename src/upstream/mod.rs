@@ -143,7 +143,8 @@ impl Upstream {
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
         let clock = Clock::default();
         let available = |endpoint: &Endpoint| {
-            endpoint.is_clear() || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take(clock.now()) }
+            endpoint.is_clear()
+                || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take_by(|| clock.now()) }
         };
         self.endpoints
             .endpoints()

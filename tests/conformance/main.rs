@@ -8,12 +8,17 @@ mod h1_setup;
 mod h2_setup;
 
 mod abuse;
+mod h1_client;
 mod h1_connection;
+mod h1_cve;
+mod h1_expect;
 mod h1_fields;
 mod h1_framing;
 mod h1_hop;
 mod h1_limits;
+mod h1_retry;
 mod h1_target;
+mod h1_upgrade;
 mod h2_gate;
 mod h2_streams;
 mod semantics_bodies;

@@ -132,7 +132,7 @@ impl H1Stream {
         self.link.clone()
     }
 
-    /// Was the whole message read, so that the next one may begin?
+    /// Was the whole message read, so that the next one may begin? An upgrade that was answered without one had no body.
     pub fn is_complete(&self) -> bool {
         match self.framing {
             Framing::Complete => true,

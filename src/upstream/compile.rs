@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
 use crate::{
-    endpoint::{Endpoint, EndpointRegistry},
+    endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
     health::Dial,
-    types::{Address, At, Code, Name},
+    types::{Address, At, Code, Name, Span},
 };
 
 /// Above this a weight says nothing that a smaller one could not, and sums of weights stay far from overflow.
@@ -33,7 +33,13 @@ impl Upstream {
             }
             None => Some(None),
         };
-        let (tls, checker) = (tls?, checker?);
+        let breaker = match spec.circuit_breaker.on() {
+            Some(breaker) => breaker.compile(&at.key("circuit_breaker")).map(Some),
+            None => Some(None),
+        };
+        let (tls, checker, breaker) = (tls?, checker?, breaker?);
+        let settings = EndpointSettings { breaker, slow_start: spec.slow_start.and_then(Span::limit) };
+        let pool = endpoints.pool(name);
         if !(addresses_fine && strategy_fine && protocol_fine) {
             return None;
         }
@@ -46,7 +52,7 @@ impl Upstream {
             })
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer)))
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, peer)))
     }
 }
 

@@ -3,11 +3,14 @@
 #[macro_use]
 mod support;
 
+mod breaker;
 mod filters;
 mod fixtures;
 mod health;
 mod lab;
+mod limits;
 mod listeners;
+mod observe;
 mod routing;
 mod tls;
 mod upstreams;

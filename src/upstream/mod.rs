@@ -26,6 +26,7 @@ use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer};
 
+pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{

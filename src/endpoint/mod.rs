@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use in_flight::InFlight;
-pub use registry::EndpointRegistry;
+pub use registry::{Discovered, EndpointRegistry};
 pub use state::{AttemptResult, EndpointStats, Health, HealthStatus};
 
 use crate::types::{Address, Name};

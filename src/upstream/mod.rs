@@ -5,6 +5,7 @@
 //! outlive it.
 
 mod compile;
+mod discover;
 mod peer;
 mod spec;
 #[cfg(test)]
@@ -19,11 +20,11 @@ use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer};
 
-pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
+pub use spec::{ConnectionsSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{
     balance::{Key, Selection},
-    discovery::Fixed,
+    discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, HealthStatus},
     health::{self, Checker, HealthObserver},
     types::{Client, Name, RequestHead},
@@ -41,8 +42,13 @@ pub struct Upstream {
     weights: Box<[(Arc<Endpoint>, u32)]>,
     balancer: LoadBalancer<Selection>,
     checker: Option<Arc<Checker>>,
+    discover: Option<discover::Discover>,
     peer: peer::Template,
 }
+
+/// Who wants to know what the background loop does: metrics.
+pub trait UpstreamObserver: HealthObserver + DiscoveryObserver {}
+impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 
 impl Upstream {
     fn new(
@@ -50,14 +56,18 @@ impl Upstream {
         spec: UpstreamSpec,
         endpoints: Vec<Arc<Endpoint>>,
         checker: Option<Checker>,
+        discover: Option<discover::Discover>,
         peer: peer::Template,
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
-        let endpoints = Fixed::new(endpoints);
+        let endpoints = Fixed::new(match &discover {
+            Some(discover) => discover.join(&endpoints),
+            None => endpoints,
+        });
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
-        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer };
+        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), discover, peer };
         upstream.update();
         upstream
     }
@@ -132,13 +142,13 @@ impl Upstream {
         }
     }
 
-    /// Publishes itself, then checks endpoints and lets them forget what is not recent any more, until
-    /// shutdown. To be run once per configuration, also without health checks.
-    pub async fn run(self: Arc<Self>, mut shutdown: ShutdownWatch, observer: Arc<dyn HealthObserver>) {
+    /// Publishes itself, then finds endpoints, checks them and lets them forget what is not recent any more,
+    /// until shutdown. To be run once per configuration, also without health checks.
+    pub async fn run(self: Arc<Self>, mut shutdown: ShutdownWatch, observer: Arc<dyn UpstreamObserver>) {
         self.publish();
         let checks = async {
             match &self.checker {
-                Some(checker) => health::run(checker.clone(), self.endpoints.watch(), observer).await,
+                Some(checker) => health::run(checker.clone(), self.endpoints.watch(), observer.clone()).await,
                 None => std::future::pending().await,
             }
         };
@@ -151,6 +161,7 @@ impl Upstream {
                 self.forget_verdicts();
             }
         };
+        let discovery = self.discover(&*observer);
         let stopped = async {
             // When the sender is gone nobody can ask for a shutdown any more: that is not a request for one.
             if shutdown.wait_for(|stop| *stop).await.is_err() {
@@ -160,6 +171,7 @@ impl Upstream {
         tokio::select! {
             () = stopped => {}
             () = checks => {}
+            () = discovery => {}
             () = ticks => {}
         }
     }

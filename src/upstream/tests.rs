@@ -16,6 +16,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    discovery::Changes,
     endpoint::EndpointRegistry,
     types::{Code, Problem, Problems},
 };
@@ -232,7 +233,14 @@ fn every_problem_is_reported_at_its_key() {
         let wanted: Vec<_> = wanted.iter().map(|(code, path)| (*code, (*path).to_owned())).collect();
         assert_eq!(found, wanted, "{yaml}");
     };
-    expect("{endpoints: []}", &[(Code::BadValue, "endpoints")]);
+    expect("{endpoints: []}", &[(Code::MissingKey, "upstreams.api")]);
+    expect("{}", &[(Code::MissingKey, "upstreams.api")]);
+    let dns = |options: &str| format!("{{discover: {{dns: {options}}}}}");
+    expect(&dns("{name: api.internal}"), &[(Code::MissingKey, "discover.dns")]);
+    expect(&dns("{name: _http._tcp.api, port: 80}"), &[(Code::Conflict, "discover.dns.port")]);
+    expect(&dns("{name: api, port: 80, refresh: 1ms}"), &[(Code::BadValue, "discover.dns.refresh")]);
+    expect(&dns("{name: 127.0.0.1, port: 80}"), &[(Code::BadValue, "discover.dns.name")]);
+    expect(&dns("{name: api, port: 80, servers: 'unix:/dns'}"), &[(Code::BadValue, "discover.dns.servers")]);
     expect(
         "{endpoints: ['127.0.0.1:1', '127.0.0.1:0', '127.0.0.1:1', {address: '127.0.0.1:2', weight: 65536}]}",
         &[(Code::BadAddress, "endpoints[1]"), (Code::BadAddress, "endpoints[2]"), (Code::BadValue, "endpoints[3].weight")],
@@ -335,6 +343,11 @@ impl HealthObserver for Events {
     fn changed(&self, endpoint: &Endpoint, status: HealthStatus, reason: &str) {
         let _ = self.0.send(Event::Changed(endpoint.label().to_string(), status, reason.to_owned()));
     }
+}
+
+impl DiscoveryObserver for Events {
+    fn asked(&self, _upstream: &Name, _answered: bool) {}
+    fn replaced(&self, _upstream: &Name, _changes: Changes) {}
 }
 
 /// An upstream whose loop is running.

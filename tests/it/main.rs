@@ -3,5 +3,6 @@
 #[macro_use]
 mod support;
 
+mod discovery;
 mod fixtures;
 mod lab;

@@ -48,7 +48,7 @@ impl DiscoverSpec {
     fn compile(&self, at: &At) -> Option<Source> {
         let at = at.key(self.kind());
         match self {
-            DiscoverSpec::Dns(spec) => spec.compile(&at).map(Source::Dns),
+            DiscoverSpec::Dns(spec) => spec.compile(&at).map(Box::new).map(Source::Dns),
             DiscoverSpec::File(spec) => Some(Source::File(spec.compile())),
         }
     }
@@ -57,7 +57,7 @@ impl DiscoverSpec {
 /// A source, compiled.
 #[derive(Debug, Clone)]
 enum Source {
-    Dns(dns::Dns),
+    Dns(Box<dns::Dns>),
     File(file::File),
 }
 

@@ -44,8 +44,8 @@ async fn addresses_come_and_go_with_the_answers() {
     eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&all));
     dns.host("api.internal", 1, &["127.0.0.1"]);
     eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&all[..1]));
-    assert!(metric(&edge, r#"weir_upstream_endpoint_changes_total{change="added",upstream="app"} 3"#).await);
-    assert!(metric(&edge, r#"weir_upstream_endpoint_changes_total{change="removed",upstream="app"} 2"#).await);
+    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{change="added",upstream="app"} 3"#).await);
+    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{change="removed",upstream="app"} 2"#).await);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn the_last_good_answer_stays_while_dns_fails() {
     eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&both));
 
     let failing = |now: u8| format!(r#"weir_upstream_discovery_failing{{upstream="app"}} {now}"#);
-    assert!(metric(&edge, &failing(0)).await);
+    eventually!(metric(&edge, &failing(0)).await);
     let breakdowns: [&dyn Fn(); 2] = [&|| dns.fail(), &|| dns.host("api.internal", 1, &[])];
     for breakdown in breakdowns {
         breakdown();

@@ -40,10 +40,13 @@ impl Drop for NameServer {
     }
 }
 
+/// TTL and data.
+type Records = Vec<(u32, Vec<u8>)>;
+
 #[derive(Default)]
 struct Zone {
-    /// TTL and data by name and type.
-    records: Mutex<HashMap<(String, u16), Vec<(u32, Vec<u8>)>>>,
+    /// By name and type.
+    records: Mutex<HashMap<(String, u16), Records>>,
     mood: Mutex<Mood>,
     questions: AtomicUsize,
 }

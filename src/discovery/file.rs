@@ -131,7 +131,9 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// JSON is YAML, so one parser reads both. Its errors say where.
 fn parse(text: &str) -> Result<Vec<EndpointSpec>, String> {
-    let listed: Vec<EndpointSpec> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let listed: Option<Vec<EndpointSpec>> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    // An empty file is one that is about to be written, far more often than a wish to have no endpoints.
+    let listed = listed.ok_or("it is empty; `[]` says that there are no endpoints")?;
     if listed.len() > MAX_FOUND {
         return Err(format!("{} endpoints, {MAX_FOUND} at most are taken", listed.len()));
     }
@@ -170,7 +172,8 @@ mod tests {
         assert_eq!(addresses(parse(r#"["127.0.0.1:1", {"address": "[::1]:2"}]"#).map(Some)), ["127.0.0.1:1*1", "[::1]:2*1"]);
         assert_eq!(addresses(parse("[]").map(Some)), Vec::<String>::new());
         for (text, part) in [
-            ("", "EOF"),
+            ("", "it is empty"),
+            ("# nothing yet\n", "it is empty"),
             ("a: 1", "expected a sequence"),
             ("- 127.0.0.1:1\n- 127.0.0.1\n", "line 2"),
             ("- {address: '127.0.0.1:1', wait: 3}", "unknown field `wait`"),

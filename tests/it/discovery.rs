@@ -44,8 +44,8 @@ async fn addresses_come_and_go_with_the_answers() {
     eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&all));
     dns.host("api.internal", 1, &["127.0.0.1"]);
     eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&all[..1]));
-    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{change="added",upstream="app"} 3"#).await);
-    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{change="removed",upstream="app"} 2"#).await);
+    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{upstream="app",change="added"} 3"#).await);
+    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{upstream="app",change="removed"} 2"#).await);
 }
 
 #[tokio::test]

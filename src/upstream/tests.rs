@@ -267,6 +267,12 @@ fn every_problem_is_reported_at_its_key() {
     );
     expect(&with("health_check: {}"), &[(Code::Conflict, "health_check")]);
     expect(&with("health_check: {tcp: {}, http: {}}"), &[(Code::Conflict, "health_check.tcp")]);
+    expect(&with("health_check: {grpc: {}, tcp: {}}"), &[(Code::Conflict, "health_check.grpc")]);
+    expect(&with("health_check: {grpc: {}}"), &[(Code::Conflict, "health_check.grpc")]);
+    expect(
+        &with("health_check: {grpc: {service: 'a b'}}, connections: {protocol: h2c}"),
+        &[(Code::BadValue, "health_check.grpc.service")],
+    );
     expect(
         &with(r#"health_check: {http: {path: "/a b", host: "a\r\nb", status: [200, 99]}, interval: 0s, timeout: 0s}"#),
         &[

@@ -4,6 +4,12 @@
 mod support;
 
 mod discovery;
+mod filters;
 mod fixtures;
 mod grpc_health;
+mod health;
 mod lab;
+mod listeners;
+mod routing;
+mod tls;
+mod upstreams;

@@ -139,7 +139,7 @@ impl RequestCtx {
         let took = attempt.started.elapsed();
         let first_byte = status.map(|_| took.saturating_sub(attempt.connected.unwrap_or_default()));
         self.outcome.times.first_byte = first_byte;
-        endpoint.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        attempt.guard.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
         self.outcome.attempts.push(Attempt { endpoint: endpoint.label().clone(), failed, status, took });
     }
 }

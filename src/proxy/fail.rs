@@ -48,11 +48,7 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
 
 /// Is there an endpoint that this request has not tried?
 fn another_endpoint(ctx: &RequestCtx) -> bool {
-    let Some(upstream) = select::upstream(ctx) else { return false };
-    upstream
-        .endpoints()
-        .iter()
-        .any(|endpoint| endpoint.is_healthy() && !ctx.tried.iter().any(|tried| std::sync::Arc::ptr_eq(tried, endpoint)))
+    select::upstream(ctx).is_some_and(|upstream| upstream.has_another(&ctx.tried))
 }
 
 /// The final answer to a failure, if the client can still be answered.

@@ -24,14 +24,13 @@ pub(super) fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<
     };
     let head = request::head(request, ctx);
     let key = upstream.key(&head, &ctx.client);
-    let Some(endpoint) = upstream.select(&key, &ctx.tried) else {
+    let Some(guard) = upstream.take(&key, &ctx.tried) else {
         return Err(ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir));
     };
-    let peer = upstream.peer(&endpoint, left);
-    ctx.tried.push(endpoint.clone());
+    let peer = upstream.peer(guard.endpoint(), left);
+    ctx.tried.push(guard.endpoint().clone());
     // The attempt before this one ends here.
-    ctx.attempt =
-        Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
+    ctx.attempt = Some(Attempting { guard, started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }

@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Protocol, Upstream, UpstreamSpec, discover::Discover, peer, tls};
 use crate::{
     discovery::{Discovery, MAX_WEIGHT},
-    endpoint::{Endpoint, EndpointRegistry},
+    endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
     health::Dial,
-    types::{Address, At, Code, Name},
+    types::{Address, At, Code, Name, Span},
 };
 
 impl Upstream {
@@ -35,7 +35,13 @@ impl Upstream {
             Some(discover) => Discovery::compile(discover, &at.key("discover")).map(Some),
             None => Some(None),
         };
-        let (tls, checker, discover) = (tls?, checker?, discover?);
+        let breaker = match spec.circuit_breaker.on() {
+            Some(breaker) => breaker.compile(&at.key("circuit_breaker")).map(Some),
+            None => Some(None),
+        };
+        let (tls, checker, discover, breaker) = (tls?, checker?, discover?, breaker?);
+        let settings = EndpointSettings { breaker, slow_start: spec.slow_start.and_then(Span::limit) };
+        let pool = endpoints.pool(name);
         if !(addresses_fine && strategy_fine && protocol_fine) {
             return None;
         }
@@ -49,7 +55,7 @@ impl Upstream {
             })
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, discover, peer)))
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, discover, peer)))
     }
 }
 

@@ -14,7 +14,14 @@ mod tls;
 #[cfg(test)]
 mod tls_tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
@@ -23,9 +30,9 @@ use pingora_load_balancing::{Backends, LoadBalancer};
 pub use spec::{ConnectionsSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{
-    balance::{Key, Selection},
+    balance::{Clock, Key, Selection},
     discovery::{DiscoveryObserver, Fixed},
-    endpoint::{Endpoint, HealthStatus},
+    endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver},
     types::{Client, Name, RequestHead},
 };
@@ -41,6 +48,9 @@ pub struct Upstream {
     /// What the file says; the live weights are the endpoints' own.
     weights: Box<[(Arc<Endpoint>, u32)]>,
     balancer: LoadBalancer<Selection>,
+    pool: Arc<Pool>,
+    settings: EndpointSettings,
+    published: AtomicBool,
     checker: Option<Arc<Checker>>,
     discover: Option<discover::Discover>,
     peer: peer::Template,
@@ -55,6 +65,7 @@ impl Upstream {
         name: Name,
         spec: UpstreamSpec,
         endpoints: Vec<Arc<Endpoint>>,
+        (pool, settings): (Arc<Pool>, EndpointSettings),
         checker: Option<Checker>,
         discover: Option<discover::Discover>,
         peer: peer::Template,
@@ -67,7 +78,8 @@ impl Upstream {
         });
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
-        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), discover, peer };
+        let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
+        let upstream = Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, discover, peer };
         upstream.update();
         upstream
     }
@@ -89,6 +101,14 @@ impl Upstream {
     pub fn replace_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
         self.endpoints.replace(endpoints);
         self.update();
+        if self.published.load(Relaxed) {
+            self.join_pool();
+        }
+    }
+
+    /// These endpoints are counted from now on, and live by this configuration.
+    fn join_pool(&self) {
+        self.pool.publish(&self.endpoints.endpoints(), self.settings, self.spec.panic_threshold);
     }
 
     fn update(&self) {
@@ -102,17 +122,47 @@ impl Upstream {
         self.spec.strategy.key().map_or(Key::None, |key| key.of(head, client))
     }
 
-    /// The endpoint that takes a request now: healthy, and none of `tried`. `key` comes from
-    /// [`Upstream::key`].
+    /// The endpoint that should take a request now: available, and none of `tried`. `key` comes from
+    /// [`Upstream::key`]. To send it there, [`Upstream::take`].
     pub fn select(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
-        /// Health may change between ranking and accepting; a few more steps make that harmless.
-        const SPARE: usize = 8;
-        // Pingora's own idea of health stays at its initial value: the endpoint knows, across reloads.
-        let accept = |endpoint: &Arc<Endpoint>| endpoint.is_healthy() && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        // Whether it is available the strategy has looked at a moment ago. (Pingora's own idea of health
+        // stays at its initial value: the endpoint knows, across reloads.)
+        let accept = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let backend = self
             .balancer
-            .select_with(key, tried.len() + SPARE, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
+            .select_with(key, tried.len() + 1, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
         backend.ext.get().cloned()
+    }
+
+    /// Chooses like [`Upstream::select`] and counts the request in, as a probe where the endpoint's circuit is
+    /// not closed.
+    pub fn take(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<InFlight> {
+        /// Another request may have taken the last place of a probe since the choice. Losing that race so often
+        /// in a row means that nobody else is left to choose.
+        const RACES: usize = 4;
+        for _ in 0..RACES {
+            if let Some(guard) = self.select(key, tried)?.enter() {
+                return Some(guard);
+            }
+        }
+        None
+    }
+
+    /// Is there an endpoint that could take a request now and is none of `tried`?
+    pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let clock = Clock::default();
+        let available = |endpoint: &Endpoint| {
+            endpoint.is_clear() || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take(clock.now()) }
+        };
+        self.endpoints
+            .endpoints()
+            .iter()
+            .any(|endpoint| available(endpoint) && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)))
+    }
+
+    /// Are so few endpoints available that all are used?
+    pub fn is_panicking(&self) -> bool {
+        self.pool.is_panicking()
     }
 
     /// Where and how to connect. `left` is what remains of the exchange's time, if that is limited.
@@ -130,6 +180,8 @@ impl Upstream {
             }
         }
         self.forget_verdicts();
+        self.published.store(true, Relaxed);
+        self.join_pool();
     }
 
     /// Without checks nobody would ever take back a verdict from before.
@@ -174,6 +226,8 @@ impl Upstream {
             () = discovery => {}
             () = ticks => {}
         }
+        // What is still discovered for this configuration concerns nobody any more.
+        self.published.store(false, Relaxed);
     }
 }
 

@@ -3,13 +3,16 @@
 #[macro_use]
 mod support;
 
+mod breaker;
 mod discovery;
 mod filters;
 mod fixtures;
 mod grpc_health;
 mod health;
 mod lab;
+mod limits;
 mod listeners;
+mod observe;
 mod routing;
 mod tls;
 mod upstreams;

@@ -131,7 +131,10 @@ impl HealthObserver for LoopMetrics {
 
 impl DiscoveryObserver for LoopMetrics {
     fn asked(&self, upstream: &Name, answered: bool) {
-        self.0.metrics().discovery(upstream, answered);
+        self.0.metrics().discovery(upstream, Some(answered));
+    }
+    fn absent(&self, upstream: &Name) {
+        self.0.metrics().discovery(upstream, None);
     }
     fn replaced(&self, upstream: &Name, changes: Changes) {
         self.0.metrics().endpoints_replaced(upstream, changes.added as u64, changes.removed as u64);

@@ -9,6 +9,8 @@ use crate::types::{At, Name};
 pub trait DiscoveryObserver: Send + Sync {
     /// A source was asked, and answered or not.
     fn asked(&self, upstream: &Name, answered: bool);
+    /// There is nothing to ask (any more).
+    fn absent(&self, upstream: &Name);
     /// Endpoints came and went.
     fn replaced(&self, upstream: &Name, changes: Changes);
 }
@@ -16,6 +18,7 @@ pub trait DiscoveryObserver: Send + Sync {
 /// Nobody wants to know.
 impl DiscoveryObserver for () {
     fn asked(&self, _upstream: &Name, _answered: bool) {}
+    fn absent(&self, _upstream: &Name) {}
     fn replaced(&self, _upstream: &Name, _changes: Changes) {}
 }
 

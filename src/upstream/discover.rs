@@ -43,7 +43,10 @@ impl Upstream {
                 let apply = |found: Vec<EndpointSpec>| self.found(discover, &found);
                 discover.discovery.run(&self.name, observer, apply).await;
             }
-            None => std::future::pending().await,
+            None => {
+                observer.absent(&self.name);
+                std::future::pending().await
+            }
         }
     }
 
@@ -87,4 +90,55 @@ impl Upstream {
 fn only_in(some: &[Arc<Endpoint>], others: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
     let others: HashSet<*const Endpoint> = others.iter().map(Arc::as_ptr).collect();
     some.iter().filter(|endpoint| !others.contains(&Arc::as_ptr(endpoint))).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::sync::watch;
+
+    use crate::{
+        endpoint::{EndpointRegistry, HealthStatus},
+        types::Code,
+        upstream::tests::{compile_with, problems},
+    };
+
+    #[test]
+    fn what_cannot_be_asked_is_said_at_its_key() {
+        for (dns, code, path) in [
+            ("{name: api.internal}", Code::MissingKey, "discover.dns"),
+            ("{name: _http._tcp.api, port: 80}", Code::Conflict, "discover.dns.port"),
+            ("{name: api, port: 80, refresh: 1ms}", Code::BadValue, "discover.dns.refresh"),
+            ("{name: 127.0.0.1, port: 80}", Code::BadValue, "discover.dns.name"),
+            ("{name: api, port: 80, servers: 'unix:/dns'}", Code::BadValue, "discover.dns.servers"),
+        ] {
+            assert_eq!(problems(&format!("{{discover: {{dns: {dns}}}}}")), [(code, path.to_owned())], "{dns}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_found_survives_a_reload_as_long_as_the_source_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("endpoints.yaml");
+        std::fs::write(&path, "- 127.0.0.1:2").unwrap();
+        let registry = EndpointRegistry::default();
+        let from = |file: &str| format!("{{endpoints: ['127.0.0.1:1'], discover: {{file: {{path: {file}}}}}}}");
+        let before = compile_with(&registry, &from(path.to_str().unwrap())).0.unwrap();
+        assert_eq!(before.endpoints().len(), 1, "compiling does not read the file");
+        let (_shutdown, stopped) = watch::channel(false);
+        let task = tokio::spawn(before.clone().run(stopped, Arc::new(())));
+        let both = async {
+            let mut endpoints = before.endpoints.watch();
+            endpoints.wait_for(|endpoints| endpoints.len() == 2).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), both).await.expect("found in time");
+        before.endpoints()[1].set_health(HealthStatus::Unhealthy, "status 503");
+
+        let after = compile_with(&registry, &from(path.to_str().unwrap())).0.unwrap();
+        assert!(Arc::ptr_eq(&after.endpoints()[1], &before.endpoints()[1]), "with all that was learned about it");
+        let other = compile_with(&registry, &from("/other.yaml")).0.unwrap();
+        assert_eq!(other.endpoints().len(), 1);
+        task.abort();
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
     types::{Code, Problem, Problems},
 };
 
-fn compile_with(registry: &EndpointRegistry, yaml: &str) -> (Option<Arc<Upstream>>, Vec<Problem>) {
+pub(super) fn compile_with(registry: &EndpointRegistry, yaml: &str) -> (Option<Arc<Upstream>>, Vec<Problem>) {
     let spec: UpstreamSpec =
         serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap();
     let problems = Problems::default();
@@ -35,7 +35,7 @@ pub(super) fn upstream(yaml: &str) -> Arc<Upstream> {
 }
 
 /// The codes and paths of the problems, without `upstreams.api.`.
-fn problems(yaml: &str) -> Vec<(Code, String)> {
+pub(super) fn problems(yaml: &str) -> Vec<(Code, String)> {
     let (upstream, problems) = compile_with(&EndpointRegistry::default(), yaml);
     assert!(upstream.is_none(), "{problems:?}");
     problems.into_iter().map(|problem| (problem.code, problem.path.to_string().replace("upstreams.api.", ""))).collect()
@@ -280,12 +280,6 @@ fn every_problem_is_reported_at_its_key() {
     };
     expect("{endpoints: []}", &[(Code::MissingKey, "upstreams.api")]);
     expect("{}", &[(Code::MissingKey, "upstreams.api")]);
-    let dns = |options: &str| format!("{{discover: {{dns: {options}}}}}");
-    expect(&dns("{name: api.internal}"), &[(Code::MissingKey, "discover.dns")]);
-    expect(&dns("{name: _http._tcp.api, port: 80}"), &[(Code::Conflict, "discover.dns.port")]);
-    expect(&dns("{name: api, port: 80, refresh: 1ms}"), &[(Code::BadValue, "discover.dns.refresh")]);
-    expect(&dns("{name: 127.0.0.1, port: 80}"), &[(Code::BadValue, "discover.dns.name")]);
-    expect(&dns("{name: api, port: 80, servers: 'unix:/dns'}"), &[(Code::BadValue, "discover.dns.servers")]);
     expect(
         "{endpoints: ['127.0.0.1:1', '127.0.0.1:0', '127.0.0.1:1', {address: '127.0.0.1:2', weight: 65536}]}",
         &[(Code::BadAddress, "endpoints[1]"), (Code::BadAddress, "endpoints[2]"), (Code::BadValue, "endpoints[3].weight")],
@@ -398,6 +392,7 @@ impl HealthObserver for Events {
 
 impl DiscoveryObserver for Events {
     fn asked(&self, _upstream: &Name, _answered: bool) {}
+    fn absent(&self, _upstream: &Name) {}
     fn replaced(&self, _upstream: &Name, _changes: Changes) {}
 }
 

@@ -28,7 +28,7 @@ async fn only_serving_is_healthy_and_the_reason_is_told() {
         })
         .spawn()
         .await;
-    let keys = "connections: {protocol: h2c}\n\
+    let keys = "connections: {protocol: h2c}\npanic_threshold: 0%\n\
                 health_check: {grpc: {service: greeter}, interval: 20ms, healthy_after: 1, unhealthy_after: 1}";
     let edge = edge().upstream_with("app", &[origin.addr()], keys).route("app", "upstream: app").start().await;
 

@@ -160,11 +160,11 @@ impl Metrics {
         });
     }
 
-    /// A source of endpoints was asked, and answered or not.
-    pub fn discovery(&self, upstream: &Name, answered: bool) {
+    /// A source of endpoints was asked, and answered or not; `None` when there is no source.
+    pub fn discovery(&self, upstream: &Name, answered: Option<bool>) {
         self.traffic.upstreams.with(upstream, |upstream| {
-            upstream.discovers.store(true, Relaxed);
-            upstream.discovery_failing.store(!answered, Relaxed);
+            upstream.discovers.store(answered.is_some(), Relaxed);
+            upstream.discovery_failing.store(answered == Some(false), Relaxed);
         });
     }
 

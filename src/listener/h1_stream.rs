@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -34,6 +35,9 @@ pub struct Link {
     tunnel: AtomicBool,
     wake: AtomicWaker,
     refusal: Mutex<Option<Refusal>>,
+    /// When the upstream must have agreed to a tunnel.
+    agree_by: Mutex<Option<Instant>>,
+    overdue: AtomicBool,
 }
 
 impl Link {
@@ -41,6 +45,15 @@ impl Link {
     pub fn open_tunnel(&self) {
         self.tunnel.store(true, Ordering::Release);
         self.wake.wake();
+    }
+    /// An upstream was asked for a tunnel, and has this long to answer. Reads of a tunnel have no timeout, so the answer to
+    /// the request cannot be waited for with one.
+    pub fn agree_within(&self, patience: Duration) {
+        *self.agree_by.lock() = Some(Instant::now() + patience);
+    }
+    /// The upstream took too long to agree to a tunnel.
+    pub fn overdue(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
     }
     /// Why the body was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
@@ -67,6 +80,8 @@ pub struct H1Stream {
     ahead: BytesMut,
     framing: Framing,
     link: Arc<Link>,
+    /// Runs while an upstream is asked for a tunnel.
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
@@ -75,7 +90,7 @@ const AHEAD: usize = 4096;
 impl H1Stream {
     /// A connection on which no request was read yet; `ahead` holds what was read already.
     pub fn new(transport: Transport, ahead: BytesMut) -> Self {
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default() }
+        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None }
     }
 
     /// The bytes that wait to be understood.
@@ -106,13 +121,14 @@ impl H1Stream {
     /// Starts a message whose head was taken off.
     pub fn begin(&mut self, body: BodyFraming, upgrade: bool, limits: &Limits) -> Arc<Link> {
         self.framing = match body {
-            BodyFraming::None if upgrade => Framing::Upgrade,
+            BodyFraming::None | BodyFraming::Length(0) if upgrade => Framing::Upgrade,
             // `Stream` is HTTP/2's, whose bodies do not come this way.
             BodyFraming::None | BodyFraming::Stream | BodyFraming::Length(0) => Framing::Complete,
             BodyFraming::Length(length) => Framing::Length(length),
             BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
         self.link = Arc::default();
+        self.timer = None;
         self.link.clone()
     }
 
@@ -165,6 +181,7 @@ impl H1Stream {
                 if !self.link.tunnel.load(Ordering::Acquire) {
                     self.link.wake.register(cx.waker());
                     if !self.link.tunnel.load(Ordering::Acquire) {
+                        ready!(self.poll_agreement(cx))?;
                         return self.poll_idle(cx);
                     }
                 }
@@ -197,6 +214,20 @@ impl H1Stream {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal.reason())))
             }
         }
+    }
+
+    /// Fails when the upstream has not agreed to a tunnel in time; else there is nothing to wait for here.
+    fn poll_agreement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(by) = *self.link.agree_by.lock() else { return Poll::Ready(Ok(())) };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by.into())));
+        if timer.deadline() != by.into() {
+            timer.as_mut().reset(by.into());
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            return Poll::Ready(Ok(()));
+        }
+        self.link.overdue.store(true, Ordering::Release);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Between the end of a request and the end of its response: notices a client that goes away, and

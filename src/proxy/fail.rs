@@ -26,6 +26,9 @@ pub(super) fn connecting(ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Err
 
 /// An attempt failed on an open connection.
 pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    if overdue(ctx) {
+        ctx.record_attempt(None, Some(Cause::HttpResponseTimeout));
+    }
     if ctx.decided.is_some() || *error.esource() != ErrorSource::Upstream {
         error.set_retry(false);
         return error;
@@ -53,6 +56,10 @@ fn another_endpoint(ctx: &RequestCtx) -> bool {
 
 /// The final answer to a failure, if the client can still be answered.
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
+    if ctx.answered && *error.esource() == ErrorSource::Downstream && !matches!(error.etype(), WriteError | WriteTimedout) {
+        // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
     let decided = match ctx.decided.take() {
         Some(decided) => Some(decided),
         None => explain(ctx, error),
@@ -98,6 +105,10 @@ fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
     if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
         return Some(refused(refusal));
     }
+    if overdue(ctx) {
+        let cause = Cause::HttpResponseTimeout;
+        return Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream });
+    }
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
             ReadTimedout => Some(refused(Refusal::BodyTimeout)),
@@ -121,20 +132,23 @@ fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
     }
 }
 
+/// Was a tunnel asked for and not agreed to in time? The stream that waits for it is the client's, the fault is not.
+fn overdue(ctx: &RequestCtx) -> bool {
+    ctx.arrival.link.as_ref().is_some_and(|link| link.overdue())
+}
+
 fn refused(refusal: Refusal) -> Decided {
     Decided { reply: Reply::status(refusal.status()), cause: refusal.cause(), reason: Some(refusal.reason()), who: Who::Client }
 }
 
-/// Was the head of a final response sent?
+/// Was the head of a final response sent? One that opens a tunnel is final: what follows is not HTTP.
 pub(super) fn responded(session: &Session) -> bool {
-    session.response_written().is_some_and(|response| !response.status.is_informational())
+    status_sent(session) != 0
 }
 
 fn status_sent(session: &Session) -> u16 {
-    session
-        .response_written()
-        .filter(|response| !response.status.is_informational())
-        .map_or(0, |response| response.status.as_u16())
+    let status = session.response_written().map_or(0, |response| response.status.as_u16());
+    if matches!(status, 100 | 102..200) { 0 } else { status }
 }
 
 /// Why connecting failed.

@@ -9,7 +9,7 @@ use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
     route::Action,
     types::{Cause, Phase, Reply, Who},
-    upstream::Upstream,
+    upstream::{self, Upstream},
 };
 
 /// Chooses an endpoint that this request has not tried, and how to connect to it.
@@ -27,7 +27,12 @@ pub(super) fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<
     let Some(guard) = upstream.take(&key, &ctx.tried) else {
         return Err(ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir));
     };
-    let peer = upstream.peer(guard.endpoint(), left);
+    let mut peer = upstream.peer(guard.endpoint(), left);
+    if let (Some(_), Some(link)) = (ctx.arrival.admitted.upgrade, &ctx.arrival.link)
+        && let Some(patience) = upstream::for_tunnel(&mut peer)
+    {
+        link.agree_within(patience);
+    }
     ctx.tried.push(guard.endpoint().clone());
     // The attempt before this one ends here.
     ctx.attempt = Some(Attempting { guard, started: Instant::now(), connected: None, reused: false, recorded: false });

@@ -25,7 +25,7 @@ use std::{
 
 pub use in_flight::InFlight;
 pub use pool::Pool;
-pub use registry::EndpointRegistry;
+pub use registry::{Discovered, EndpointRegistry};
 pub use standing::{Condition, Health, HealthStatus, Situation, Transitions};
 pub use state::{AttemptResult, EndpointStats};
 

@@ -10,6 +10,7 @@
 //! | 2 | [`gate`] | what a request must be before anything else looks at it |
 //! | 2 | [`balance`] | strategies: which endpoint takes a request |
 //! | 2 | [`health`] | active health checks |
+//! | 2 | [`resilience`] | retries, their budget, admission |
 //! | 2 | [`discovery`] | where endpoints come from |
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |
@@ -39,6 +40,7 @@ pub mod listener;
 pub mod observe;
 pub mod proxy;
 pub mod proxy_protocol;
+pub mod resilience;
 pub mod route;
 pub mod server;
 pub mod snapshot;

@@ -1,6 +1,7 @@
 //! Every endpoint that this process knows, by upstream and address.
 
 use std::{
+    any::{Any, TypeId},
     collections::HashMap,
     sync::{Arc, Weak, atomic::AtomicU64},
 };
@@ -22,6 +23,7 @@ struct Known {
     /// sweeping costs a constant per endpoint and the dead are never more than the living.
     sweep_at: usize,
     changes: Arc<AtomicU64>,
+    shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
 }
 
 impl Known {
@@ -50,6 +52,21 @@ impl EndpointRegistry {
         known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
+
+    /// What all requests to an upstream share, one of each type: kept, like the endpoints, while anyone uses it.
+    pub fn shared<T: Any + Send + Sync>(&self, upstream: &Name, make: impl FnOnce() -> T) -> Arc<T> {
+        let shared = &mut self.0.lock().shared;
+        let key = (upstream.clone(), TypeId::of::<T>());
+        let known = shared.get(&key).and_then(Weak::upgrade).and_then(|known| known.downcast().ok());
+        known.unwrap_or_else(|| {
+            // As many as there are upstreams, so looking through them all costs a reload little.
+            shared.retain(|_, known| known.strong_count() > 0);
+            let made: Arc<T> = Arc::new(make());
+            let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&made) as _;
+            shared.insert(key, weak);
+            made
+        })
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +90,19 @@ mod tests {
             registry.get(&upstream, &format!("127.0.1.{host}:1").parse().unwrap(), 1, None);
         }
         assert!(registry.0.lock().endpoints.len() <= 16, "and forgotten endpoints take no room");
+    }
+
+    #[test]
+    fn what_is_shared_is_one_per_upstream_and_type() {
+        let registry = EndpointRegistry::default();
+        let (api, web): (Name, Name) = ("api".parse().unwrap(), "web".parse().unwrap());
+        let first = registry.shared(&api, || 1_u32);
+        assert_eq!(
+            (*registry.shared(&api, || 2_u32), *registry.shared(&api, || 3_u64), *registry.shared(&web, || 4_u32)),
+            (1, 3, 4)
+        );
+        drop(first);
+        assert_eq!(*registry.shared(&api, || 5_u32), 5);
+        assert_eq!(registry.0.lock().shared.len(), 1);
     }
 }

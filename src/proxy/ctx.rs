@@ -13,6 +13,7 @@ use crate::{
     route::Route,
     snapshot::Snapshot,
     types::{Cause, Client, Phase, Reply, Who},
+    upstream::Upstream,
 };
 
 /// One request. It reports its outcome exactly once, in `logging` or, when Pingora is cancelled before that, on drop.
@@ -28,7 +29,18 @@ pub struct RequestCtx {
     pub(super) rewritten: Option<String>,
     /// When the whole exchange must be over.
     pub(super) deadline: Option<Instant>,
+    /// The upstream that serves it: one for all tries.
+    pub(super) upstream: Option<Arc<Upstream>>,
     pub(super) attempt: Option<Attempting>,
+    /// Tries made. One that found a pooled connection closed is none.
+    pub(super) tries: u8,
+    /// A pooled connection was found closed: that is forgiven once.
+    pub(super) stale: bool,
+    /// The next try is for that reason, and may go to the same endpoint at once.
+    pub(super) forgiven: bool,
+    /// The status that the endpoint answered with is worth another try, which is paid for.
+    pub(super) retrying: bool,
+    /// The endpoints that were tried, in order.
     pub(super) tried: Vec<Arc<Endpoint>>,
     /// What Weir decided to answer, when a phase can only fail to say so.
     pub(super) decided: Option<Decided>,
@@ -108,7 +120,12 @@ impl RequestCtx {
             via: None,
             rewritten: None,
             deadline: None,
+            upstream: None,
             attempt: None,
+            tries: 0,
+            stale: false,
+            forgiven: false,
+            retrying: false,
             tried: Vec::new(),
             decided: None,
             body_in: 0,

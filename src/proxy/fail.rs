@@ -6,53 +6,60 @@ use pingora_core::{
 };
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{RequestCtx, ctx::Decided, reply, select};
+use super::{RequestCtx, ctx::Decided, reply, retry};
 use crate::{
     gate::Refusal,
+    resilience::Failure,
     types::{Cause, Phase, Reply, Who},
 };
 
-/// Connects that may fail for one request: the first and one on another endpoint.
-const CONNECT_TRIES: usize = 2;
-
-/// An attempt failed before the request was sent: try one other endpoint, if there is one.
-pub(super) fn connecting(ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
+/// An attempt failed before the request was sent.
+pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let cause = connect_cause(&error);
     ctx.record_attempt(None, Some(cause));
-    let again = ctx.tried.len() < CONNECT_TRIES && another_endpoint(ctx) && !ctx.time_left().is_some_and(|left| left.is_zero());
-    error.set_retry(again);
+    error.set_retry(retry::another(session, ctx, Failure::Unconnected, Some(cause)));
     error
 }
 
 /// An attempt failed on an open connection.
 pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    if std::mem::take(&mut ctx.retrying) {
+        error.set_retry(true);
+        return error;
+    }
     if ctx.decided.is_some() || *error.esource() != ErrorSource::Upstream {
         error.set_retry(false);
         return error;
     }
     let cause = upstream_cause(&error, ctx.outcome.phase);
+    let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
     ctx.record_attempt(None, Some(cause));
-    // A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of
-    // the endpoint, and the same one may be asked again, once, when nothing can happen twice.
-    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    if replayable && !responded(session) && ctx.tried.len() < CONNECT_TRIES {
-        error.retry.decide_reuse(reused);
-        if error.retry() && !another_endpoint(ctx) {
-            ctx.tried.pop();
-        }
-    } else {
-        error.set_retry(false);
-    }
+    error.retry.decide_reuse(reused);
+    let again = !answered && !responded(session) && (stale(session, ctx, &error) || again(session, ctx, cause));
+    error.set_retry(again);
     error
 }
 
-/// Is there an endpoint that this request has not tried?
-fn another_endpoint(ctx: &RequestCtx) -> bool {
-    let Some(upstream) = select::upstream(ctx) else { return false };
-    upstream
-        .endpoints()
-        .iter()
-        .any(|endpoint| endpoint.is_healthy() && !ctx.tried.iter().any(|tried| std::sync::Arc::ptr_eq(tried, endpoint)))
+/// A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of the
+/// endpoint, and it is forgiven once, whatever the policy, when nothing can happen twice.
+fn stale(session: &Session, ctx: &mut RequestCtx, error: &Error) -> bool {
+    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    // Pingora says so of errors before the first byte of a response, on connections that were reused.
+    if !error.retry() || !replayable || ctx.stale {
+        return false;
+    }
+    (ctx.stale, ctx.forgiven) = (true, true);
+    ctx.tries = ctx.tries.saturating_sub(1);
+    true
+}
+
+fn again(session: &Session, ctx: &RequestCtx, cause: Cause) -> bool {
+    let failure = match cause {
+        Cause::HttpResponseTimeout | Cause::ConnectionWriteTimeout => Failure::Timeout,
+        Cause::HttpProtocolError => Failure::Malformed,
+        _ => Failure::Reset,
+    };
+    retry::another(session, ctx, failure, Some(cause))
 }
 
 /// The final answer to a failure, if the client can still be answered.
@@ -79,6 +86,8 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         session.as_downstream_mut().shutdown().await;
     } else {
         ctx.outcome.status = status;
+        // The connection closes behind it, and says so, lest the client sends its next request into the void.
+        session.set_keepalive(None);
         reply::send(session, ctx, reply).await;
     }
     FailToProxy { error_code: status, can_reuse_downstream: false }

@@ -111,6 +111,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     match &route.action {
         Action::Upstream(upstream) => {
             ctx.outcome.upstream = Some(upstream.name().clone());
+            ctx.upstream = Some(upstream.clone());
             Ok(())
         }
         Action::Redirect(_) => {

@@ -2,46 +2,69 @@
 
 use std::{sync::Arc, time::Instant};
 
-use pingora_core::{Result, upstreams::peer::HttpPeer};
+use pingora_core::{Error, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 
 use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
-    route::Action,
+    endpoint::Endpoint,
+    resilience::Backoff,
     types::{Cause, Phase, Reply, Who},
     upstream::Upstream,
 };
 
-/// Chooses an endpoint that this request has not tried, and how to connect to it.
-pub(super) fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+/// Chooses the endpoint of a try, and how to connect to it.
+pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     ctx.outcome.phase = Phase::Select;
+    // The attempt before this one ends here.
+    ctx.attempt = None;
+    let Some(upstream) = ctx.upstream.clone() else {
+        return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
+    };
+    if ctx.tried.is_empty() {
+        upstream.arrived(ctx.arrival.began.at);
+    }
+    let Some(endpoint) = endpoint(&upstream, request, ctx) else { return Err(none_left(ctx)) };
+    let forgiven = std::mem::take(&mut ctx.forgiven);
+    let again = ctx.tried.iter().filter(|tried| Arc::ptr_eq(tried, &endpoint)).count();
+    if again > 0 && !forgiven {
+        let wait = Backoff::wait(again as u8, &mut rand::rng());
+        tokio::time::sleep(ctx.time_left().map_or(wait, |left| left.min(wait))).await;
+    }
     let left = ctx.time_left();
     if left.is_some_and(|left| left.is_zero()) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
     }
-    let Some(upstream) = upstream(ctx) else {
-        return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
-    };
-    let head = request::head(request, ctx);
-    let key = upstream.key(&head, &ctx.client);
-    let Some(endpoint) = upstream.select(&key, &ctx.tried) else {
-        return Err(ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir));
-    };
-    let peer = upstream.peer(&endpoint, left);
+    let each = ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout());
+    let peer = upstream.peer(&endpoint, left.into_iter().chain(each).min());
+    ctx.tries += 1;
+    // A body that is sent again is counted again.
+    ctx.body_in = 0;
     ctx.tried.push(endpoint.clone());
-    // The attempt before this one ends here.
     ctx.attempt =
         Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }
 
-/// The upstream of the request's route.
-pub(super) fn upstream(ctx: &RequestCtx) -> Option<Arc<Upstream>> {
-    match &ctx.route.as_ref()?.action {
-        Action::Upstream(upstream) => Some(upstream.clone()),
-        Action::Redirect(_) | Action::Respond(_) => None,
+/// An endpoint that this request has not tried; where that may be, else any but the last one, else any.
+fn endpoint(upstream: &Upstream, request: &RequestHeader, ctx: &RequestCtx) -> Option<Arc<Endpoint>> {
+    let head = request::head(request, ctx);
+    let key = &upstream.key(&head, &ctx.client);
+    let fresh = upstream.select(key, &ctx.tried);
+    let (Some(last), true) = (ctx.tried.last(), ctx.forgiven || ctx.route.as_ref()?.retry.same_endpoint()) else { return fresh };
+    fresh.or_else(|| upstream.select(key, std::slice::from_ref(last))).or_else(|| upstream.select(key, &[]))
+}
+
+/// No endpoint may take the request: what the last try failed with says more than that.
+fn none_left(ctx: &mut RequestCtx) -> Box<Error> {
+    let failed = ctx.outcome.attempts.last().is_some_and(|attempt| attempt.failed.is_some());
+    if !failed {
+        return ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir);
     }
+    let mut error = Error::explain(ErrorType::ConnectError, "no endpoint for another try");
+    error.as_up();
+    error
 }
 
 /// 503 with the shortest sensible wait.

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     filter::Chain,
+    resilience::RetryPolicy,
     types::{At, Code, HostPattern, Name},
     upstream::Upstream,
 };
@@ -31,6 +32,8 @@ pub struct Route {
     pub action: Action,
     /// For the whole exchange; `None` for no limit.
     pub timeout: Option<Duration>,
+    /// What becomes of a failed try.
+    pub retry: RetryPolicy,
     /// WebSocket upgrades are allowed.
     pub websocket: bool,
 }
@@ -46,6 +49,10 @@ impl Route {
         let filters: Vec<_> =
             spec.filters.iter().enumerate().map(|(i, filter)| filter.compile(&at.key("filters").index(i))).collect();
         let action = action(spec, upstreams, at);
+        let retry = match &spec.retry {
+            Some(retry) => RetryPolicy::compile(retry, spec.timeout.limit(), &at.key("retry")),
+            None => Some(RetryPolicy::unasked()),
+        };
         Some(Arc::new(Self {
             name: spec.name.clone(),
             index,
@@ -55,6 +62,7 @@ impl Route {
             chain: Chain::new(filters.into_iter().collect::<Option<_>>()?),
             action: action?,
             timeout: spec.timeout.limit(),
+            retry: retry?,
             websocket: spec.websocket,
         }))
     }

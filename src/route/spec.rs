@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     filter::FilterSpec,
+    resilience::RetrySpec,
     types::{Cidr, HostPattern, Name, OneOrMany, Regexp, Span},
 };
 
@@ -34,6 +35,9 @@ pub struct RouteSpec {
     /// For the whole exchange; `0s` for none, which streaming wants.
     #[serde(default = "RouteSpec::default_timeout")]
     pub timeout: Span,
+    /// Further tries when one fails. Left out, a failed connect is tried on one other endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetrySpec>,
     /// Allow WebSocket upgrades. Other upgrades are always refused.
     #[serde(default = "RouteSpec::default_websocket")]
     pub websocket: bool,

@@ -1,11 +1,12 @@
 //! Spec to [`Upstream`]: all problems, each at its key.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
 use crate::{
     endpoint::{Endpoint, EndpointRegistry},
     health::Dial,
+    resilience::RetryBudget,
     types::{Address, At, Code, Name},
 };
 
@@ -17,7 +18,7 @@ impl Upstream {
     /// endpoints keep their weight and state until [`Upstream::publish`].
     ///
     /// Problems are reported at `at`, the upstream's place in the file; `None` if any of them is an error.
-    pub fn compile(name: &Name, spec: &UpstreamSpec, endpoints: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
+    pub fn compile(name: &Name, spec: &UpstreamSpec, registry: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
         let addresses_fine = check_endpoints(spec, &at.key("endpoints"));
         let strategy_fine = check_strategy(spec, &at.key("strategy"));
         let protocol_fine = check_protocol(spec, at);
@@ -42,11 +43,12 @@ impl Upstream {
             .iter()
             .map(|endpoint| {
                 let zone = endpoint.zone.as_deref().map(Arc::from);
-                endpoints.get(name, &endpoint.address, endpoint.weight.get(), zone)
+                registry.get(name, &endpoint.address, endpoint.weight.get(), zone)
             })
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer)))
+        let budget = registry.shared(name, || RetryBudget::new(Instant::now()));
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer, budget)))
     }
 }
 

@@ -13,7 +13,11 @@ mod tls;
 #[cfg(test)]
 mod tls_tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
@@ -26,6 +30,7 @@ use crate::{
     discovery::Fixed,
     endpoint::{Endpoint, HealthStatus},
     health::{self, Checker, HealthObserver},
+    resilience::RetryBudget,
     types::{Client, Name, RequestHead},
 };
 
@@ -42,6 +47,7 @@ pub struct Upstream {
     balancer: LoadBalancer<Selection>,
     checker: Option<Arc<Checker>>,
     peer: peer::Template,
+    budget: Arc<RetryBudget>,
 }
 
 impl Upstream {
@@ -51,13 +57,14 @@ impl Upstream {
         endpoints: Vec<Arc<Endpoint>>,
         checker: Option<Checker>,
         peer: peer::Template,
+        budget: Arc<RetryBudget>,
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(endpoints);
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
-        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer };
+        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer, budget };
         upstream.update();
         upstream
     }
@@ -73,6 +80,19 @@ impl Upstream {
     /// Its endpoints now, whatever their state.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.endpoints.endpoints().to_vec()
+    }
+
+    /// A request arrived that is to be served by this upstream.
+    pub fn arrived(&self, now: Instant) {
+        self.budget.request(now);
+    }
+    /// Takes one retry out of the budget; false when nothing is left.
+    pub fn withdraw_retry(&self, now: Instant) -> bool {
+        self.budget.withdraw(&self.spec.retry_budget, now)
+    }
+    /// Is there an endpoint that may take a request now, and is none of `tried`?
+    pub fn has_other_than(&self, tried: &[Arc<Endpoint>]) -> bool {
+        self.endpoints.endpoints().iter().any(|endpoint| available(endpoint, tried))
     }
 
     /// Replaces its endpoints while running.
@@ -98,14 +118,14 @@ impl Upstream {
         /// Health may change between ranking and accepting; a few more steps make that harmless.
         const SPARE: usize = 8;
         // Pingora's own idea of health stays at its initial value: the endpoint knows, across reloads.
-        let accept = |endpoint: &Arc<Endpoint>| endpoint.is_healthy() && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        let accept = |endpoint: &Arc<Endpoint>| available(endpoint, tried);
         let backend = self
             .balancer
             .select_with(key, tried.len() + SPARE, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
         backend.ext.get().cloned()
     }
 
-    /// Where and how to connect. `left` is what remains of the exchange's time, if that is limited.
+    /// Where and how to connect. `left` is what this try may take, if that is limited.
     pub fn peer(&self, endpoint: &Endpoint, left: Option<Duration>) -> Box<HttpPeer> {
         self.peer.peer(endpoint, left)
     }
@@ -163,6 +183,11 @@ impl Upstream {
             () = ticks => {}
         }
     }
+}
+
+/// May the endpoint take a request that has tried these?
+fn available(endpoint: &Arc<Endpoint>, tried: &[Arc<Endpoint>]) -> bool {
+    endpoint.is_healthy() && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
 }
 
 impl fmt::Debug for Upstream {

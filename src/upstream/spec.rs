@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     balance::StrategySpec,
     health::HealthCheckSpec,
+    resilience::RetryBudgetSpec,
     types::{Address, ConfigPath, Span},
 };
 
@@ -23,6 +24,9 @@ pub struct UpstreamSpec {
     /// Active health checks; none when left out, since only you know what to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSpec>,
+    /// How much retries may add to the load of this upstream.
+    #[serde(default)]
+    pub retry_budget: RetryBudgetSpec,
     /// Connections to the endpoints: protocol, timeouts, pooling.
     #[serde(default)]
     pub connections: ConnectionsSpec,

@@ -3,5 +3,6 @@
 #[macro_use]
 mod support;
 
+mod faults;
 mod fixtures;
 mod lab;

@@ -49,6 +49,12 @@ const DEFINITIONS: &[Definition] = &[
     ("weir_upstream_endpoint_state", MetricType::GAUGE, &["upstream", "endpoint", "state"], "1 for the state an endpoint is in."),
     ("weir_upstream_health_checks_total", MetricType::COUNTER, &["upstream", "endpoint", "result"], "Active health checks."),
     ("weir_retries_total", MetricType::COUNTER, &["upstream", "reason"], "Further attempts, by what ended the one before."),
+    (
+        "weir_retry_budget_exhausted_total",
+        MetricType::COUNTER,
+        &["upstream"],
+        "Further attempts that were not made, since retries had their share of the load.",
+    ),
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
 ];

@@ -59,6 +59,7 @@ pub(super) struct Upstream {
     pub(super) connect: Durations,
     pub(super) first_byte: Durations,
     pub(super) retries: Named<AtomicU64>,
+    pub(super) budget_exhausted: AtomicU64,
     pub(super) endpoints: Named<Endpoint>,
 }
 
@@ -131,6 +132,10 @@ impl Traffic {
             counts.retries.each(|reason, count| {
                 families.add("weir_retries_total", &[upstream, reason], count.load(Relaxed) as f64);
             });
+            let exhausted = counts.budget_exhausted.load(Relaxed);
+            if exhausted > 0 {
+                families.add("weir_retry_budget_exhausted_total", &[upstream], exhausted as f64);
+            }
             counts.endpoints.each(|endpoint, counts| {
                 counts.responses.each(|code, count| {
                     families.add("weir_upstream_requests_total", &[upstream, endpoint, code], count as f64);

@@ -1,0 +1,192 @@
+//! What clients see when endpoints fail: a correct response or a typed error, in time, and never one glued from two.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{
+    edge::{Edge, edge},
+    origin::{Answer, Origin, OriginBuilder, origin, refused_address},
+};
+
+/// An edge before these endpoints, whose only route has these keys.
+async fn edge_before(endpoints: &[std::net::SocketAddr], route: &str) -> Edge {
+    edge().upstream("app", endpoints).route("all", &format!("upstream: app\n{route}")).start().await
+}
+
+/// One endpoint that fails like this beside one that answers `good`, and as many requests as it takes to meet both.
+async fn beside_a_good_one(bad: OriginBuilder, route: &str, request: &str) -> (Vec<(u16, String)>, Origin, Origin) {
+    let (bad, good) = (bad.spawn().await, origin().respond(200, "good").spawn().await);
+    let edge = edge_before(&[bad.addr(), good.addr()], route).await;
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let answer = edge.client().await.exchange(request).await;
+        answers.push((answer.status, answer.text()));
+    }
+    (answers, bad, good)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: example.com\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nhost: example.com\r\ncontent-length: 2\r\n\r\nhi";
+const RETRY: &str = "retry: {}";
+
+fn statuses(answers: &[(u16, String)]) -> Vec<u16> {
+    answers.iter().map(|(status, _)| *status).collect()
+}
+
+/// The words of a line of the access log: status, type, and the outcome of each attempt.
+fn told(line: &Value) -> (u64, String, Vec<String>) {
+    let attempts = line["attempts"]
+        .as_array()
+        .map(|attempts| attempts.iter().map(|attempt| attempt["outcome"].to_string().trim_matches('"').to_owned()).collect());
+    (line["status"].as_u64().unwrap(), line["end"]["type"].as_str().unwrap_or_default().to_owned(), attempts.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_status_is_retried_elsewhere_and_only_where_asked() {
+    for status in [502, 503, 504] {
+        let (answers, bad, good) = beside_a_good_one(origin().respond(status, "bad"), RETRY, GET).await;
+        assert_eq!(statuses(&answers), [200; 4], "{status}");
+        assert!(bad.request_count() >= 2 && good.request_count() == 4);
+    }
+    for (route, status) in [("", 503), (RETRY, 500), ("retry: {on: [connect]}", 503), ("retry: {attempts: 0}", 503)] {
+        let (answers, bad, good) = beside_a_good_one(origin().respond(status, "bad"), route, GET).await;
+        let mut seen = statuses(&answers);
+        seen.sort_unstable();
+        assert_eq!(seen, [200, 200, status, status], "{route}");
+        assert_eq!((bad.request_count(), good.request_count()), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn the_last_try_speaks_for_itself() {
+    let origins = [origin().respond(503, "one").spawn().await, origin().respond(503, "two").spawn().await];
+    let edge = edge_before(&[origins[0].addr(), origins[1].addr()], "retry: {attempts: 1}").await;
+    let answer = edge.get("/").await;
+    assert!(answer.status == 503 && ["one", "two"].contains(&answer.text().as_str()), "the endpoint's own, whole: {answer:?}");
+    assert_eq!(origins.map(|origin| origin.request_count()), [1, 1]);
+    let line = edge.access_log().await.remove(0);
+    assert_eq!((line["end"]["who"].as_str(), line["attempts"].as_array().unwrap().len()), (Some("upstream"), 2), "{line}");
+}
+
+#[tokio::test]
+async fn what_must_happen_once_is_not_sent_twice() {
+    for bad in [origin().respond(503, "bad"), origin().accept_then_close(), origin().answer(Answer::nothing().reset())] {
+        let (answers, _, good) = beside_a_good_one(bad, RETRY, POST).await;
+        assert_eq!(answers.iter().filter(|(status, _)| *status == 200).count(), 2, "{answers:?}");
+        assert_eq!(good.request_count(), 2);
+    }
+    // Never sent is another matter.
+    let good = origin().respond(200, "good").spawn().await;
+    let edge = edge_before(&[refused_address().await, good.addr()], "").await;
+    for _ in 0..4 {
+        assert_eq!(edge.client().await.exchange(POST).await.text(), "good");
+    }
+    assert!(good.requests().iter().all(|request| request.text() == "hi"));
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_retried_while_nothing_was_answered() {
+    for bad in [origin().accept_then_close(), origin().accept_then_reset(), origin().reset_after(0), origin().half_header()] {
+        let (answers, ..) = beside_a_good_one(bad, RETRY, GET).await;
+        assert!(answers.iter().all(|answer| *answer == (200, "good".into())), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_sent_again_whole_or_not_at_all() {
+    let put =
+        |length: usize| format!("PUT / HTTP/1.1\r\nhost: example.com\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
+    // The filter counts the body anew for each try.
+    let route = "retry: {}\nfilters: [{body_limit: {max: 70KiB}}]";
+    let (answers, _, good) = beside_a_good_one(origin().respond(503, "bad"), route, &put(60 << 10)).await;
+    assert_eq!(statuses(&answers), [200; 4]);
+    assert!(good.requests().iter().all(|request| request.text().len() == 60 << 10));
+    let (answers, _, good) = beside_a_good_one(origin().respond(503, "bad"), RETRY, &put(200 << 10)).await;
+    assert_eq!(answers.iter().filter(|(status, _)| *status == 503).count(), 2, "{answers:?}");
+    assert!(good.requests().iter().all(|request| request.text().len() == 200 << 10));
+}
+
+#[tokio::test]
+async fn each_try_has_its_time() {
+    let route = "retry: {per_try_timeout: 300ms}\ntimeout: 20s";
+    let (answers, ..) = beside_a_good_one(origin().never_answer(), route, GET).await;
+    assert_eq!(statuses(&answers), [200; 4]);
+
+    let silent = origin().never_answer().spawn().await;
+    let edge = edge_before(&[silent.addr()], "retry: {attempts: 1, per_try_timeout: 200ms}").await;
+    assert_eq!(edge.get("/").await.status, 504);
+    let (status, word, attempts) = told(&edge.access_log().await[0]);
+    assert_eq!((status, word.as_str(), attempts.len()), (504, "http_response_timeout", 2));
+    assert_eq!(silent.request_count(), 2, "the only endpoint there is may be asked again");
+}
+
+#[tokio::test]
+async fn the_time_of_the_whole_bounds_all_tries() {
+    let silent = origin().never_answer().spawn().await;
+    let edge = edge_before(&[silent.addr()], "timeout: 500ms\nretry: {attempts: 10, per_try_timeout: 200ms}").await;
+    let began = Instant::now();
+    assert_eq!(edge.get("/").await.status, 504);
+    assert!(began.elapsed() >= Duration::from_millis(490), "{:?}", began.elapsed());
+    assert!((2..=4).contains(&silent.request_count()), "{}", silent.request_count());
+}
+
+#[tokio::test]
+async fn retries_do_not_amplify() {
+    let origins = [origin().respond(503, "").spawn().await, origin().answer(Answer::nothing().reset()).spawn().await];
+    let edge = edge_before(&[origins[0].addr(), origins[1].addr()], "retry: {attempts: 5}").await;
+    let clients = 300;
+    for _ in 0..clients {
+        assert!(matches!(edge.get("/").await.status, 502 | 503));
+    }
+    let load: usize = origins.iter().map(Origin::request_count).sum();
+    // 20 % of the requests, and 3 per second over ten seconds.
+    assert!((clients + 60..=clients + 60 + 30).contains(&load), "{load} for {clients}");
+    let metrics = edge.admin_get("/metrics").await.text();
+    assert!(metrics.contains("weir_retry_budget_exhausted_total{upstream=\"app\"}"), "{metrics}");
+    assert!(metrics.contains("weir_retries_total{upstream=\"app\",reason=\"503\"}"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_budget_can_be_closed() {
+    let (bad, good) = (origin().respond(503, "").spawn().await, origin().respond(200, "").spawn().await);
+    let edge = edge()
+        .upstream_with("app", &[bad.addr(), good.addr()], "retry_budget: {ratio: 0%, min_per_second: 0}")
+        .route("all", "upstream: app\nretry: {}")
+        .start()
+        .await;
+    let mut seen = [edge.get("/").await.status, edge.get("/").await.status];
+    seen.sort_unstable();
+    assert_eq!(seen, [200, 503]);
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_not_mended() {
+    for length in [60, 30_000] {
+        let (bad, good) = (origin().reset_after(length).spawn().await, origin().respond(200, "good").spawn().await);
+        let edge = edge_before(&[bad.addr(), good.addr()], "retry: {attempts: 5}").await;
+        let mut whole = 0;
+        for _ in 0..4 {
+            let mut client = edge.client().await;
+            client.send(GET).await;
+            // Cut off before the length that the head promised is what a client can tell.
+            if let Ok(Some(answer)) = client.try_read_response().await {
+                assert_eq!((answer.status, answer.text().as_str()), (200, "good"));
+                whole += 1;
+            }
+        }
+        assert_eq!((whole, good.request_count()), (2, 2), "nobody asked twice");
+        let broken = edge.access_log_of(4).await.iter().filter(|line| told(line).1 == "http_response_incomplete").count();
+        assert_eq!(broken, 2);
+    }
+}
+
+#[tokio::test]
+async fn all_down_then_up_again() {
+    let down = [refused_address().await, refused_address().await];
+    let edge = edge_before(&down, RETRY).await;
+    assert_eq!(edge.get("/").await.status, 502);
+    let (status, word, attempts) = told(&edge.access_log().await[0]);
+    assert_eq!((status, word.as_str()), (502, "connection_refused"));
+    assert_eq!(attempts.len(), 3, "the first of them is asked again at the end: {attempts:?}");
+}

@@ -47,8 +47,13 @@ impl Answer {
         }
         Self { reply, cause: Some(refusal.cause()), reason: Some(refusal.reason()), who: Who::Client }
     }
-    fn weir(reply: Reply, cause: Option<Cause>, reason: &'static str) -> Self {
-        Self { reply, cause, reason: Some(reason), who: Who::Weir }
+    /// Weir says no.
+    fn weir(reply: Reply, cause: Cause, reason: &'static str) -> Self {
+        Self { reply, cause: Some(cause), reason: Some(reason), who: Who::Weir }
+    }
+    /// Weir answers, which is no refusal: a redirect, a fixed response, a preflight.
+    fn ordinary(reply: Reply) -> Self {
+        Self { reply, cause: None, reason: None, who: Who::Weir }
     }
 }
 
@@ -60,12 +65,12 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     redirect_to_https(request, ctx)?;
     if max_forwards(ctx.arrival.admitted.max_forwards) == MaxForwards::Answer {
         // The client asks about us, not about what is behind us (RFC 9110 section 7.6.2).
-        return Err(Answer::weir(Reply::status(204).with(header::ALLOW, ALLOW), None, "max_forwards"));
+        return Err(Answer::ordinary(Reply::status(204).with(header::ALLOW, ALLOW)));
     }
     let snapshot = ctx.snapshot.clone();
     let head = head(request, ctx);
     let Some(found) = snapshot.routes.find(&head, &ctx.client) else {
-        return Err(Answer::weir(Reply::status(404), Some(Cause::DestinationNotFound), "no_route"));
+        return Err(Answer::weir(Reply::status(404), Cause::DestinationNotFound, "no_route"));
     };
     let route = found.route.clone();
     let redirect = match &route.action {
@@ -78,17 +83,17 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     ctx.route = Some(route.clone());
     if ctx.arrival.admitted.upgrade.is_some() {
         if !route.websocket {
-            return Err(Answer::weir(Reply::status(403), Some(Cause::HttpUpgradeFailed), "upgrade_refused"));
+            return Err(Answer::weir(Reply::status(403), Cause::HttpUpgradeFailed, "upgrade_refused"));
         }
         // A tunnel lives as long as both sides like.
         ctx.deadline = None;
     }
     ctx.outcome.phase = Phase::Filter;
     let verdict = {
-        let method = request.method.as_str().to_owned();
+        let method = request.method.clone();
         let mut fields = RequestFields(request);
         let mut view = FilterRequest {
-            method: &method,
+            method: method.as_str(),
             host: &ctx.outcome.host,
             path: &ctx.outcome.path,
             query: ctx.arrival.admitted.query.as_deref(),
@@ -106,7 +111,8 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
         route.chain.request(&mut view, &mut ctx.slots)
     };
     if let Verdict::Answer { reply, reason } = verdict {
-        return Err(Answer::weir(reply, Some(Cause::HttpRequestDenied), reason));
+        let answered = reply.status.is_success() || reply.status.is_redirection();
+        return Err(if answered { Answer::ordinary(reply) } else { Answer::weir(reply, Cause::HttpRequestDenied, reason) });
     }
     match &route.action {
         Action::Upstream(upstream) => {
@@ -116,9 +122,9 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
         }
         Action::Redirect(_) => {
             let reply = redirect.unwrap_or_else(|| Reply::status(500));
-            Err(Answer { reply, cause: None, reason: None, who: Who::Weir })
+            Err(Answer::ordinary(reply))
         }
-        Action::Respond(reply) => Err(Answer { reply: reply.clone(), cause: None, reason: None, who: Who::Weir }),
+        Action::Respond(reply) => Err(Answer::ordinary(reply.clone())),
     }
 }
 
@@ -155,9 +161,8 @@ fn redirect_to_https(request: &RequestHeader, ctx: &RequestCtx) -> Result<(), An
     let path = request.uri.path_and_query().map_or("/", |target| target.as_str());
     let path = if path.starts_with('/') { path } else { "/" };
     let location = format!("https://{}{port}{path}", ctx.outcome.host);
-    let reply = match HeaderValue::from_str(&location) {
-        Ok(location) => Reply::status(308).with(header::LOCATION, location),
-        Err(_) => Reply::status(400),
-    };
-    Err(Answer::weir(reply, None, "redirect_to_https"))
+    Err(match HeaderValue::from_str(&location) {
+        Ok(location) => Answer::ordinary(Reply::status(308).with(header::LOCATION, location)),
+        Err(_) => Answer::refused(Refusal::BadTarget),
+    })
 }

@@ -9,7 +9,7 @@ use crate::{
     endpoint::EndpointRegistry,
     route::{Route, Table},
     tls::ServerTls,
-    types::{At, Name, Problems},
+    types::{At, Code, Name, Problems},
     upstream::Upstream,
 };
 
@@ -72,6 +72,14 @@ fn https_port(spec: &Spec) -> Option<u16> {
 
 impl Listener {
     fn compile(name: &Name, spec: &ListenerSpec, tls_port: Option<u16>, now: SystemTime, at: &At) -> Option<Self> {
+        let http = at.key("http");
+        for (key, span) in [("header_timeout", spec.http.header_timeout), ("keepalive_timeout", spec.http.keepalive_timeout)] {
+            if span.get().is_zero() {
+                http.key(key)
+                    .problem(Code::BadValue, "no connection would live long enough to send a request")
+                    .hint("give it some seconds");
+            }
+        }
         let tls = match &spec.tls {
             None => None,
             Some(tls) => Some(ServerTls::compile(tls, spec.http.h2, now, &at.key("tls"))?),

@@ -10,6 +10,7 @@ use crate::{
     endpoint::{Endpoint, InFlight},
     filter::Slots,
     observe::{Attempt, Observer, Outcome, Times},
+    resilience::Permit,
     route::Route,
     snapshot::Snapshot,
     types::{Cause, Client, Phase, Reply, Who},
@@ -31,6 +32,8 @@ pub struct RequestCtx {
     pub(super) deadline: Option<Instant>,
     /// The upstream that serves it: one for all tries.
     pub(super) upstream: Option<Arc<Upstream>>,
+    /// Its place among the requests in flight on that upstream, where those are limited.
+    pub(super) permit: Option<Permit>,
     pub(super) attempt: Option<Attempting>,
     /// Tries made. One that found a pooled connection closed is none.
     pub(super) tries: u8,
@@ -121,6 +124,7 @@ impl RequestCtx {
             rewritten: None,
             deadline: None,
             upstream: None,
+            permit: None,
             attempt: None,
             tries: 0,
             stale: false,
@@ -157,6 +161,12 @@ impl RequestCtx {
         let first_byte = status.map(|_| took.saturating_sub(attempt.connected.unwrap_or_default()));
         self.outcome.times.first_byte = first_byte;
         endpoint.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        if let Some(permit) = &self.permit
+            && (status.is_some_and(|status| status < 500) || failed == Some(Cause::HttpResponseTimeout))
+        {
+            // A failure that comes quickly says nothing about how fast the upstream is.
+            permit.learn(first_byte.unwrap_or(took), attempt.started + took);
+        }
         self.outcome.attempts.push(Attempt { endpoint: endpoint.label().clone(), failed, status, took });
     }
 }

@@ -76,6 +76,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         ctx.outcome.status = status_sent(session);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
+    let reply = fallback(ctx, cause, who).unwrap_or(reply);
     ctx.outcome.cause = Some(cause);
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
@@ -91,6 +92,12 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         reply::send(session, ctx, reply).await;
     }
     FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// What the route answers when no endpoint has. The log and the metrics still tell why.
+fn fallback(ctx: &RequestCtx, cause: Cause, who: Who) -> Option<Reply> {
+    let upstreams_fault = who != Who::Client && matches!(cause.status(), 502..=504);
+    ctx.route.as_ref()?.fallback.clone().filter(|_| upstreams_fault)
 }
 
 /// What an error that nobody decided on means. `None` when the client is gone.

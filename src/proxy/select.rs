@@ -8,7 +8,7 @@ use pingora_http::RequestHeader;
 use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
     endpoint::Endpoint,
-    resilience::Backoff,
+    resilience::{Backoff, Entry},
     types::{Cause, Phase, Reply, Who},
     upstream::Upstream,
 };
@@ -23,6 +23,7 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     };
     if ctx.tried.is_empty() {
         upstream.arrived(ctx.arrival.began.at);
+        queue(&upstream, ctx).await?;
     }
     let Some(endpoint) = endpoint(&upstream, request, ctx) else { return Err(none_left(ctx)) };
     let forgiven = std::mem::take(&mut ctx.forgiven);
@@ -35,7 +36,9 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     if left.is_some_and(|left| left.is_zero()) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
     }
-    let each = ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout());
+    // A tunnel is no try that could be made again: it lives as long as both sides like.
+    let each =
+        ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
     let peer = upstream.peer(&endpoint, left.into_iter().chain(each).min());
     ctx.tries += 1;
     // A body that is sent again is counted again.
@@ -45,6 +48,29 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
         Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
+}
+
+/// Waits for a place among the requests in flight, where those are limited. All tries of the request keep it.
+async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
+    let Some((entry, limits)) = upstream.enter() else { return Ok(()) };
+    match entry {
+        Entry::Admitted(permit) => ctx.permit = Some(permit),
+        Entry::Refused => return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_full", Who::Weir)),
+        Entry::Queued(turn) => {
+            let began = Instant::now();
+            let patience = limits.queue_timeout.limit().into_iter().chain(ctx.time_left()).min();
+            let turn = match patience {
+                Some(patience) => tokio::time::timeout(patience, turn).await.ok().and_then(std::result::Result::ok),
+                None => turn.await.ok(),
+            };
+            ctx.outcome.times.queue = began.elapsed();
+            ctx.permit = turn;
+            if ctx.permit.is_none() {
+                return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_timeout", Who::Weir));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An endpoint that this request has not tried; where that may be, else any but the last one, else any.

@@ -6,7 +6,7 @@ use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
 use crate::{
     endpoint::{Endpoint, EndpointRegistry},
     health::Dial,
-    resilience::RetryBudget,
+    resilience::{Admission, RetryBudget},
     types::{Address, At, Code, Name},
 };
 
@@ -48,7 +48,8 @@ impl Upstream {
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
         let budget = registry.shared(name, || RetryBudget::new(Instant::now()));
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer, budget)))
+        let admission = registry.shared(name, Admission::default);
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer, budget, admission)))
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     discovery::Fixed,
     endpoint::{Endpoint, HealthStatus},
     health::{self, Checker, HealthObserver},
-    resilience::RetryBudget,
+    resilience::{Admission, Entry, LimitsSpec, RetryBudget},
     types::{Client, Name, RequestHead},
 };
 
@@ -48,6 +48,7 @@ pub struct Upstream {
     checker: Option<Arc<Checker>>,
     peer: peer::Template,
     budget: Arc<RetryBudget>,
+    admission: Arc<Admission>,
 }
 
 impl Upstream {
@@ -58,13 +59,14 @@ impl Upstream {
         checker: Option<Checker>,
         peer: peer::Template,
         budget: Arc<RetryBudget>,
+        admission: Arc<Admission>,
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(endpoints);
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
-        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer, budget };
+        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer, budget, admission };
         upstream.update();
         upstream
     }
@@ -85,6 +87,11 @@ impl Upstream {
     /// A request arrived that is to be served by this upstream.
     pub fn arrived(&self, now: Instant) {
         self.budget.request(now);
+    }
+    /// Asks for a place among the requests in flight, where those are limited.
+    pub fn enter(&self) -> Option<(Entry, &LimitsSpec)> {
+        let limits = self.spec.limits.as_ref()?;
+        Some((self.admission.enter(limits), limits))
     }
     /// Takes one retry out of the budget; false when nothing is left.
     pub fn withdraw_retry(&self, now: Instant) -> bool {

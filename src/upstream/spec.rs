@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     balance::StrategySpec,
     health::HealthCheckSpec,
-    resilience::RetryBudgetSpec,
+    resilience::{LimitsSpec, RetryBudgetSpec},
     types::{Address, ConfigPath, Span},
 };
 
@@ -24,6 +24,9 @@ pub struct UpstreamSpec {
     /// Active health checks; none when left out, since only you know what to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSpec>,
+    /// How many requests at a time, and how many wait. No limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
     /// How much retries may add to the load of this upstream.
     #[serde(default)]
     pub retry_budget: RetryBudgetSpec,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::{
+    Gate,
     edge::{Edge, edge},
     origin::{Answer, Origin, OriginBuilder, origin, refused_address},
 };
@@ -179,6 +180,97 @@ async fn a_response_that_breaks_off_is_not_mended() {
         let broken = edge.access_log_of(4).await.iter().filter(|line| told(line).1 == "http_response_incomplete").count();
         assert_eq!(broken, 2);
     }
+}
+
+/// An edge before an origin that waits at the gate, with these limits.
+async fn limited(gate: &Gate, limits: &str) -> (Edge, Origin) {
+    let slow = origin().slow(gate, "done").spawn().await;
+    let upstream = edge().upstream_with("app", &[slow.addr()], &format!("limits: {limits}"));
+    (upstream.route("all", "upstream: app").start().await, slow)
+}
+
+#[tokio::test]
+async fn beyond_the_limit_requests_wait_and_beyond_the_queue_they_are_refused() {
+    let gate = Gate::new();
+    let (edge, slow) = limited(&gate, "{max_requests: 1, max_queue: 1, queue_timeout: 20s}").await;
+    let mut first = edge.client().await;
+    first.send(GET).await;
+    slow.next_request().await;
+    let mut second = edge.client().await;
+    second.send(GET).await;
+    // Which of the later ones waits and which is refused is the scheduler's choice, but one of each there is.
+    let mut third = edge.client().await;
+    third.send(GET).await;
+    let (refused, mut waiting) = tokio::select! {
+        answer = second.read_response() => (answer, third),
+        answer = third.read_response() => (answer, second),
+    };
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(slow.request_count(), 1, "nothing of the others has reached the endpoint");
+    gate.pass_one();
+    assert_eq!(first.read_response().await.text(), "done");
+    slow.next_request().await;
+    gate.pass_one();
+    assert_eq!(waiting.read_response().await.text(), "done");
+    let log = edge.access_log_of(3).await;
+    let line = |reason: &str| log.iter().find(|line| line["end"]["reason"] == reason || reason.is_empty());
+    assert_eq!(told(line("queue_full").unwrap_or(&log[0])).1, "connection_limit_reached", "{log:?}");
+    let queued = log.iter().filter(|line| line["ms"]["queue"].as_f64().is_some_and(|queue| queue > 0.0)).count();
+    assert_eq!(queued, 1, "{log:?}");
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_the_queue_allows() {
+    let gate = Gate::new();
+    let (edge, slow) = limited(&gate, "{max_requests: 1, queue_timeout: 50ms}").await;
+    let mut first = edge.client().await;
+    first.send(GET).await;
+    slow.next_request().await;
+    let late = edge.get("/").await;
+    assert_eq!((late.status, late.header("retry-after")), (503, Some("1")));
+    // A client that goes away gives its place back.
+    first.reset();
+    let waiting = async { eventually!(edge.get("/").await.status, |status: &u16| *status == 200) };
+    gate.open();
+    waiting.await;
+}
+
+#[tokio::test]
+async fn a_fallback_answers_for_an_upstream_that_does_not() {
+    let fallback = "fallback: {body: sorry, content_type: text/plain}";
+    let edge = edge_before(&[refused_address().await], fallback).await;
+    let answer = edge.get("/").await;
+    assert_eq!((answer.status, answer.text().as_str(), answer.header("content-type")), (503, "sorry", Some("text/plain")));
+    assert_eq!((answer.header("retry-after"), answer.header("cache-control")), (Some("1"), Some("no-store")));
+    let (status, word, _) = told(&edge.access_log().await[0]);
+    assert_eq!((status, word.as_str()), (503, "connection_refused"));
+
+    let origin = origin().respond(503, "my own").spawn().await;
+    let edge = edge_before(&[origin.addr()], fallback).await;
+    assert_eq!(edge.get("/").await.text(), "my own", "an endpoint's answer is an answer");
+}
+
+#[tokio::test]
+async fn a_split_gives_each_upstream_its_share_of_requests() {
+    let (web, next) = (origin().respond(200, "web").spawn().await, origin().respond(200, "next").spawn().await);
+    let split = |web: u32, next: u32| format!("split: [{{upstream: web, weight: {web}}}, {{upstream: next, weight: {next}}}]");
+    let edge = edge()
+        .upstream("web", &[web.addr()])
+        .upstream("next", &[next.addr()])
+        .route("all", &split(1, 1))
+        .route("closed", &format!("match: {{path: /closed}}\n{}", split(0, 1)))
+        .start()
+        .await;
+    let mut client = edge.client().await;
+    for _ in 0..100 {
+        assert_eq!(client.get("example.com", "/").await.status, 200);
+    }
+    // Fair coins leave 15 to 85 of 100 once in 10^12 runs.
+    assert!((15..=85).contains(&web.request_count()), "{}", web.request_count());
+    assert_eq!(web.request_count() + next.request_count(), 100);
+    assert_eq!(client.get("example.com", "/closed").await.text(), "next");
+    let line = edge.access_log_of(101).await.pop().unwrap();
+    assert_eq!(line["upstream"], "next");
 }
 
 #[tokio::test]

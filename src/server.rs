@@ -43,13 +43,20 @@ pub enum StartError {
 /// An edge that runs.
 pub struct RunningServer {
     addresses: BTreeMap<Name, Vec<Address>>,
-    admin: Option<(Address, Secret)>,
+    admin: Option<Admin>,
     control: Arc<Control>,
     shared: Arc<Shared>,
     background: TaskTracker,
     /// Metrics hold it weakly.
     _state: Arc<dyn StateSource>,
     grace: Duration,
+}
+
+/// How the admin API is reached.
+struct Admin {
+    address: Address,
+    token: Secret,
+    is_made: bool,
 }
 
 /// The switches of a running edge.
@@ -116,20 +123,33 @@ impl HealthObserver for HealthMetrics {
     }
 }
 
-impl RunningServer {
-    /// Compiles the configuration, binds everything, and serves. Call it within a tokio runtime.
-    pub async fn start(spec: Spec) -> Result<Self, StartError> {
+/// An edge that has everything it needs of the system, and does not serve yet: what is left to do as root can be done.
+pub struct Prepared {
+    snapshot: Snapshot,
+    bound: BTreeMap<Name, Vec<Bound>>,
+    admin: Option<(tokio::net::TcpListener, Address, AdminSpec)>,
+    observer: Arc<Observer>,
+}
+
+impl Prepared {
+    /// Compiles the configuration, binds every address and opens the access log. Call it within a tokio runtime.
+    pub async fn new(spec: Spec) -> Result<Self, StartError> {
         crate::tls::install_provider();
         let problems = Problems::default();
         let endpoints = EndpointRegistry::default();
         let compiled = snapshot::compile(spec, 1, &endpoints, SystemTime::now(), &problems);
         let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
-
         let bound = bind_all(&snapshot)?;
         resolve_redirects(&mut snapshot, &bound);
         let admin = bind_admin(&snapshot.spec).await?;
-        let server = snapshot.spec.server.clone();
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
+        Ok(Self { snapshot, bound, admin, observer })
+    }
+
+    /// Serves.
+    pub fn serve(self) -> RunningServer {
+        let Self { snapshot, bound, admin, observer } = self;
+        let server = snapshot.spec.server.clone();
         let certificates: Vec<_> =
             snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| tls.certificates()).collect();
         observer
@@ -154,6 +174,7 @@ impl RunningServer {
             observer: observer.clone(),
             open: ConnectionLimit::default(),
             max_connections: server.max_connections.0.map_or_else(default_max_connections, |max| max.get()),
+            ready: control.ready.clone(),
             draining: draining_seen,
             tasks: TaskTracker::new(),
             cut: control.cut.clone(),
@@ -166,7 +187,7 @@ impl RunningServer {
         observer.metrics().watch(&state);
         let admin = admin.map(|(listener, address, options)| {
             let token = Token::new(&options.token);
-            let shown = token.made().cloned().unwrap_or(options.token);
+            let made = token.made().cloned();
             let admin_state = AdminState {
                 metrics: observer.metrics().clone(),
                 state: state.clone(),
@@ -180,8 +201,10 @@ impl RunningServer {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
             };
             background.spawn(admin::serve(listener, Arc::new(admin_state), until));
-            (address, shown)
+            Admin { address, is_made: made.is_some(), token: made.unwrap_or(options.token) }
         });
+        // Every socket is bound, so nobody who comes from here on is turned away.
+        control.ready.store(true, Ordering::Release);
         let mut addresses = BTreeMap::<Name, Vec<Address>>::new();
         for (name, sockets) in bound {
             let open = ConnectionLimit::default();
@@ -190,8 +213,14 @@ impl RunningServer {
                 background.spawn(socket.run(name.clone(), open.clone(), shared.clone(), stopping_seen.clone()));
             }
         }
-        control.ready.store(true, Ordering::Release);
-        Ok(Self { addresses, admin, control, shared, background, _state: state, grace: server.shutdown_grace.get() })
+        RunningServer { addresses, admin, control, shared, background, _state: state, grace: server.shutdown_grace.get() }
+    }
+}
+
+impl RunningServer {
+    /// Compiles the configuration, binds everything, and serves. Call it within a tokio runtime.
+    pub async fn start(spec: Spec) -> Result<Self, StartError> {
+        Ok(Prepared::new(spec).await?.serve())
     }
 
     /// Where a listener accepts, with the real port. The first address, when it has several.
@@ -206,12 +235,17 @@ impl RunningServer {
 
     /// Where the admin API answers, unless it is off.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.0.tcp()
+        self.admin.as_ref()?.address.tcp()
     }
 
     /// The bearer token of the admin API: configured, or made at start.
     pub fn admin_token(&self) -> Option<&Secret> {
-        self.admin.as_ref().map(|(_, token)| token)
+        self.admin.as_ref().map(|admin| &admin.token)
+    }
+
+    /// The bearer token, if it was made at start for lack of a configured one: whoever runs the edge tells it once.
+    pub fn made_token(&self) -> Option<&Secret> {
+        self.admin.as_ref().filter(|admin| admin.is_made).map(|admin| &admin.token)
     }
 
     /// The observer, for reopening its log.
@@ -248,13 +282,24 @@ impl RunningServer {
 
     /// As [`RunningServer::stop`], with another grace period.
     pub async fn stop_within(self, grace: Duration) -> bool {
+        self.stop_unless(grace, std::future::pending()).await
+    }
+
+    /// As [`RunningServer::stop`], and `hurry` ends the grace period early.
+    pub async fn stop_unless(&self, grace: Duration, hurry: impl Future<Output = ()>) -> bool {
         self.drain();
         let began = Instant::now();
-        let clean = tokio::time::timeout(grace, self.drained()).await.is_ok();
+        let (clean, why) = tokio::select! {
+            biased;
+            () = self.drained() => (true, ""),
+            () = hurry => (false, "at a second signal"),
+            () = tokio::time::sleep(grace) => (false, "at the end of the grace period"),
+        };
         if clean {
             log::info!("drained in {:?}", began.elapsed());
         } else {
-            log::warn!("{} connections and streams were cut after {grace:?}", self.shared.tasks.len());
+            let left = self.shared.tasks.len();
+            log::warn!("{left} connections and streams were cut {why}, after {:?}", began.elapsed());
             self.control.cut.cancel();
             self.shared.tasks.wait().await;
         }

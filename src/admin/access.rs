@@ -1,5 +1,7 @@
 //! Who may do what, decided before any page runs:
 //!
+//! 0. `/healthz` and `/readyz` are read by anybody who reaches the address: a container's or a load balancer's probe
+//!    can keep no secret and names the address as it likes, and the two disclose nothing but what they are for.
 //! 1. The Host field must name this listener, so that a web page whose name is made to resolve to this address
 //!    (DNS rebinding) gets nothing: 421.
 //! 2. Reading on loopback is free unless a token is configured. Everything else needs the bearer token: 401.
@@ -20,6 +22,9 @@ use axum::{
 use super::{AdminState, answer::Refusal};
 use crate::types::{Address, parse_authority};
 
+/// What anybody may read.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
 /// The address of our end of the connection; `None` on a unix socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Local(pub(super) Option<SocketAddr>);
@@ -33,11 +38,14 @@ pub(super) async fn check(State(state): State<Arc<AdminState>>, request: Request
 }
 
 fn verdict(state: &AdminState, request: &Request) -> Result<(), Refusal> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && PROBES.contains(&request.uri().path()) {
+        return Ok(());
+    }
     let local = request.extensions().get::<Local>().and_then(|local| local.0);
     if !names_us(request, local, &state.address) {
         return Err(Refusal::Host);
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let free = reads && state.address.is_local() && state.token.made().is_some();
     if !free && !shows_token(request.headers(), state) {
         return Err(Refusal::Unauthorized);

@@ -180,7 +180,7 @@ async fn stats_show_each_endpoint() {
 async fn reading_on_loopback_is_free_unless_a_token_is_configured() {
     assert_eq!(Admin::open().await.ask("GET /stats", "").await.status, 200);
     let admin = Admin::bound("127.0.0.1", TOKEN).await;
-    for page in ["/healthz", "/readyz", "/metrics", "/stats", "/nowhere"] {
+    for page in ["/metrics", "/stats", "/nowhere", "/healthz/", "/healthz/../stats"] {
         let answer = admin.ask(&format!("GET {page}"), "").await;
         answer.refuses(401, "unauthorized");
         assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
@@ -191,8 +191,25 @@ async fn reading_on_loopback_is_free_unless_a_token_is_configured() {
 #[tokio::test]
 async fn reading_elsewhere_needs_the_token_always() {
     let admin = Admin::bound("0.0.0.0", "").await;
-    admin.ask("GET /healthz", "").await.refuses(401, "unauthorized");
-    assert_eq!(admin.ask("GET /healthz", &admin.bearer()).await.status, 200);
+    admin.ask("GET /stats", "").await.refuses(401, "unauthorized");
+    assert_eq!(admin.ask("GET /stats", &admin.bearer()).await.status, 200);
+}
+
+#[tokio::test]
+async fn probes_need_neither_token_nor_name() {
+    for admin in [Admin::bound("127.0.0.1", TOKEN).await, Admin::bound("0.0.0.0", "").await] {
+        for host in ["Host: weir.internal\r\n", "Host: 10.0.0.1:1\r\n", "Host:\r\n"] {
+            for line in ["GET /healthz", "HEAD /healthz", "GET /healthz?verbose"] {
+                let answer = admin.send(&format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+                assert_eq!(answer.status, 200, "{line} {host}");
+            }
+            let answer = admin.send(&format!("GET /readyz HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+            assert!([200, 503].contains(&answer.status), "{host}");
+            let answer = admin.send(&format!("POST /healthz HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+            answer.refuses(421, "misdirected_request");
+        }
+        admin.ask("POST /healthz", "").await.refuses(401, "unauthorized");
+    }
 }
 
 #[tokio::test]

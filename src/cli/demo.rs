@@ -1,7 +1,8 @@
 //! `weir demo`: a complete edge to look at. Nothing to install or edit.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, process::ExitCode};
+use std::{collections::HashMap, io::Write, net::SocketAddr, path::Path, process::ExitCode};
 
+use anyhow::Context;
 use clap::Args;
 
 use super::run;
@@ -27,7 +28,7 @@ pub struct DemoArgs {
     #[arg(long, default_value = "127.0.0.1:9900")]
     admin: SocketAddr,
     /// The first of three ports for the backends; 0 for any
-    #[arg(long, default_value_t = 9001)]
+    #[arg(long, default_value_t = 9001, value_parser = clap::value_parser!(u16).range(..=65533))]
     backend_port: u16,
     /// Print the configuration and exit
     #[arg(long)]
@@ -36,10 +37,15 @@ pub struct DemoArgs {
 
 pub(super) fn run(args: DemoArgs) -> ExitCode {
     if args.print_config {
-        print!("{CONFIG}");
+        say(CONFIG);
         return ExitCode::SUCCESS;
     }
     run::done(demo(&args))
+}
+
+/// Writes to standard output. A reader that went away is no reason to fail.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<()> {
@@ -59,7 +65,8 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     run::serve(spec, |server| {
         let port = |name| server.address(name).map_or(0, |address| address.port());
         let admin = server.admin_address().map_or_else(String::new, |address| address.to_string());
-        print!("{}", welcome(port("web"), port("edge"), &admin, &backends));
+        let token = server.made_token().map_or("", |token| token.expose());
+        say(&welcome(port("web"), port("edge"), &admin, token, &backends));
     })?;
     lab.block_on(async {
         for backend in backends {
@@ -69,16 +76,18 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start_backends(first_port: u16) -> std::io::Result<Vec<BackendHandle>> {
+async fn start_backends(first_port: u16) -> anyhow::Result<Vec<BackendHandle>> {
     let mut backends = Vec::new();
     for (number, name) in ["red", "green", "blue"].into_iter().enumerate() {
         let port = if first_port == 0 { 0 } else { first_port + number as u16 };
-        backends.push(Backend::spawn(BackendOptions::named(name).address(([127, 0, 0, 1], port).into())).await?);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let backend = Backend::spawn(BackendOptions::named(name).address(address)).await;
+        backends.push(backend.with_context(|| format!("cannot listen on {address} for the backend {name}"))?);
     }
     Ok(backends)
 }
 
-fn welcome(http: u16, https: u16, admin: &str, backends: &[BackendHandle]) -> String {
+fn welcome(http: u16, https: u16, admin: &str, token: &str, backends: &[BackendHandle]) -> String {
     let health = backends.first().map_or_else(String::new, |backend| backend.addr.to_string());
     let names: Vec<String> = backends.iter().map(|backend| format!("{} ({})", backend.name(), backend.addr)).collect();
     format!(
@@ -92,7 +101,7 @@ fn welcome(http: u16, https: u16, admin: &str, backends: &[BackendHandle]) -> St
     curl -k  https://localhost:{https}/slow?ms=700    a slow answer
     curl -k  https://localhost:{https}/flaky          fails half of the time
     curl -k  https://localhost:{https}/echo -d hello  what the backend was sent
-    curl -k  https://localhost:{https}/api/v1/users   a route with filters: see `path` and the headers
+    curl -ki https://localhost:{https}/api/v1/users   a route with filters: see the path and the headers
     curl -k  https://localhost:{https}/hello          answered by the edge itself
 
   Take a backend out, and bring it back; health checks notice within seconds:
@@ -106,7 +115,11 @@ fn welcome(http: u16, https: u16, admin: &str, backends: &[BackendHandle]) -> St
     curl http://{admin}/metrics                 for Prometheus
     weir demo --print-config                        the configuration of all this
 
-  Ctrl-C drains and stops. The access log follows.
+  Drain and stop, by Ctrl-C or through the admin API, whose token was made for this run:
+
+    curl -X POST http://{admin}/api/v1/drain -H \"Authorization: Bearer {token}\"
+
+  The access log follows.
 
 ",
         names = names.join(", "),

@@ -1,15 +1,21 @@
 //! `weir run`: the edge.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::{Map, Value, json};
 
 use crate::{
     config::{self, Loaded, Spec},
     control::{self, Signals},
     observe::process_log,
-    server::{RunningServer, available_threads},
+    server::{Prepared, RunningServer, available_threads},
     snapshot,
     types::Address,
 };
@@ -25,13 +31,15 @@ pub struct RunArgs {
 pub(super) fn run(args: RunArgs) -> ExitCode {
     let loaded = snapshot::check(config::load(&args.config, &|name| std::env::var(name).ok()));
     let Some(spec) = usable(&loaded) else { return ExitCode::from(1) };
-    done(serve(spec, |server| log::info!("{}", summary(server))))
+    done(serve(spec, announce))
 }
 
 /// The configuration, when it has no errors. What is wrong goes to standard error.
 pub(super) fn usable(loaded: &Loaded) -> Option<Spec> {
     let colour = std::io::stderr().is_terminal();
-    eprint!("{}", config::render::human(loaded.document.sources(), &loaded.diagnostics, colour));
+    let text = config::render::human(loaded.document.sources(), &loaded.diagnostics, colour);
+    // Nobody may be listening, which is no reason to panic.
+    let _ = std::io::stderr().write_all(text.as_bytes());
     loaded.spec.clone().filter(|_| loaded.is_ok())
 }
 
@@ -40,7 +48,7 @@ pub(super) fn done(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir: {error:#}");
+            let _ = writeln!(std::io::stderr(), "weir: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -52,47 +60,70 @@ pub(super) fn serve(spec: Spec, started: impl FnOnce(&RunningServer)) -> anyhow:
     raise_descriptor_limit();
     log_panics();
     let threads = spec.server.threads.0.map_or_else(available_threads, |threads| threads.get());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("weir-worker").enable_all().build()?;
     let (user, pid_file) = (spec.server.user.clone(), spec.server.pid_file.clone());
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot take over signals")?;
-        let server = RunningServer::start(spec).await?;
+        let prepared = Prepared::new(spec).await?;
+        // After binding: where another edge runs already, its file stays.
         let _pid_file = pid_file.map(|path| PidFile::write(&path)).transpose()?;
         if let Some(user) = user {
             become_user(&user)?;
         }
+        let server = prepared.serve();
         started(&server);
         control::run(server, &mut signals).await;
         Ok(())
-    })
+    });
+    // Whatever still runs on a thread of its own (a name being resolved) must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
-/// Where the edge can be reached, in one line.
-fn summary(server: &RunningServer) -> String {
-    let listeners = server.addresses().iter().map(|(name, addresses)| {
-        let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
-        format!("{name} on {}", addresses.join(" and "))
-    });
-    let mut text = format!("weir {} is ready: {}", env!("CARGO_PKG_VERSION"), listeners.collect::<Vec<_>>().join(", "));
-    if let Some(address) = server.admin_address() {
-        text += &format!(", admin on http://{address}");
+/// Says where the edge can be reached, and the token that was made, once.
+fn announce(server: &RunningServer) {
+    let (words, facts) = places(server);
+    process_log::event(module_path!(), &format!("weir {} is ready: {words}", env!("CARGO_PKG_VERSION")), &facts);
+    if let Some(token) = server.made_token() {
+        log::warn!("admin.token is not set, so one was made for this run: {}", token.expose());
     }
-    text
+}
+
+/// Where the edge can be reached, in words and for machines.
+fn places(server: &RunningServer) -> (String, Map<String, Value>) {
+    let (mut words, mut listeners) = (Vec::new(), Map::new());
+    for (name, addresses) in server.addresses() {
+        let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        words.push(format!("{name} on {}", addresses.join(" and ")));
+        listeners.insert(name.to_string(), addresses.into());
+    }
+    let admin = server.admin_address().map(|address| address.to_string());
+    words.extend(admin.iter().map(|address| format!("admin on http://{address}")));
+    let facts = [("listeners".to_owned(), listeners.into()), ("admin".to_owned(), json!(admin))];
+    (words.join(", "), facts.into_iter().collect())
 }
 
 /// The file that holds our process id, removed at the end.
 struct PidFile(PathBuf);
 
 impl PidFile {
-    fn write(path: &std::path::Path) -> anyhow::Result<Self> {
-        std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("cannot write {}", path.display()))?;
+    fn write(path: &Path) -> anyhow::Result<Self> {
+        std::fs::write(path, Self::content()).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self(path.to_owned()))
+    }
+
+    fn content() -> String {
+        format!("{}\n", std::process::id())
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        // A successor that started while we drained has written its own.
+        if std::fs::read_to_string(&self.0).is_ok_and(|found| found == Self::content()) {
+            let _ = std::fs::remove_file(&self.0);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
 pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     for (name, listener) in &spec.listeners {
         listener_files(listener, &at.key("listeners").key(name.as_str()));
+        head_limits(listener, &at.key("listeners").key(name.as_str()).key("http"));
     }
     if spec.listeners.is_empty() && !facts.broken() {
         at.key("listeners").problem(Code::MissingKey, "no listener is declared, so nothing would be served");
@@ -77,6 +78,19 @@ fn listener_files(listener: &ListenerSpec, at: &At) {
         at.problem(Code::Conflict, "TLS without a certificate")
             .at_key()
             .hint("add `certificates`, or `self_signed: [localhost]` for development");
+    }
+}
+
+/// What the parser behind the gate takes at most: a listener that lets more through would have it answered with an
+/// unexplained 400.
+fn head_limits(listener: &ListenerSpec, at: &At) {
+    const MAX_FIELDS: u32 = 256;
+    const MAX_BYTES: u64 = 1024 * 1024 - 1;
+    if listener.http.max_header_count.get() > MAX_FIELDS {
+        at.key("max_header_count").problem(Code::BadValue, format!("at most {MAX_FIELDS} header fields can be read"));
+    }
+    if listener.http.max_header_bytes.get() > MAX_BYTES {
+        at.key("max_header_bytes").problem(Code::BadValue, "header blocks of 1 MiB and more cannot be read");
     }
 }
 

@@ -2,24 +2,35 @@
 
 mod signals;
 
-use std::time::Duration;
-
 pub use signals::{Signal, Signals};
 
 use crate::server::RunningServer;
 
 /// Serves until a signal or the admin API ends it. True when nothing in flight had to be cut.
 ///
-/// SIGTERM and SIGINT drain; a second SIGINT (or SIGTERM) cuts what is left. SIGUSR1 reopens the access log.
-/// SIGHUP never ends the process.
+/// SIGTERM and SIGINT drain; a second one cuts what is left. After a drain that the admin API began, the first signal
+/// is the supervisor's own stop and not impatience. SIGUSR1 reopens the access log, while draining too. SIGHUP never
+/// ends the process.
 pub async fn run(server: RunningServer, signals: &mut Signals) -> bool {
+    let by_signal = tokio::select! {
+        () = end_asked_for(&server, signals) => true,
+        () = server.exit_requested() => false,
+    };
+    log::info!("draining: no new connections, requests in flight may finish");
+    let hurry = async {
+        if !by_signal {
+            end_asked_for(&server, signals).await;
+        }
+        end_asked_for(&server, signals).await;
+    };
+    server.stop_unless(server.grace(), hurry).await
+}
+
+/// Resolves at the next signal that asks for the end, and does what signals before it ask for.
+async fn end_asked_for(server: &RunningServer, signals: &mut Signals) {
     loop {
-        let signal = tokio::select! {
-            signal = signals.next() => signal,
-            _ = server.exit_requested() => break,
-        };
-        match signal {
-            Signal::Terminate | Signal::Interrupt => break,
+        match signals.next().await {
+            Signal::Terminate | Signal::Interrupt => return,
             Signal::ReopenLogs => {
                 log::info!("reopening the access log");
                 server.observer().reopen();
@@ -29,19 +40,4 @@ pub async fn run(server: RunningServer, signals: &mut Signals) -> bool {
             }
         }
     }
-    log::info!("draining: no new connections, requests in flight may finish");
-    server.drain();
-    let impatient = tokio::select! {
-        _ = tokio::time::timeout(server.grace(), server.drained()) => false,
-        _ = ends(signals) => true,
-    };
-    if impatient {
-        log::warn!("a second signal: cutting what is left");
-    }
-    server.stop_within(Duration::ZERO).await
-}
-
-/// Resolves at the next signal that asks for the end.
-async fn ends(signals: &mut Signals) {
-    while !matches!(signals.next().await, Signal::Terminate | Signal::Interrupt) {}
 }

@@ -34,11 +34,15 @@ pub struct FrameLimits {
     pub small_window_updates: u32,
     /// Frames of a type that we do not know, or that only servers send. Clients that grease send one now and then.
     pub unknown: u32,
-    /// CONTINUATION frames of one header block. A block of 32 KiB in frames of 16 KiB needs two.
+    /// CONTINUATION frames of one header block: as many frames of 16 KiB as a block of `max_header_bytes` needs and a
+    /// quarter more, five at the least. The library has the same bound; ours comes first, and is counted.
     pub continuations: u32,
     /// Bytes of one header block, compressed, all its frames together.
     pub header_block_bytes: usize,
 }
+
+/// The payload that a frame may have, since we announce no other maximum.
+const FRAME: usize = 16 * 1024;
 
 /// A WINDOW_UPDATE below this gives back less than what its own handling costs.
 pub const SMALL_UPDATE: u32 = 1024;
@@ -48,6 +52,7 @@ impl FrameLimits {
     /// fields by more than their length prefixes, for which there is a quarter on top.
     pub fn new(max_header_bytes: u64) -> Self {
         let bytes = usize::try_from(max_header_bytes).unwrap_or(usize::MAX);
+        let block = bytes.saturating_add(bytes / 4);
         Self {
             resets: 200,
             pings: 1000,
@@ -56,8 +61,8 @@ impl FrameLimits {
             empty_data: 100,
             small_window_updates: 10_000,
             unknown: 100,
-            continuations: 16,
-            header_block_bytes: bytes.saturating_add(bytes / 4),
+            continuations: u32::try_from(block / FRAME).unwrap_or(u32::MAX).max(5),
+            header_block_bytes: block,
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::types::Fields;
 /// The longest method: the longest registered one is `UPDATEREDIRECTREF` with 17 bytes.
 pub const MAX_METHOD: usize = 32;
 
+/// The longest target and the longest field name that the `http` crate can hold, whatever a listener allows.
+const MAX_TARGET: usize = u16::MAX as usize - 1;
+const MAX_NAME: usize = u16::MAX as usize;
+
 /// What precedes and follows the target in the longest request line: an empty line, the method, two spaces, the version.
 const AROUND_TARGET: usize = 2 + MAX_METHOD + 2 + "HTTP/1.1\r\n".len();
 
@@ -43,7 +47,7 @@ impl Limits {
             max_header_bytes: bytes,
             max_header_count: usize::try_from(max_header_count).unwrap_or(usize::MAX),
             max_field_bytes: bytes / 2,
-            max_target_bytes: bytes / 4,
+            max_target_bytes: (bytes / 4).min(MAX_TARGET),
         }
     }
 
@@ -258,6 +262,9 @@ fn field(line: &[u8]) -> Result<Field<'_>, Refusal> {
         Some(at) if at > 0 && matches!(line[at], b' ' | b'\t') && line.contains(&b':') => return Err(Refusal::SpaceBeforeColon),
         _ => return Err(Refusal::BadFieldName),
     };
+    if colon > MAX_NAME {
+        return Err(Refusal::FieldTooLarge);
+    }
     let value = trim(&line[colon + 1..]);
     if !is_field_value(value) {
         return Err(match memchr2(0, b'\r', value) {

@@ -123,7 +123,8 @@ impl Bound {
                 shared.observer.metrics().rejected("listener_connection_limit");
                 continue;
             };
-            let task = connection::serve(socket, peer, listener, shared.clone());
+            // Boxed, as in `spawn`: it is held by the block below.
+            let task = Box::pin(connection::serve(socket, peer, listener, shared.clone()));
             shared.spawn(async move {
                 task.await;
                 drop((place, place_in_listener));

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -31,12 +34,19 @@ pub struct Connection {
     pub port: u16,
     /// TLS facts.
     pub tls: Option<Arc<TlsClient>>,
+    /// See [`Shared::ready`].
+    pub ready: Arc<AtomicBool>,
 }
 
 impl Connection {
     /// The scheme of this connection itself.
     pub fn scheme(&self) -> Scheme {
         if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// May another request follow? Not during a drain: the response then says that the connection closes.
+    pub fn stays_open(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// The bounds of a request head on this listener.
@@ -100,7 +110,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
     let _open = shared.observer.metrics().connection(&listener.name);
     let (transport, tls, h2) = match &listener.tls {
         None => (Transport::plain(socket), None, false),
-        Some(server) => match timeout(header_timeout, server.accept(socket)).await {
+        Some(server) => match Box::pin(timeout(header_timeout, server.accept(socket))).await {
             Ok(Ok((stream, client))) => {
                 shared.observer.metrics().handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
                 let h2 = tls::speaks_h2(&stream);
@@ -120,9 +130,10 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
             }
         },
     };
-    let connection = Arc::new(Connection { listener, peer: ip, port, tls });
+    let connection = Arc::new(Connection { listener, peer: ip, port, tls, ready: shared.ready.clone() });
     if h2 {
-        h2::serve(transport, BytesMut::new(), connection, shared).await;
+        // Boxed, as what is rare: the future of an idle HTTP/1 connection has no room for it.
+        Box::pin(h2::serve(transport, BytesMut::new(), connection, shared)).await;
     } else {
         h1::serve(transport, connection, shared).await;
     }

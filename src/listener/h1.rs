@@ -36,15 +36,15 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
             Next::Head { length, began } => (length, began),
             Next::Http2 => {
                 let (transport, ahead) = stream.into_parts();
-                return h2::serve(transport, ahead, connection, shared).await;
+                return Box::pin(h2::serve(transport, ahead, connection, shared)).await;
             }
             Next::Close => return close(stream).await,
-            Next::Refused { refusal, began } => return refuse(stream, &connection, &shared, refusal, began).await,
+            Next::Refused { refusal, began } => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
         };
         let head = stream.take(length);
         let (admitted, head) = match admit(head, &connection) {
             Ok(admitted) => admitted,
-            Err(refusal) => return refuse(stream, &connection, &shared, refusal, began).await,
+            Err(refusal) => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
         };
         let link = stream.begin(admitted.body, admitted.upgrade.is_some(), &connection.head_limits());
         let last = served + 1 == http.max_requests_per_connection.get();
@@ -116,8 +116,15 @@ fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, Bytes
     let parsed = head::parse(&head, &connection.head_limits())?;
     let admitted = gate::admit_h1(&parsed, connection.tls.is_some())?;
     let rewritten = admitted.origin_form.as_ref().map(|target| in_origin_form(&head, parsed.method, target, admitted.http));
+    let minor = parsed.method.len() + 1 + parsed.target.len() + 1 + "HTTP/1.".len();
+    let later = parsed.version == gate::Version::Http11 && head[minor] != b'1';
     drop(parsed);
-    Ok((admitted, rewritten.unwrap_or(head)))
+    let mut head = rewritten.unwrap_or(head);
+    if later && admitted.origin_form.is_none() {
+        // A later minor version counts as 1.1 (RFC 9110 section 2.5), which Pingora's parser does not know.
+        head[minor] = b'1';
+    }
+    Ok((admitted, head))
 }
 
 /// A head in absolute-form as the same in origin-form, which is what servers expect from a gateway.

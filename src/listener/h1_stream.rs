@@ -141,6 +141,34 @@ impl H1Stream {
         Poll::Ready(Ok(read))
     }
 
+    /// Reads of the current message, as its framing allows.
+    fn poll_message(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.framing {
+            Framing::Complete => self.poll_idle(cx),
+            Framing::Length(left) => {
+                let limit = usize::try_from(*left).unwrap_or(usize::MAX);
+                let read = ready!(self.poll_some(cx, buf, limit))?;
+                if let Framing::Length(left) = &mut self.framing {
+                    *left -= read as u64;
+                    if *left == 0 {
+                        self.framing = Framing::Complete;
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
+            Framing::Chunked(_) => self.poll_chunked(cx, buf),
+            Framing::Upgrade => {
+                if !self.link.tunnel.load(Ordering::Acquire) {
+                    self.link.wake.register(cx.waker());
+                    if !self.link.tunnel.load(Ordering::Acquire) {
+                        return self.poll_idle(cx);
+                    }
+                }
+                self.poll_some(cx, buf, usize::MAX).map_ok(|_| ())
+            }
+        }
+    }
+
     fn poll_chunked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = ready!(self.poll_some(cx, buf, usize::MAX))?;
@@ -188,31 +216,11 @@ impl H1Stream {
 
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        match &mut this.framing {
-            Framing::Complete => this.poll_idle(cx),
-            Framing::Length(left) => {
-                let limit = usize::try_from(*left).unwrap_or(usize::MAX);
-                let read = ready!(this.poll_some(cx, buf, limit))?;
-                if let Framing::Length(left) = &mut this.framing {
-                    *left -= read as u64;
-                    if *left == 0 {
-                        this.framing = Framing::Complete;
-                    }
-                }
-                Poll::Ready(Ok(()))
-            }
-            Framing::Chunked(_) => this.poll_chunked(cx, buf),
-            Framing::Upgrade => {
-                if !this.link.tunnel.load(Ordering::Acquire) {
-                    this.link.wake.register(cx.waker());
-                    if !this.link.tunnel.load(Ordering::Acquire) {
-                        return this.poll_idle(cx);
-                    }
-                }
-                this.poll_some(cx, buf, usize::MAX).map_ok(|_| ())
-            }
+        let read = self.poll_message(cx, buf);
+        if read.is_pending() {
+            self.transport.push(cx);
         }
+        read
     }
 }
 

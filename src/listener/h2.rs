@@ -68,7 +68,7 @@ impl Active {
     }
 }
 
-fn options(http: &HttpSpec) -> H2Options {
+fn options(http: &HttpSpec, limits: &FrameLimits) -> H2Options {
     // The windows bound what one client can make us buffer: a stream's body, and a connection's together.
     const STREAM_WINDOW: u32 = 256 * 1024;
     const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -78,15 +78,20 @@ fn options(http: &HttpSpec) -> H2Options {
         .max_header_list_size(u32::try_from(http.max_header_bytes.get()).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(STREAM_WINDOW as usize);
+        .max_send_buffer_size(STREAM_WINDOW as usize)
+        // The observer counts resets, over all of them; the library's own bound on those that come before their stream
+        // was accepted is 20 by default, which the requests of one page exceed when its reader leaves at once.
+        .max_pending_accept_reset_streams(limits.resets as usize);
     options
 }
 
 /// Serves streams until the connection closes. `ahead` holds bytes that were read already.
 pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
-    let (stream, alarm) = H2Stream::new(transport, ahead, FrameLimits::new(http.max_header_bytes.get()));
-    let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake(Box::new(stream), Some(options(http)))).await else {
+    let limits = FrameLimits::new(http.max_header_bytes.get());
+    let (stream, alarm) = H2Stream::new(transport, ahead, limits);
+    let settings = options(http, &limits);
+    let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake(Box::new(stream), Some(settings))).await else {
         return;
     };
     let digest = Arc::new(Digest::default());
@@ -132,7 +137,12 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 start(session, &connection, &shared, ActiveStream::new(&active));
             }
             Ok(Some(H2Accept::Rejected)) => {
-                shared.observer.metrics().rejected("malformed_h2_request");
+                // Answered or reset already; the library does not tell what it was.
+                let now = Began::now();
+                let generation = shared.store.load().generation;
+                let mut outcome = connection.refused(generation, now.time, Duration::ZERO, Refusal::MalformedHttp2);
+                outcome.http = "2";
+                shared.observer.finished(&outcome);
                 malformed = malformed.saturating_sub(1);
                 if malformed == 0 {
                     conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -159,7 +169,7 @@ fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared
                 let arrival = Arrival::h2(connection, admitted, began);
                 arrival.serve_h2(&shared.edge, session, &shared.draining).await;
             }
-            Err(refusal) => refuse(session, &connection, &shared, refusal, began).await,
+            Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,
         }
     });
 }

@@ -54,7 +54,7 @@ pub(super) struct H2Stream {
 impl H2Stream {
     pub(super) fn new(transport: Transport, ahead: BytesMut, limits: FrameLimits) -> (Self, Arc<Alarm>) {
         let alarm = Arc::<Alarm>::default();
-        (Self { transport, ahead, observer: FrameObserver::new(limits), alarm: alarm.clone() }, alarm)
+        (Self { transport, ahead, observer: FrameObserver::from_preface(limits), alarm: alarm.clone() }, alarm)
     }
 }
 

@@ -19,7 +19,7 @@ pub use connection::{Began, Connection};
 pub use h1_stream::Link;
 pub use limit::ConnectionLimit;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +38,8 @@ pub struct Shared {
     pub open: ConnectionLimit,
     /// How many there may be.
     pub max_connections: usize,
+    /// Turns false when the drain begins: for requests, which look and do not wait.
+    pub ready: Arc<AtomicBool>,
     /// Turns true once, when the process begins to drain.
     pub draining: watch::Receiver<bool>,
     /// Every connection and every HTTP/2 stream, so that a drain knows when it is done.
@@ -49,20 +51,48 @@ pub struct Shared {
 impl Shared {
     /// Runs a connection or a stream, counted for the drain, until it ends or is cut.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let cut = self.cut.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                _ = cut.cancelled() => {}
-                _ = task => {}
-            }
-        });
+        spawn(&self.tasks, self.cut.clone(), task);
     }
+}
+
+/// A task of its own for each connection and stream, so that a panic costs that one and nothing else.
+fn spawn(tasks: &TaskTracker, cut: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    // Boxed: a future held by another is stored twice, and an idle connection should cost little.
+    let task = Box::pin(task);
+    tasks.spawn(async move {
+        tokio::select! {
+            biased;
+            _ = cut.cancelled() => {}
+            _ = task => {}
+        }
+    });
 }
 
 /// Resolves when the switch is on. Never, when nobody holds it any more.
 async fn turned(switch: &mut watch::Receiver<bool>) {
     if switch.wait_for(|on| *on).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_one_connection() {
+        let (tasks, cut, limit) = (TaskTracker::new(), CancellationToken::new(), ConnectionLimit::default());
+        let place = limit.enter(1);
+        spawn(&tasks, cut.clone(), async move {
+            let _place = place;
+            panic!("a fault of ours");
+        });
+        tasks.close();
+        // The drain does not wait for it, and its place is free again.
+        tasks.wait().await;
+        assert_eq!(limit.open(), 0);
+        let (served, serves) = tokio::sync::oneshot::channel();
+        spawn(&tasks, cut, async move { served.send(()).expect("waited for") });
+        serves.await.expect("the next connection is served");
     }
 }

@@ -22,6 +22,8 @@ use super::socket::{Socket, WriteBuffer};
 pub struct Transport {
     inner: Inner,
     out: WriteBuffer,
+    /// Something was written since the last flush.
+    unflushed: bool,
 }
 
 #[derive(Debug)]
@@ -33,11 +35,20 @@ enum Inner {
 impl Transport {
     /// Cleartext.
     pub fn plain(socket: Socket) -> Self {
-        Self { inner: Inner::Plain(socket), out: WriteBuffer::default() }
+        Self { inner: Inner::Plain(socket), out: WriteBuffer::default(), unflushed: false }
     }
     /// TLS, after its handshake.
     pub fn tls(stream: TlsStream<Socket>) -> Self {
-        Self { inner: Inner::Tls(Box::new(stream)), out: WriteBuffer::default() }
+        Self { inner: Inner::Tls(Box::new(stream)), out: WriteBuffer::default(), unflushed: false }
+    }
+
+    /// Starts to send what was collected, as far as the socket takes it now; for when there is nothing to read and thus
+    /// nothing to do but wait. Pingora does not flush a response of known length before its end, and a piece of it may
+    /// be all that comes for a long time. An error is found by the next write.
+    pub fn push(&mut self, cx: &mut Context<'_>) {
+        if self.unflushed {
+            let _ = Pin::new(self).poll_flush(cx);
+        }
     }
 }
 
@@ -56,24 +67,27 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { inner, out } = &mut *self;
+        let Self { inner, out, unflushed } = &mut *self;
+        *unflushed = true;
         match inner {
             Inner::Plain(socket) => out.poll_write(socket, cx, bytes),
             Inner::Tls(stream) => out.poll_write(stream.as_mut(), cx, bytes),
         }
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, out } = &mut *self;
+        let Self { inner, out, unflushed } = &mut *self;
         match inner {
             Inner::Plain(socket) => {
                 ready!(out.poll_drain(socket, cx))?;
-                Pin::new(socket).poll_flush(cx)
+                ready!(Pin::new(socket).poll_flush(cx))?;
             }
             Inner::Tls(stream) => {
                 ready!(out.poll_drain(stream.as_mut(), cx))?;
-                Pin::new(stream.as_mut()).poll_flush(cx)
+                ready!(Pin::new(stream.as_mut()).poll_flush(cx))?;
             }
         }
+        *unflushed = false;
+        Poll::Ready(Ok(()))
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;

@@ -21,6 +21,7 @@ use std::{
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 
 use super::{LogFormat, LogLevel, LogSpec, access_log::quoted};
 
@@ -41,6 +42,14 @@ pub fn init(spec: &LogSpec) {
     logger.set(spec);
     let _ = log::set_logger(logger);
     log::set_max_level(level_filter(spec.level));
+}
+
+/// Says something at INFO with facts beside the message: members of their own in JSON, left out of text, whose message says
+/// them in words. Nothing before [`init`].
+pub fn event(target: &str, message: &str, facts: &Map<String, Value>) {
+    if let Some(logger) = LOGGER.get() {
+        logger.event(target, message, facts, SystemTime::now());
+    }
 }
 
 /// A logger and its settings.
@@ -79,28 +88,43 @@ impl ProcessLog {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut output = self.output.lock();
         let limited = !is_ours(record.target()) && record.level() <= Level::Warn;
-        let suppressed = match limited.then(|| output.admit((record.file_static(), record.line().unwrap_or(0)), now)) {
+        let admit = || self.output.lock().admit((record.file_static(), record.line().unwrap_or(0)), now);
+        let suppressed = match limited.then(admit) {
             Some(None) => return,
             Some(Some(suppressed)) => suppressed,
             None => 0,
         };
+        // Not under the lock: what is formatted may panic, and the panic is logged, too.
         let mut message = record.args().to_string();
         message.truncate(message.floor_char_boundary(MESSAGE));
         if suppressed > 0 {
             message.push_str(&format!(" ({suppressed} more like this were left out)"));
         }
-        let line = match self.format.load(Relaxed) {
-            0 => json(record, &message, time),
-            _ => text(record, &message, time),
-        };
-        // Where would an error be told? Standard error is gone.
-        let _ = output.sink.write_all(&line);
+        self.output.lock().write(&self.line(record, &message, &Map::new(), time));
+    }
+
+    fn event(&self, target: &str, message: &str, facts: &Map<String, Value>, time: SystemTime) {
+        let record = Record::builder().level(Level::Info).target(target).build();
+        if self.enabled(record.metadata()) {
+            self.output.lock().write(&self.line(&record, message, facts, time));
+        }
+    }
+
+    fn line(&self, record: &Record<'_>, message: &str, facts: &Map<String, Value>, time: SystemTime) -> Vec<u8> {
+        match self.format.load(Relaxed) {
+            0 => json(record, message, facts, time),
+            _ => text(record, message, time),
+        }
     }
 }
 
 impl Output {
+    fn write(&mut self, line: &[u8]) {
+        // Where would an error be told? Standard error is gone.
+        let _ = self.sink.write_all(line);
+    }
+
     /// `None` when this place has had its share, else how many of its lines were left out before.
     fn admit(&mut self, place: Place, now: Instant) -> Option<u64> {
         if self.places.len() >= PLACES && !self.places.contains_key(&place) {
@@ -148,13 +172,18 @@ fn level_filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-fn json(record: &Record<'_>, message: &str, time: SystemTime) -> Vec<u8> {
+fn json(record: &Record<'_>, message: &str, facts: &Map<String, Value>, time: SystemTime) -> Vec<u8> {
     let mut line = Vec::with_capacity(128 + message.len());
     let (time, level) = (humantime::format_rfc3339_micros(time), record.level().as_str().to_ascii_lowercase());
     let _ = write!(line, r#"{{"ts":"{time}","level":"{level}","target":"#);
     quoted(&mut line, record.target());
     line.extend_from_slice(br#","message":"#);
     quoted(&mut line, message);
+    for (key, value) in facts {
+        line.push(b',');
+        quoted(&mut line, key);
+        let _ = write!(line, ":{value}");
+    }
     line.extend_from_slice(b"}\n");
     line
 }
@@ -226,6 +255,24 @@ mod tests {
         let text = Fixture::new(LogLevel::Info, LogFormat::Text);
         text.say(Level::Warn, "weir::tls", 1, message, Duration::ZERO);
         assert_eq!(text.lines(), [r#"1970-01-01T00:00:00.000000Z WARN  weir::tls a "b"\n\u{1b}[2J"#]);
+    }
+
+    #[test]
+    fn an_event_has_facts_for_machines() {
+        let facts = serde_json::json!({"listeners": {"web": ["127.0.0.1:1"]}});
+        for (format, level, expected) in [
+            (
+                LogFormat::Json,
+                LogLevel::Info,
+                r#"{"ts":"1970-01-01T00:00:00.000000Z","level":"info","target":"weir","message":"ready","listeners":{"web":["127.0.0.1:1"]}}"#,
+            ),
+            (LogFormat::Text, LogLevel::Info, "1970-01-01T00:00:00.000000Z INFO  weir ready"),
+            (LogFormat::Text, LogLevel::Warn, ""),
+        ] {
+            let fixture = Fixture::new(level, format);
+            fixture.log.event("weir", "ready", facts.as_object().unwrap(), SystemTime::UNIX_EPOCH);
+            assert_eq!(fixture.lines().join("\n"), expected);
+        }
     }
 
     #[test]

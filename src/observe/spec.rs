@@ -1,7 +1,9 @@
 //! What users write under `observability`.
 
+use std::fmt;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::types::Ratio;
 
@@ -54,11 +56,40 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLogSpec {
     /// `stdout`, `stderr`, `off`, or the path of a file.
+    #[serde(deserialize_with = "destination")]
     pub path: String,
     /// `json` or `combined`.
     pub format: AccessLogFormat,
     /// The share of requests that is logged. Errors (5xx, refusals) are always logged.
     pub sample: Ratio,
+}
+
+impl AccessLogSpec {
+    /// The values of `path` that are no paths.
+    pub const WORDS: [&'static str; 3] = ["stdout", "stderr", "off"];
+    /// The serde name by which the decoder recognises a path that may be one of the words.
+    pub const PATH_MARK: &'static str = "weir::AccessLogPath";
+}
+
+/// A word, or a path that the decoder has resolved against the file that names it.
+fn destination<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Visitor;
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = String;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`stdout`, `stderr`, `off`, or the path of a file")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            match text {
+                "" => Err(E::custom("a path must not be empty")),
+                _ => Ok(text.to_owned()),
+            }
+        }
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+            deserializer.deserialize_str(Visitor)
+        }
+    }
+    deserializer.deserialize_newtype_struct(AccessLogSpec::PATH_MARK, Visitor)
 }
 
 impl Default for AccessLogSpec {

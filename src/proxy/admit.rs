@@ -39,9 +39,12 @@ fn limits(session: &mut Session, ctx: &RequestCtx) {
     session.set_read_timeout(http.body_idle_timeout.limit());
     session.set_write_timeout(http.body_idle_timeout.limit());
     session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
-    let keep = ctx.arrival.admitted.keep_alive && !ctx.arrival.last;
+    let keep = ctx.arrival.admitted.keep_alive && !ctx.arrival.last && ctx.arrival.connection.stays_open();
     // The driver times idle connections itself; for Pingora it only matters that there is a next request.
     session.set_keepalive(keep.then_some(http.keepalive_timeout.get().as_secs().max(1)));
+    // An answer that needs no body leaves the rest of it to be drained, unless the client still waits to be told to
+    // send it: closing on unread bytes would reset the connection and may destroy the answer on its way.
+    session.as_downstream_mut().set_close_on_response_before_downstream_finish(ctx.arrival.admitted.expect_continue);
     // An expectation means nothing in HTTP/1.0, and its clients understand no 1xx.
     session.set_ignore_info_resp(ctx.arrival.admitted.http == "1.0");
 }

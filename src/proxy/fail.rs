@@ -81,6 +81,8 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
     let status = reply.status.as_u16();
+    // Pingora ends the connection after a failure, whatever is returned below: so the answer says it.
+    session.set_keepalive(None);
     if responded(session) {
         // Truncation is never disguised: a reset on HTTP/2, a close without the final chunk on HTTP/1.
         ctx.outcome.status = status_sent(session);
@@ -90,6 +92,9 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         // The connection closes behind it, and says so, lest the client sends its next request into the void.
         session.set_keepalive(None);
         reply::send(session, ctx, reply).await;
+        if *error.esource() != ErrorSource::Downstream {
+            take_in(session, ctx).await;
+        }
     }
     FailToProxy { error_code: status, can_reuse_downstream: false }
 }
@@ -98,6 +103,14 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
 fn fallback(ctx: &RequestCtx, cause: Cause, who: Who) -> Option<Reply> {
     let upstreams_fault = who != Who::Client && matches!(cause.status(), 502..=504);
     ctx.route.as_ref()?.fallback.clone().filter(|_| upstreams_fault)
+}
+
+/// Reads what an HTTP/1 client still sends, within the drain timeout: closing on unread bytes would reset the
+/// connection and may destroy the answer on its way (RFC 9112 section 9.6).
+async fn take_in(session: &mut Session, ctx: &RequestCtx) {
+    if ctx.arrival.admitted.http != "2" && !ctx.arrival.admitted.expect_continue {
+        let _ = session.as_downstream_mut().drain_request_body().await;
+    }
 }
 
 /// What an error that nobody decided on means. `None` when the client is gone.

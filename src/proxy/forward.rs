@@ -1,14 +1,21 @@
 //! The request as the endpoint gets it.
 
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
+use pingora_proxy::Session;
 
 use super::RequestCtx;
 use crate::gate::hop::{MaxForwards, max_forwards};
 
 /// Finishes the head for this attempt.
-pub(super) fn request(request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    let asked = session.req_header();
+    if request.version == Version::HTTP_2 && asked.version == Version::HTTP_2 && asked.headers.contains_key(header::TE) {
+        // What is left of TE says that the client takes trailers. It is told to those whose trailers can go on to the
+        // client, which they cannot through HTTP/1; gRPC services insist on it. Pingora has removed it.
+        request.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
+    }
     if let Some(target) = &ctx.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);

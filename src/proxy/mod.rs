@@ -101,8 +101,13 @@ impl ProxyHttp for Weir {
         Ok(())
     }
 
-    async fn upstream_request_filter(&self, _: &mut Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
-        forward::request(request, ctx)
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        forward::request(session, request, ctx)
     }
 
     async fn upstream_response_filter(

@@ -79,6 +79,9 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Rep
     }
     let bodiless = head_only || body.is_empty() || response.status == StatusCode::NO_CONTENT;
     let downstream = session.as_downstream_mut();
+    if !ctx.arrival.connection.stays_open() {
+        downstream.set_keepalive(None);
+    }
     if write(downstream, response, body, bodiless).await.is_err() {
         log::debug!("request {}: the client went away before its answer", ctx.outcome.request_id);
     }

@@ -68,6 +68,9 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         };
         route.chain.response(&mut view, &mut ctx.slots);
     }
+    if !upgraded && !ctx.arrival.connection.stays_open() {
+        session.set_keepalive(None);
+    }
     if upgraded {
         // Pingora writes the 101 before it reads from the client again: from here on bytes belong to the tunnel.
         session.set_read_timeout(None);
@@ -79,7 +82,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
 }
 
 /// Removes what was meant for us alone (RFC 9110 section 7.6.1).
-fn clean(session: &Session, response: &mut ResponseHeader, upgrade: Option<gate::Upgrade>) -> Result<()> {
+fn clean(session: &mut Session, response: &mut ResponseHeader, upgrade: Option<gate::Upgrade>) -> Result<()> {
     // Trailers go on between HTTP/2 connections; Pingora has no way for them through HTTP/1.
     let trailers = session.req_header().version == Version::HTTP_2 && response.version == Version::HTTP_2;
     let placeholder = ResponseHeader::build_no_case(response.status, Some(0))?;
@@ -87,6 +90,10 @@ fn clean(session: &Session, response: &mut ResponseHeader, upgrade: Option<gate:
     hop::strip_response(&mut parts.headers, Onward { upgrade, trailers });
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    if session.req_header().version == Version::HTTP_10 && parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
+        // HTTP/1.0 knows no chunks (RFC 9112 section 6.1): the body ends where the connection does.
+        session.set_keepalive(None);
     }
     *response = ResponseHeader::from(parts);
     Ok(())

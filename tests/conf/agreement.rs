@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use weir::{
     cli::check::{CheckArgs, Format, Print, Report, check_files},
-    config::{Loaded, effective, load, parse_str},
+    config::{effective, load, parse_str},
+    snapshot::check,
 };
 
 /// Files that must be accepted without a word.
@@ -22,7 +23,7 @@ fn good() -> Vec<PathBuf> {
 #[test]
 fn good_files_are_accepted_without_a_word() {
     for file in good() {
-        let loaded = load(&file, &|_| None).check();
+        let loaded = check(load(&file, &|_| None));
         assert!(loaded.is_ok() && loaded.diagnostics.is_empty(), "{}: {:#?}", file.display(), loaded.diagnostics);
     }
 }
@@ -31,7 +32,7 @@ fn good_files_are_accepted_without_a_word() {
 fn what_is_printed_means_the_same() {
     for file in good() {
         let args = CheckArgs { files: vec![file.clone()], format: Format::Human, strict: true, print: Some(Print::Effective) };
-        let Report { out: first, err, exit } = check_files(&args, &Loaded::check, &|_| None, false);
+        let Report { out: first, err, exit } = check_files(&args, &check, &|_| None, false);
         assert_eq!((err.as_str(), exit), ("", 0), "{}", file.display());
         let again = parse_str("effective", &first, Path::new("/"), &|_| None);
         assert!(again.is_ok(), "{first}\n{:#?}", again.diagnostics);
@@ -55,7 +56,7 @@ upstreams: {u: {endpoints: ['${END}'], strategy: '${STRATEGY:-random}'}}
         "END" => Some("127.0.0.1:9".to_owned()),
         _ => None,
     };
-    let loaded = parse_str("x", text, Path::new("/"), &variables).check();
+    let loaded = check(parse_str("x", text, Path::new("/"), &variables));
     assert!(loaded.is_ok(), "{:#?}", loaded.diagnostics);
     let printed = effective(&loaded);
     for hidden in ["hunter2", "example.com", "404", "127.0.0.1:9\n"] {

@@ -2,17 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use weir::{
-    cli::check::{CheckArgs, Format, Report, check_files},
-    config::Loaded,
-};
+use weir::cli::check::{CheckArgs, Format, Report, check_files};
 
 /// What `${SECRET}` stands for. Nowhere in any output.
 const SECRET: &str = "hunter2";
 
 fn report(file: &Path, format: Format) -> Report {
     let args = CheckArgs { files: vec![file.into()], format, strict: true, print: None };
-    check_files(&args, &Loaded::check, &|name| (name == "SECRET").then(|| SECRET.into()), false)
+    check_files(&args, &weir::snapshot::check, &|name| (name == "SECRET").then(|| SECRET.into()), false)
 }
 
 /// Snapshots hold no path of the machine that made them.
@@ -66,7 +63,7 @@ fn warnings_count_only_when_they_are_asked_to() {
         assert_eq!(exit, 2, "{}", file.display());
         insta::assert_snapshot!(file.file_stem().unwrap().to_str().unwrap(), err);
         let args = CheckArgs { files: vec![file], format: Format::Human, strict: false, print: None };
-        assert_eq!(check_files(&args, &Loaded::check, &|_| None, false).exit, 0);
+        assert_eq!(check_files(&args, &weir::snapshot::check, &|_| None, false).exit, 0);
     }
 }
 

@@ -4,5 +4,11 @@
 mod support;
 
 mod faults;
+mod filters;
 mod fixtures;
+mod health;
 mod lab;
+mod listeners;
+mod routing;
+mod tls;
+mod upstreams;

@@ -28,7 +28,10 @@ use super::{
     fault::{Fault, What, shortened},
     plain::{Plain, is_null},
 };
-use crate::types::{ConfigPath, Secret, closest};
+use crate::{
+    observe::AccessLogSpec,
+    types::{ConfigPath, Secret, closest},
+};
 
 /// Values visited in one run: a full file some times over.
 const MAX_STEPS: u64 = 8 * MAX_NODES;
@@ -269,6 +272,10 @@ impl<'d> de::Deserializer<'d> for De<'_, 'd> {
     fn deserialize_newtype_struct<V: Visitor<'d>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
         match name {
             ConfigPath::MARK => self.path(visitor),
+            AccessLogSpec::PATH_MARK => match self.kind() {
+                Kind::Scalar(scalar) if AccessLogSpec::WORDS.contains(&scalar.text.as_ref()) => self.text(visitor),
+                _ => self.path(visitor),
+            },
             Secret::MARK => {
                 self.cx.document.mask(self.node);
                 self.text(visitor)

@@ -9,6 +9,7 @@ use crate::observe::{Attempt, Outcome};
 
 /// What a client may make us write of each of its strings, in bytes before escaping. They bound a line, and with it
 /// what the queue can hold.
+const SUBJECT: usize = 512;
 const METHOD: usize = 32;
 const HOST: usize = 255;
 const PATH: usize = 2048;
@@ -26,6 +27,7 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     object.string("listener", &outcome.listener);
     object.optional("sni", outcome.tls.as_ref().and_then(|tls| tls.sni.as_deref()));
     object.optional("tls", outcome.tls.as_ref().map(|tls| tls.version));
+    object.optional("client_cert", outcome.tls.as_ref().and_then(|tls| tls.subject.as_deref()).map(|name| cut(name, SUBJECT)));
     object.optional("http", known(outcome.http));
     object.optional("method", known(cut(&outcome.method, METHOD)));
     object.optional("host", known(cut(&outcome.host, HOST)));
@@ -218,7 +220,7 @@ mod tests {
             line(&full),
             concat!(
                 r#"{"ts":"2026-01-01T00:00:00.123456Z","request_id":"0193-id","client":"192.0.2.7","listener":"web","#,
-                r#""sni":"example.com","tls":"TLSv1.3","http":"1.1","method":"GET","host":"example.com","path":"/a","#,
+                r#""sni":"example.com","tls":"TLSv1.3","client_cert":null,"http":"1.1","method":"GET","host":"example.com","path":"/a","#,
                 r#""route":"api","upstream":"pool","endpoint":"127.0.0.1:9001","attempts":["#,
                 r#"{"endpoint":"127.0.0.1:9002","outcome":"connection_refused","ms":0.042},"#,
                 r#"{"endpoint":"127.0.0.1:9001","outcome":200,"ms":3.000}],"status":200,"bytes_in":10,"bytes_out":20,"#,

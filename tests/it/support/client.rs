@@ -172,6 +172,22 @@ impl RawClient {
             .unwrap_or_else(|error| panic!("reading to the close: {error}"))
     }
 
+    /// Everything until the connection ends, and whether it ended in order rather than by a reset.
+    pub async fn read_to_end(&mut self) -> (Vec<u8>, bool) {
+        match within("the connection to end", self.wire.rest()).await {
+            Ok(bytes) => (bytes, true),
+            Err(_) => (self.wire.pending().to_vec(), false),
+        }
+    }
+
+    /// What is there next, at least a byte; empty when the connection has ended.
+    pub async fn read_some(&mut self) -> Vec<u8> {
+        if self.wire.pending().is_empty() {
+            let _ = within("bytes", self.wire.fill()).await;
+        }
+        self.wire.take_pending()
+    }
+
     /// Waits for the end of the connection: true once it is closed or reset, false when bytes come instead.
     pub async fn is_closed(&mut self) -> bool {
         if !self.wire.pending().is_empty() {

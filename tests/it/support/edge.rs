@@ -114,7 +114,7 @@ impl EdgeBuilder {
 
     /// The configuration that [`EdgeBuilder::start`] starts.
     pub fn config(&self) -> String {
-        let log = self.log_path();
+        let log = self.file("access.log");
         let mut yaml = format!("listeners:\n  web:\n    address: 127.0.0.1:0\n{}", self.listener);
         if let Some((_, Identity { cert_file, key_file, .. })) = &self.tls {
             let _ = write!(
@@ -130,14 +130,20 @@ impl EdgeBuilder {
         yaml + &self.extra
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.directory.path().join("access.log")
+    /// A file of the edge's own directory, which goes with the builder or the edge.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Starts it.
     pub async fn start(self) -> Edge {
         let config = self.config();
-        start(&config, self.directory, self.tls.map(|(ca, _)| ca)).await
+        self.start_as(&config).await
+    }
+
+    /// Starts it with [`EdgeBuilder::config`] as the test has changed it.
+    pub async fn start_as(self, config: &str) -> Edge {
+        start(config, self.directory, self.tls.map(|(ca, _)| ca)).await
     }
 }
 
@@ -207,6 +213,19 @@ impl Edge {
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         RawClient::connect(address).await.exchange(request).await
+    }
+
+    /// The sum of a metric's samples that have all of these labels; `None` when there is none.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let text = self.admin_get("/metrics").await.text();
+        let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+        let samples = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.strip_prefix('{').map_or(("", rest), |rest| rest.rsplit_once('}').expect("labels end"));
+            let has = |wanted: &String| labels.split(',').any(|label| label == wanted);
+            (rest.starts_with(['{', ' ']) && wanted.iter().all(has)).then(|| value.trim().parse::<f64>().expect("a number"))
+        });
+        samples.reduce(|sum, value| sum + value)
     }
 
     /// The access log as it is now; a line that is still being written is left out.

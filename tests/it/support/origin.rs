@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{BoxStream, Gate, certs::Identity, certs::server_config, wire::RawRequest, wire::Wire, within};
+use super::{BoxStream, Gate, certs::Ca, certs::Identity, certs::server_config, wire::RawRequest, wire::Wire, within};
 
 /// An origin that answers 200 with an empty body until told otherwise.
 pub fn origin() -> OriginBuilder {
@@ -234,6 +234,11 @@ impl OriginBuilder {
     /// Speaks TLS with this certificate.
     pub fn tls(mut self, identity: &Identity) -> Self {
         self.tls = Some(server_config(identity, &[b"http/1.1"], None));
+        self
+    }
+    /// Speaks TLS with this certificate, and requires one of this authority from clients.
+    pub fn mutual_tls(mut self, identity: &Identity, clients: &Ca) -> Self {
+        self.tls = Some(server_config(identity, &[b"http/1.1"], Some(clients)));
         self
     }
     /// Binds a free port of 127.0.0.1 and serves until the [`Origin`] is dropped.

@@ -156,6 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &self.buffer
     }
 
+    /// Takes what was read and not used.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        self.take(self.buffer.len())
+    }
+
     /// The bytes of the message that is being, or has just been, read.
     pub fn message(&self) -> &[u8] {
         &self.message

@@ -1,0 +1,20 @@
+//! The rules of a correct HTTP edge, each proved over real sockets through a whole Weir, and named after its RFC section.
+
+#[path = "../it/support/mod.rs"]
+#[macro_use]
+mod support;
+
+mod h1_setup;
+mod h2_setup;
+
+mod abuse;
+mod h1_connection;
+mod h1_fields;
+mod h1_framing;
+mod h1_hop;
+mod h1_limits;
+mod h1_target;
+mod h2_gate;
+mod semantics_bodies;
+mod semantics_errors;
+mod semantics_truncation;

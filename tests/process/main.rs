@@ -1,0 +1,11 @@
+//! The real binary as a child process, on ports that the kernel chooses: signals, exit codes, diagnostics, the demo.
+
+#[macro_use]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod child;
+mod command_line;
+mod demo;
+mod server;
+mod signals;

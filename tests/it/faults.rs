@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     Gate,
@@ -273,6 +274,94 @@ async fn a_split_gives_each_upstream_its_share_of_requests() {
     assert_eq!(line["upstream"], "next");
 }
 
+/// A 504 for one request on a route with a timeout of half a second, told as this type, and how long it took.
+async fn times_out(endpoint: std::net::SocketAddr, word: &str) -> Duration {
+    let edge = edge_before(&[endpoint], "timeout: 500ms").await;
+    let began = Instant::now();
+    assert_eq!(edge.get("/").await.status, 504);
+    let took = began.elapsed();
+    let (status, told_word, _) = told(&edge.access_log().await[0]);
+    assert_eq!((status, told_word.as_str()), (504, word));
+    assert!(took >= Duration::from_millis(490), "{took:?}");
+    took
+}
+
+/// Sends its answer byte by byte, one every so often, for as long as anybody listens.
+async fn dripping(head: &'static str) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Ends with the runtime of the test.
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(head.as_bytes()).await;
+                let mut clock = tokio::time::interval(Duration::from_millis(50));
+                while stream.write_all(b"x").await.is_ok() {
+                    clock.tick().await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_header_that_drips_is_not_waited_for() {
+    let took = times_out(dripping("HTTP/1.1 200 OK\r\nx-slow: ").await, "http_response_timeout").await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Nor by a try, when there is somebody else to ask.
+    let good = origin().respond(200, "good").spawn().await;
+    let slow = dripping("HTTP/1.1 200 OK\r\nx-slow: ").await;
+    let edge = edge_before(&[slow, good.addr()], "timeout: 20s\nretry: {per_try_timeout: 300ms}").await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/").await.text(), "good");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_cut_when_its_time_is_over() {
+    let edge = edge_before(&[dripping("HTTP/1.1 200 OK\r\ncontent-length: 4096\r\n\r\n").await], "timeout: 500ms").await;
+    let mut client = edge.client().await;
+    client.send(GET).await;
+    assert!(!matches!(client.try_read_response().await, Ok(Some(_))), "it cannot be whole");
+    let (status, word, _) = told(&edge.access_log().await[0]);
+    assert_eq!((status, word.as_str()), (200, "http_response_timeout"));
+}
+
+#[tokio::test]
+async fn a_body_may_take_longer_than_a_try() {
+    let slow = dripping("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n").await;
+    let edge = edge_before(&[slow], "timeout: 20s\nretry: {per_try_timeout: 300ms}").await;
+    assert_eq!(edge.get("/").await.text(), "x".repeat(12), "550 ms, at a steady pace");
+}
+
+#[tokio::test]
+async fn a_black_hole_is_a_timeout_of_the_connection() {
+    // A listener that never accepts, with a backlog that is full: the kernel drops what comes.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let hole = socket.listen(1).unwrap();
+    let address = hole.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await {
+        filling.push(connected.unwrap());
+        assert!(filling.len() < 100, "the backlog has no end");
+    }
+    let took = times_out(address, "connection_timeout").await;
+    assert!(took < Duration::from_millis(1900), "{took:?}: bounded by the route, not by connect_timeout");
+    // Beside an endpoint that answers, nobody notices.
+    let good = origin().respond(200, "good").spawn().await;
+    let edge = edge()
+        .upstream_with("app", &[address, good.addr()], "connections: {connect_timeout: 200ms}")
+        .route("all", "upstream: app")
+        .start()
+        .await;
+    for _ in 0..4 {
+        assert_eq!(edge.get("/").await.text(), "good");
+    }
+}
+
 #[tokio::test]
 async fn all_down_then_up_again() {
     let down = [refused_address().await, refused_address().await];
@@ -280,5 +369,40 @@ async fn all_down_then_up_again() {
     assert_eq!(edge.get("/").await.status, 502);
     let (status, word, attempts) = told(&edge.access_log().await[0]);
     assert_eq!((status, word.as_str()), (502, "connection_refused"));
-    assert_eq!(attempts.len(), 3, "the first of them is asked again at the end: {attempts:?}");
+    assert_eq!(attempts.len(), 3, "one of them is asked again at the end: {attempts:?}");
+    let back = tokio::net::TcpListener::bind(down[1]).await.unwrap();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = back.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nback").await;
+        }
+    });
+    for _ in 0..4 {
+        assert_eq!(edge.get("/").await.text(), "back", "at once, for everybody");
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_flaps_under_load_loses_nobody() {
+    let good = origin().respond(200, "good").spawn().await;
+    // Every other connection is cut, before or after the request.
+    let flapping = origin()
+        .accept_then_close()
+        .then_serve()
+        .respond_with(|request| match request.target.len() % 2 {
+            0 => Answer::nothing().reset(),
+            _ => Answer::new(200, "good").close(),
+        })
+        .spawn()
+        .await;
+    let budget = "retry_budget: {ratio: 100%}";
+    let edge = edge().upstream_with("app", &[good.addr(), flapping.addr()], budget).route("all", "upstream: app\nretry: {}");
+    let edge = edge.start().await;
+    let load = (0..200).map(|index| {
+        let edge = &edge;
+        async move { edge.get(&format!("/{}", "x".repeat(index % 7))).await.text() }
+    });
+    let answers = futures_util::future::join_all(load).await;
+    assert_eq!(answers.iter().filter(|answer| *answer == "good").count(), 200);
 }

@@ -6,13 +6,15 @@
 //! byte is taken for tunnel data before the upstream has agreed to a tunnel (rule 12).
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -29,14 +31,49 @@ use super::transport::{Transport, pingora_stream};
 use crate::gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator};
 
 /// What the stream and the request that is using it tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Link {
     tunnel: AtomicBool,
     wake: AtomicWaker,
     refusal: Mutex<Option<Refusal>>,
+    since: Instant,
+    /// In microseconds from `since`; [`NO_DEADLINE`] for none.
+    deadline: AtomicU64,
+    overdue: AtomicBool,
+}
+
+const NO_DEADLINE: u64 = u64::MAX;
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            tunnel: AtomicBool::default(),
+            wake: AtomicWaker::default(),
+            refusal: Mutex::default(),
+            since: Instant::now(),
+            deadline: AtomicU64::new(NO_DEADLINE),
+            overdue: AtomicBool::default(),
+        }
+    }
 }
 
 impl Link {
+    /// Reading fails from this moment on.
+    ///
+    /// Pingora's timeouts start anew with each byte of an endpoint, so a header that drips outlasts them all. But it
+    /// watches the client all the while, for going away: here is where a deadline reaches it.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        let micros = |deadline: Instant| deadline.saturating_duration_since(self.since).as_micros() as u64;
+        self.deadline.store(deadline.map_or(NO_DEADLINE, micros), Ordering::Relaxed);
+    }
+    /// Did reading fail because of the deadline? Asking takes it back.
+    pub fn take_overdue(&self) -> bool {
+        self.overdue.swap(false, Ordering::Relaxed)
+    }
+    fn deadline(&self) -> Option<Instant> {
+        let micros = self.deadline.load(Ordering::Relaxed);
+        (micros != NO_DEADLINE).then(|| self.since + Duration::from_micros(micros))
+    }
     /// The upstream agreed to switch protocols: bytes flow freely from here on.
     pub fn open_tunnel(&self) {
         self.tunnel.store(true, Ordering::Release);
@@ -67,6 +104,9 @@ pub struct H1Stream {
     ahead: BytesMut,
     framing: Framing,
     link: Arc<Link>,
+    /// Made for the first request with a deadline, and left running for the next ones: it is set anew only when it
+    /// rings or is late, which spares a request the timer's lock.
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
@@ -75,7 +115,7 @@ const AHEAD: usize = 4096;
 impl H1Stream {
     /// A connection on which no request was read yet; `ahead` holds what was read already.
     pub fn new(transport: Transport, ahead: BytesMut) -> Self {
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default() }
+        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None }
     }
 
     /// The bytes that wait to be understood.
@@ -195,6 +235,23 @@ impl H1Stream {
         }
     }
 
+    /// Has the deadline passed? If not, the reader is woken when it does.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.link.deadline() else { return false };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if timer.deadline().into_std() > deadline {
+            timer.as_mut().reset(deadline.into());
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                self.link.overdue.store(true, Ordering::Relaxed);
+                return true;
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        false
+    }
+
     /// Between the end of a request and the end of its response: notices a client that goes away, and
     /// keeps what a pipelining client sends.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -216,6 +273,9 @@ impl H1Stream {
 
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.poll_overdue(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let read = self.poll_message(cx, buf);
         if read.is_pending() {
             self.transport.push(cx);

@@ -27,15 +27,20 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
         error.set_retry(true);
         return error;
     }
-    if ctx.decided.is_some() || *error.esource() != ErrorSource::Upstream {
+    let overdue = ctx.arrival.link.as_ref().is_some_and(|link| link.take_overdue());
+    if ctx.decided.is_some() || !(overdue || *error.esource() == ErrorSource::Upstream) {
         error.set_retry(false);
         return error;
     }
-    let cause = upstream_cause(&error, ctx.outcome.phase);
+    let cause = if overdue { Cause::HttpResponseTimeout } else { upstream_cause(&error, ctx.outcome.phase) };
     let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
     ctx.record_attempt(None, Some(cause));
     error.retry.decide_reuse(reused);
     let again = !answered && !responded(session) && (stale(session, ctx, &error) || again(session, ctx, cause));
+    if overdue && !again {
+        // It looks like the client's failure, and is the endpoint's.
+        ctx.decided = Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream });
+    }
     error.set_retry(again);
     error
 }
@@ -64,6 +69,10 @@ fn again(session: &Session, ctx: &RequestCtx, cause: Cause) -> bool {
 
 /// The final answer to a failure, if the client can still be answered.
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
+    if let Some(link) = &ctx.arrival.link {
+        // For what is still to be read of the request.
+        link.set_deadline(None);
+    }
     let decided = match ctx.decided.take() {
         Some(decided) => Some(decided),
         None => explain(ctx, error),

@@ -38,6 +38,10 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
     ctx.record_attempt(Some(status), None);
     ctx.outcome.phase = Phase::Response;
     ctx.arrival.progress.settle();
+    if let Some(link) = &ctx.arrival.link {
+        // The try has answered in time; what is left is the exchange's.
+        link.set_deadline(ctx.deadline);
+    }
     Ok(())
 }
 

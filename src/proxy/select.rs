@@ -39,7 +39,11 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     // A tunnel is no try that could be made again: it lives as long as both sides like.
     let each =
         ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
-    let peer = upstream.peer(&endpoint, left.into_iter().chain(each).min());
+    let left = left.into_iter().chain(each).min();
+    let peer = upstream.peer(&endpoint, left);
+    if let Some(link) = &ctx.arrival.link {
+        link.set_deadline(left.map(|left| Instant::now() + left));
+    }
     ctx.tries += 1;
     // A body that is sent again is counted again.
     ctx.body_in = 0;

@@ -6,11 +6,11 @@
 //! |---|---|---|
 //! | 0 | [`types`] | words of the domain: names, addresses, quantities, causes, problems |
 //! | 1 | [`observe`] | metrics, access log, process log, outcomes |
+//! | 1 | [`resilience`] | how failure is lived with: circuit breaker, retries and their budget, admission |
 //! | 1 | [`endpoint`] | one address, what was learned about it, requests in flight |
 //! | 2 | [`gate`] | what a request must be before anything else looks at it |
 //! | 2 | [`balance`] | strategies: which endpoint takes a request |
 //! | 2 | [`health`] | active health checks |
-//! | 2 | [`resilience`] | retries, their budget, admission |
 //! | 2 | [`discovery`] | where endpoints come from |
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |

@@ -46,6 +46,8 @@ pub struct RunningServer {
     admin: Option<Admin>,
     control: Arc<Control>,
     shared: Arc<Shared>,
+    /// The accept loops, which end when the drain begins.
+    accepting: TaskTracker,
     background: TaskTracker,
     /// Metrics hold it weakly.
     _state: Arc<dyn StateSource>,
@@ -95,18 +97,21 @@ impl StateSource for LiveState {
 }
 
 fn state(upstream: &Upstream) -> UpstreamState {
+    let now = Instant::now();
     let endpoint = |endpoint: &Arc<Endpoint>| EndpointState {
         label: endpoint.label().clone(),
         weight: endpoint.weight(),
         zone: endpoint.zone().map(Arc::from),
-        healthy: endpoint.is_healthy(),
-        health: endpoint.health(),
+        healthy: endpoint.may_take(now),
+        situation: endpoint.situation(),
+        transitions: endpoint.transitions(),
         in_flight: endpoint.in_flight(),
         stats: endpoint.stats(),
     };
     UpstreamState {
         name: upstream.name().clone(),
         strategy: upstream.spec().strategy.kind(),
+        panicking: upstream.is_panicking(),
         endpoints: upstream.endpoints().iter().map(endpoint).collect(),
     }
 }
@@ -205,15 +210,25 @@ impl Prepared {
         });
         // Every socket is bound, so nobody who comes from here on is turned away.
         control.ready.store(true, Ordering::Release);
+        let accepting = TaskTracker::new();
         let mut addresses = BTreeMap::<Name, Vec<Address>>::new();
         for (name, sockets) in bound {
             let open = ConnectionLimit::default();
             for socket in sockets {
                 addresses.entry(name.clone()).or_default().push(socket.address().clone());
-                background.spawn(socket.run(name.clone(), open.clone(), shared.clone(), stopping_seen.clone()));
+                accepting.spawn(socket.run(name.clone(), open.clone(), shared.clone(), stopping_seen.clone()));
             }
         }
-        RunningServer { addresses, admin, control, shared, background, _state: state, grace: server.shutdown_grace.get() }
+        RunningServer {
+            addresses,
+            admin,
+            control,
+            shared,
+            accepting,
+            background,
+            _state: state,
+            grace: server.shutdown_grace.get(),
+        }
     }
 }
 
@@ -270,6 +285,9 @@ impl RunningServer {
 
     /// Resolves when nothing is in flight any more. Call [`RunningServer::drain`] first.
     pub async fn drained(&self) {
+        // First who may still let somebody in, then everybody who was let in.
+        self.accepting.close();
+        self.accepting.wait().await;
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
@@ -300,8 +318,9 @@ impl RunningServer {
         } else {
             let left = self.shared.tasks.len();
             log::warn!("{left} connections and streams were cut {why}, after {:?}", began.elapsed());
+            self.control.stopping.send_replace(true);
             self.control.cut.cancel();
-            self.shared.tasks.wait().await;
+            self.drained().await;
         }
         self.control.stopping.send_replace(true);
         self.background.close();

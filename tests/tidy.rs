@@ -10,8 +10,8 @@ use std::{
 /// layers (the command line, the test backends) may import everything and is imported by nobody else.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
-    (1, &["observe", "endpoint"]),
-    (2, &["balance", "health", "resilience", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate"]),
+    (1, &["observe", "endpoint", "resilience"]),
+    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate"]),
     (3, &["upstream", "route"]),
     (4, &["config"]),
     (5, &["snapshot"]),
@@ -26,6 +26,7 @@ const BESIDE: u8 = u8::MAX;
 
 /// Rooms that know a room of their own layer, and why.
 const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    ("endpoint", "resilience", "an endpoint keeps its breaker, which knows no endpoint"),
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
     ("listener", "proxy", "a connection's requests are served by the proxy"),

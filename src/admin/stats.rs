@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::AdminState;
 use crate::{
-    endpoint::HealthStatus,
+    endpoint::Condition,
     observe::{EndpointState, Load, Totals, UpstreamState},
     types::Name,
 };
@@ -29,6 +29,8 @@ struct Upstream {
     strategy: &'static str,
     /// Endpoints that may be chosen.
     alive: usize,
+    /// So few are that all endpoints are used.
+    panic: bool,
     endpoints: Vec<Endpoint>,
 }
 
@@ -36,7 +38,7 @@ struct Upstream {
 struct Endpoint {
     endpoint: Arc<str>,
     alive: bool,
-    state: HealthStatus,
+    state: Condition,
     reason: Arc<str>,
     /// RFC 3339.
     since: String,
@@ -47,6 +49,8 @@ struct Endpoint {
     /// Errors per request, 0 to 1.
     error_rate: f64,
     in_flight: u32,
+    /// How often its circuit opened.
+    ejections: u64,
     average_ms: f64,
     p50_ms: f64,
     p95_ms: f64,
@@ -68,9 +72,9 @@ impl Stats {
 
 impl From<UpstreamState> for Upstream {
     fn from(state: UpstreamState) -> Self {
-        let UpstreamState { name, strategy, endpoints } = state;
+        let UpstreamState { name, strategy, panicking: panic, endpoints } = state;
         let alive = endpoints.iter().filter(|endpoint| endpoint.healthy).count();
-        Self { name, strategy, alive, endpoints: endpoints.into_iter().map(Endpoint::from).collect() }
+        Self { name, strategy, alive, panic, endpoints: endpoints.into_iter().map(Endpoint::from).collect() }
     }
 }
 
@@ -80,15 +84,16 @@ impl From<EndpointState> for Endpoint {
         Self {
             endpoint: state.label,
             alive: state.healthy,
-            state: state.health.status,
-            reason: state.health.reason,
-            since: humantime::format_rfc3339_seconds(state.health.since).to_string(),
+            state: state.situation.condition,
+            reason: state.situation.reason,
+            since: humantime::format_rfc3339_seconds(state.situation.since).to_string(),
             weight: state.weight,
             zone: state.zone,
             requests: stats.requests,
             errors: stats.errors,
             error_rate: if stats.requests == 0 { 0.0 } else { stats.errors as f64 / stats.requests as f64 },
             in_flight: state.in_flight,
+            ejections: state.transitions.open,
             average_ms: stats.average_ms,
             p50_ms: stats.p50_ms,
             p95_ms: stats.p95_ms,

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    endpoint::{EndpointStats, Health, HealthStatus},
+    endpoint::{Condition, EndpointStats, Situation, Transitions},
     observe::{EndpointState, UpstreamState},
     types::Secret,
 };
@@ -37,15 +37,21 @@ impl StateSource for OneUpstream {
             weight: 3,
             zone: None,
             healthy: false,
-            health: Health {
-                status: HealthStatus::Unhealthy,
+            situation: Situation {
+                condition: Condition::Unhealthy,
                 reason: "status 503".into(),
                 since: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             },
+            transitions: Transitions { open: 4, half_open: 3, closed: 2 },
             in_flight: 2,
             stats: EndpointStats { requests: 8, errors: 2, average_ms: 1.5, ..EndpointStats::default() },
         };
-        vec![UpstreamState { name: "pool".parse().unwrap(), strategy: "round_robin", endpoints: vec![endpoint] }]
+        vec![UpstreamState {
+            name: "pool".parse().unwrap(),
+            strategy: "round_robin",
+            panicking: false,
+            endpoints: vec![endpoint],
+        }]
     }
 }
 

@@ -71,30 +71,28 @@ struct ConsistentHash {
 impl Strategy for ConsistentHash {
     fn pick(&self, key: u64, among: &Among<'_>) -> Option<usize> {
         let (mut in_flight, mut weights) = (0u64, 0u64);
-        for (_, endpoint) in among.candidates() {
+        for (index, endpoint) in among.candidates() {
             in_flight += u64::from(endpoint.in_flight());
-            weights += u64::from(endpoint.weight());
+            weights += u64::from(among.weight(index));
         }
         if weights == 0 {
             return None;
         }
         // With this request counted, rounded up: so there is always one below its bound.
         let per_weight = self.bound * (in_flight + 1) as f64 / weights as f64;
-        let below = |index: usize| {
-            let endpoint = among.endpoint(index);
-            f64::from(endpoint.in_flight()) < (per_weight * f64::from(endpoint.weight())).ceil()
-        };
+        let below =
+            |index: usize| f64::from(among.endpoint(index).in_flight()) < (per_weight * f64::from(among.weight(index))).ceil();
         self.ring.with(among, |ring| {
             let mut first = None;
             for index in ring.from(key) {
                 if among.may(index) {
-                    if below(index) {
+                    if below(index) && among.has_warmed_to(index, key) {
                         return Some(index);
                     }
                     first.get_or_insert(index);
                 }
             }
-            // Loads have moved while we looked.
+            // Loads have moved while we looked, or all start slowly.
             first
         })
     }

@@ -67,7 +67,7 @@ impl<T> fmt::Debug for Derived<T> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-    use super::*;
+    use super::{super::Clock, *};
     use crate::endpoint::EndpointRegistry;
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
                 endpoints[0].weight()
             }
         });
-        let read = || derived.with(&Among::new(&ours, &[]), |weight| *weight);
+        let read = || derived.with(&Among::new(&ours, &[], &Clock::default()), |weight| *weight);
         assert_eq!((read(), read(), count.load(SeqCst)), (1, 1, 1));
         other.set_weight(9);
         assert_eq!((read(), count.load(SeqCst)), (1, 1));

@@ -37,7 +37,7 @@ struct IpHash {
 
 impl Strategy for IpHash {
     fn pick(&self, key: u64, among: &Among<'_>) -> Option<usize> {
-        let scores = among.candidates().map(|(index, endpoint)| (index, score(key ^ self.seeds[index], endpoint.weight())));
+        let scores = among.candidates().map(|(index, _)| (index, score(key ^ self.seeds[index], among.weight(index))));
         scores.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(index, _)| index)
     }
 }

@@ -32,8 +32,8 @@ impl Strategy for LeastConnections {
     fn pick(&self, _key: u64, among: &Among<'_>) -> Option<usize> {
         let mut least: Option<(Load, usize)> = None;
         let mut tied = false;
-        for (index, endpoint) in among.candidates() {
-            let load = Load::of(endpoint);
+        for (index, _) in among.candidates() {
+            let load = Load::of(among, index);
             match least.map_or(Ordering::Less, |(least, _)| load.compare(least)) {
                 Ordering::Less => (least, tied) = (Some((load, index)), false),
                 Ordering::Equal => tied = true,
@@ -45,9 +45,8 @@ impl Strategy for LeastConnections {
             return Some(index);
         }
         // Loads may have changed since, so that nobody is at the minimum any more: then the first is as good.
-        let in_turn = self
-            .0
-            .take_anew(among, |index| among.may(index) && Load::of(among.endpoint(index)).compare(least) != Ordering::Greater);
+        let in_turn =
+            self.0.take_anew(among, |index| among.may(index) && Load::of(among, index).compare(least) != Ordering::Greater);
         in_turn.or(Some(index))
     }
 }

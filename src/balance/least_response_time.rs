@@ -1,6 +1,6 @@
 //! The `least_response_time` strategy: the lowest expected wait of all.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,16 +39,17 @@ struct LeastResponseTime(Turns);
 /// Latency of one that was never measured, in microseconds: below any that was.
 const UNKNOWN: f64 = 1e-3;
 
-fn cost(endpoint: &Endpoint, now: Instant) -> f64 {
-    endpoint.average_micros(now).max(UNKNOWN) * (1.0 + f64::from(endpoint.in_flight())) / f64::from(endpoint.weight())
+fn cost(among: &Among<'_>, index: usize) -> f64 {
+    let endpoint = among.endpoint(index);
+    let wait = endpoint.average_micros(among.now()).max(UNKNOWN) * (1.0 + f64::from(endpoint.in_flight()));
+    wait / f64::from(among.weight(index))
 }
 
 impl Strategy for LeastResponseTime {
     fn pick(&self, _key: u64, among: &Among<'_>) -> Option<usize> {
-        let now = Instant::now();
         let (mut least, mut first, mut tied) = (f64::INFINITY, None, false);
-        for (index, endpoint) in among.candidates() {
-            let cost = cost(endpoint, now);
+        for (index, _) in among.candidates() {
+            let cost = cost(among, index);
             if first.is_none() || cost < least {
                 (least, first, tied) = (cost, Some(index), false);
             } else if cost == least {
@@ -59,19 +60,16 @@ impl Strategy for LeastResponseTime {
         if !tied {
             return Some(first);
         }
-        let at_least = |index: usize| among.may(index) && cost(among.endpoint(index), now) <= least;
+        let at_least = |index: usize| among.may(index) && cost(among, index) <= least;
         self.0.take_anew(among, at_least).or(Some(first))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use super::{
-        super::testing::{Letter, Pool},
-        *,
-    };
+    use super::super::testing::{Letter, Pool};
     use crate::endpoint::AttemptResult;
 
     /// All at the same moment, so that a slow test machine changes nothing.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::endpoint::Endpoint;
+use super::Among;
 
 /// Requests in flight per weight, compared without dividing.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +12,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn of(endpoint: &Endpoint) -> Self {
-        Self { in_flight: endpoint.in_flight().into(), weight: endpoint.weight().into() }
+    pub(super) fn of(among: &Among<'_>, index: usize) -> Self {
+        Self { in_flight: among.endpoint(index).in_flight().into(), weight: among.weight(index).into() }
     }
     pub(super) fn compare(self, other: Self) -> Ordering {
         (self.in_flight * other.weight).cmp(&(other.in_flight * self.weight))

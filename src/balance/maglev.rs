@@ -80,7 +80,7 @@ impl Strategy for Maglev {
             let size = table.len() as u64;
             let looks = (0..MAX_LOOKS).map(|look| if look == 0 { key } else { mix(key.wrapping_add(look)) });
             let entry = |hash: u64| table.get((hash % size.max(1)) as usize).map(|index| *index as usize);
-            looks.filter_map(entry).find(|index| among.may(*index)).or_else(|| {
+            looks.filter_map(entry).find(|index| among.may(*index) && among.has_warmed_to(*index, key)).or_else(|| {
                 // The highest score by key: not by weight any more, and still the same for the same key.
                 let score = |index: usize| mix(key ^ hash(among.endpoint(index).label().as_bytes()));
                 among.candidates().map(|(index, _)| index).max_by_key(|index| score(*index))

@@ -19,12 +19,20 @@ mod random;
 mod round_robin;
 mod selection;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    cell::OnceCell,
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use key::{Key, SelectionKey};
 pub use selection::{Candidates, Selection};
 
-use crate::{endpoint::Endpoint, registry};
+use crate::{
+    endpoint::{Endpoint, WEIGHT_SCALE},
+    registry,
+};
 
 registry! {
     /// How an endpoint is chosen among those that may take the request.
@@ -104,17 +112,36 @@ pub trait Strategy: Send + Sync + Debug {
     fn pick(&self, key: u64, among: &Among<'_>) -> Option<usize>;
 }
 
-/// The endpoints to choose among: those that are healthy and that this request did not refuse.
+/// The time of one choice: read at most once, and only if something depends on it.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(OnceCell<Instant>);
+
+impl Clock {
+    /// Now, or a moment ago.
+    pub fn now(&self) -> Instant {
+        *self.0.get_or_init(Instant::now)
+    }
+}
+
+/// The endpoints to choose among: those that are available and that this request did not refuse.
 #[derive(Debug, Clone, Copy)]
 pub struct Among<'a> {
     endpoints: &'a [Arc<Endpoint>],
     refused: &'a [usize],
+    clock: &'a Clock,
+    /// So few are available that all are used.
+    panicking: bool,
 }
 
 impl<'a> Among<'a> {
     /// All of `endpoints`, without those `refused` (in the order they were).
-    pub fn new(endpoints: &'a [Arc<Endpoint>], refused: &'a [usize]) -> Self {
-        Self { endpoints, refused }
+    pub fn new(endpoints: &'a [Arc<Endpoint>], refused: &'a [usize], clock: &'a Clock) -> Self {
+        let panicking = endpoints.first().is_some_and(|endpoint| endpoint.pool().is_panicking());
+        Self { endpoints, refused, clock, panicking }
+    }
+    /// The time of the choice.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
     }
     /// The endpoint at this index.
     pub fn endpoint(&self, index: usize) -> &'a Arc<Endpoint> {
@@ -122,7 +149,28 @@ impl<'a> Among<'a> {
     }
     /// May it be chosen?
     pub fn may(&self, index: usize) -> bool {
-        self.endpoints[index].is_healthy() && !self.was_refused(index)
+        let endpoint = &self.endpoints[index];
+        (endpoint.is_clear() || self.may_still(endpoint)) && !self.was_refused(index)
+    }
+    /// Something is held against it.
+    #[cold]
+    fn may_still(&self, endpoint: &Endpoint) -> bool {
+        if self.panicking { !endpoint.is_draining() } else { endpoint.may_take(self.now()) }
+    }
+    /// Its weight now, in parts of [`WEIGHT_SCALE`]: less than all of it in a slow start.
+    pub fn weight(&self, index: usize) -> u32 {
+        let endpoint = &self.endpoints[index];
+        if endpoint.is_ramping() { endpoint.effective_weight(self.now()) } else { endpoint.weight() * WEIGHT_SCALE }
+    }
+    /// For strategies that send a key where it belongs: does this endpoint take the key yet? In a slow start
+    /// it takes as large a share of its keys as of its weight, and each that came home stays.
+    pub fn has_warmed_to(&self, index: usize, key: u64) -> bool {
+        let endpoint = &self.endpoints[index];
+        !endpoint.is_ramping() || {
+            // Mixed with the address, so that two endpoints do not wait for the same keys.
+            let place = hash::mix(key ^ hash::hash(endpoint.label().as_bytes())) >> 11;
+            (place as f64) < endpoint.ramp_share(self.now()) * (1u64 << 53) as f64
+        }
     }
     /// Did this request refuse it? Linear, and a request refuses as many as it has tried: a few.
     pub fn was_refused(&self, index: usize) -> bool {
@@ -172,7 +220,7 @@ mod testing {
         pub(super) fn pick_without(&self, key: u64, tried: &[usize]) -> Option<Arc<Endpoint>> {
             let mut refused = Vec::new();
             loop {
-                let index = self.strategy.pick(key, &Among::new(&self.endpoints, &refused))?;
+                let index = self.strategy.pick(key, &Among::new(&self.endpoints, &refused, &Clock::default()))?;
                 assert!(!refused.contains(&index), "what was refused is not offered again");
                 if !tried.contains(&index) {
                     return Some(self.endpoints[index].clone());

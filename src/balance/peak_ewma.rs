@@ -1,6 +1,6 @@
 //! The `peak_ewma` strategy: two at random, the one with the lower expected wait.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,10 +43,11 @@ struct PeakEwma(Draw);
 /// What an unproven endpoint with work to do costs, in microseconds: over an hour.
 const UNPROVEN: f64 = 4e9;
 
-fn cost(endpoint: &Endpoint, now: Instant) -> f64 {
-    let (latency, in_flight) = (endpoint.peak_micros(now), f64::from(endpoint.in_flight()));
+fn cost(among: &Among<'_>, index: usize) -> f64 {
+    let endpoint = among.endpoint(index);
+    let (latency, in_flight) = (endpoint.peak_micros(among.now()), f64::from(endpoint.in_flight()));
     let latency = if latency == 0.0 && in_flight > 0.0 { UNPROVEN } else { latency };
-    latency * (in_flight + 1.0) / f64::from(endpoint.weight())
+    latency * (in_flight + 1.0) / f64::from(among.weight(index))
 }
 
 impl Strategy for PeakEwma {
@@ -55,20 +56,15 @@ impl Strategy for PeakEwma {
         if one == other {
             return Some(one);
         }
-        let now = Instant::now();
-        let cost = |index: usize| cost(among.endpoint(index), now);
-        Some(if cost(other) < cost(one) { other } else { one })
+        Some(if cost(among, other) < cost(among, one) { other } else { one })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use super::{
-        super::testing::{Letter, Pool},
-        *,
-    };
+    use super::super::testing::{Letter, Pool};
     use crate::endpoint::AttemptResult;
 
     /// All at the same moment, so that a slow test machine changes nothing.

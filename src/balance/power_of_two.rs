@@ -32,7 +32,7 @@ struct PowerOfTwo(Draw);
 impl Strategy for PowerOfTwo {
     fn pick(&self, _key: u64, among: &Among<'_>) -> Option<usize> {
         let (one, other) = two(&self.0, among, &mut rand::rng())?;
-        let load = |index: usize| Load::of(among.endpoint(index));
+        let load = |index: usize| Load::of(among, index);
         Some(if load(other).compare(load(one)) == Ordering::Less { other } else { one })
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Among, Strategy, derived::Derived};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, WEIGHT_SCALE};
 
 /// Options of `random`: none.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -55,10 +55,10 @@ impl Draw {
     pub(super) fn one(&self, among: &Among<'_>, except: Option<usize>, random: &mut impl Rng) -> Option<usize> {
         let size = among.endpoints.len();
         if size > SMALL {
-            let largest = self.largest_weight.with(among, |largest| *largest);
+            let largest = self.largest_weight.with(among, |largest| *largest) * WEIGHT_SCALE;
             for _ in 0..TRIES {
                 let index = random.random_range(0..size);
-                let accepted = random.random_range(0..largest) < among.endpoint(index).weight();
+                let accepted = random.random_range(0..largest) < among.weight(index);
                 if accepted && Some(index) != except && among.may(index) {
                     return Some(index);
                 }
@@ -78,14 +78,14 @@ pub(super) fn two(draw: &Draw, among: &Among<'_>, random: &mut impl Rng) -> Opti
 /// they may change as well; the last candidate takes what is left over.
 fn from_all(among: &Among<'_>, except: Option<usize>, random: &mut impl Rng) -> Option<usize> {
     let candidates = || among.candidates().filter(|(index, _)| Some(*index) != except);
-    let total: u64 = candidates().map(|(_, endpoint)| u64::from(endpoint.weight())).sum();
+    let total: u64 = candidates().map(|(index, _)| u64::from(among.weight(index))).sum();
     if total == 0 {
         return None;
     }
     let mut left = random.random_range(0..total);
     let mut last = None;
-    for (index, endpoint) in candidates() {
-        let weight = u64::from(endpoint.weight());
+    for (index, _) in candidates() {
+        let weight = u64::from(among.weight(index));
         if left < weight {
             return Some(index);
         }
@@ -100,7 +100,7 @@ mod tests {
     use rand::{SeedableRng, rngs::SmallRng};
 
     use super::{
-        super::{Among, testing::Pool},
+        super::{Among, Clock, testing::Pool},
         Draw,
     };
 
@@ -109,7 +109,7 @@ mod tests {
         let (draw, mut counts) = (Draw::new(), [0; 4]);
         for _ in 0..60_000 {
             // In the large pool the further endpoints repeat the first four.
-            counts[draw.one(&Among::new(&pool.endpoints, refused), None, &mut random).unwrap() % 4] += 1;
+            counts[draw.one(&Among::new(&pool.endpoints, refused, &Clock::default()), None, &mut random).unwrap() % 4] += 1;
         }
         counts
     }

@@ -80,7 +80,7 @@ impl Turns {
         for (index, gain) in gains.iter_mut().enumerate() {
             // Those that were refused took part in this turn when it began.
             if may(index) || (again.is_some() && among.was_refused(index)) {
-                *gain = among.endpoint(index).weight().into();
+                *gain = among.weight(index).into();
             }
         }
         let total: i64 = gains.iter().sum();

@@ -7,7 +7,7 @@ use pingora_load_balancing::{
     selection::{BackendIter, BackendSelection},
 };
 
-use super::{Among, Strategy, StrategySpec, hash::hash};
+use super::{Among, Clock, Strategy, StrategySpec, hash::hash};
 use crate::endpoint::Endpoint;
 
 /// A strategy over the backends of a load balancer. Each backend carries its [`Endpoint`] in `ext`.
@@ -34,7 +34,7 @@ impl BackendSelection for Selection {
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> Candidates {
         let key = if key.is_empty() { 0 } else { hash(key) };
-        Candidates { selection: self.clone(), key, refused: Vec::new() }
+        Candidates { selection: self.clone(), key, refused: Vec::new(), clock: Clock::default() }
     }
 }
 
@@ -45,12 +45,13 @@ pub struct Candidates {
     key: u64,
     /// Everything handed out so far. Asking for the next one means that these were refused.
     refused: Vec<usize>,
+    clock: Clock,
 }
 
 impl BackendIter for Candidates {
     fn next(&mut self) -> Option<&Backend> {
         let Selection { backends, endpoints, strategy } = &*self.selection;
-        let index = strategy.pick(self.key, &Among::new(endpoints, &self.refused))?;
+        let index = strategy.pick(self.key, &Among::new(endpoints, &self.refused, &self.clock))?;
         self.refused.push(index);
         backends.get(index)
     }

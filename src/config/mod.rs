@@ -24,4 +24,4 @@ pub use effective::effective;
 pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
 pub use load::{Facts, Loaded, load, parse_str};
-pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Switch, Threads};
+pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Threads};

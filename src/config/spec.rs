@@ -10,7 +10,7 @@ use crate::{
     observe::ObservabilitySpec,
     route::RouteSpec,
     string_type,
-    types::{Address, ConfigPath, Name, OneOrMany, Secret, Span},
+    types::{Address, ConfigPath, Name, OneOrMany, Secret, Span, Switch},
     upstream::UpstreamSpec,
 };
 
@@ -37,73 +37,6 @@ pub struct Spec {
     /// Pools of endpoints, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<Name, UpstreamSpec>,
-}
-
-/// A section that may be switched `off`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Switch<T> {
-    /// Switched off.
-    Off,
-    /// On, with these options.
-    On(T),
-}
-
-impl<T: Default> Default for Switch<T> {
-    fn default() -> Self {
-        Switch::On(T::default())
-    }
-}
-
-impl<T> Switch<T> {
-    /// The options, unless switched off.
-    pub fn on(&self) -> Option<&T> {
-        match self {
-            Switch::Off => None,
-            Switch::On(options) => Some(options),
-        }
-    }
-}
-
-impl<T: Serialize> Serialize for Switch<T> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Switch::Off => serializer.serialize_str("off"),
-            Switch::On(options) => options.serialize(serializer),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de;
-        struct Visitor<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
-            type Value = Switch<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`off`, or options")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Switch<T>, E> {
-                match text {
-                    "off" | "false" => Ok(Switch::Off),
-                    _ => Err(E::custom(format!("`{text}` is neither `off` nor options"))),
-                }
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Switch::On)
-            }
-        }
-        deserializer.deserialize_any(Visitor(std::marker::PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Switch<T> {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        format!("Switch_{}", T::schema_name()).into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let options = generator.subschema_for::<T>();
-        schemars::json_schema!({"anyOf": [{"enum": ["off", false]}, options]})
-    }
 }
 
 /// The process.

@@ -1,26 +1,40 @@
 //! Counting requests in flight, as a guard.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use super::Endpoint;
+use super::{AttemptResult, Endpoint};
 
-/// One request in flight on an endpoint. Dropping it, on whatever path, counts the request out.
+/// One request in flight on an endpoint. Dropping it, on whatever path, counts the request out, and gives
+/// back its place if it was a probe.
 #[derive(Debug)]
-pub struct InFlight(Arc<Endpoint>);
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+    /// The epoch of the circuit in which it began.
+    epoch: u32,
+    probe: bool,
+}
 
 impl InFlight {
-    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, epoch: u32, probe: bool) -> Self {
         endpoint.state.enter();
-        Self(endpoint)
+        Self { endpoint, epoch, probe }
     }
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
+    }
+    /// Learns how this attempt ended, just now. The circuit breaker ignores what began before its last
+    /// transition: that is old news.
+    pub fn record(&self, result: AttemptResult) {
+        self.endpoint.learn(result, Some(self.epoch), Instant::now());
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.state.leave();
+        self.endpoint.state.leave();
+        if self.probe {
+            self.endpoint.probe_ended(self.epoch);
+        }
     }
 }

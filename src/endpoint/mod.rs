@@ -6,8 +6,13 @@
 mod ewma;
 mod in_flight;
 mod latency;
+mod pool;
+mod ramp;
 mod registry;
+mod standing;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
@@ -15,14 +20,36 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub use in_flight::InFlight;
+pub use pool::Pool;
 pub use registry::EndpointRegistry;
-pub use state::{AttemptResult, EndpointStats, Health, HealthStatus};
+pub use standing::{Condition, Health, HealthStatus, Situation, Transitions};
+pub use state::{AttemptResult, EndpointStats};
 
-use crate::types::{Address, Name};
+use self::{
+    ramp::Ramp,
+    standing::{Detail, Standing, Turn},
+};
+use crate::{
+    resilience::{Admission, BreakerSettings},
+    types::{Address, Name},
+};
+
+/// Effective weights are in parts of this, so that a tenth of a weight of 1 is more than nothing. A power of two:
+/// floating-point numbers scaled by it round as before.
+pub const WEIGHT_SCALE: u32 = 128;
+
+/// What a configuration says about each endpoint of an upstream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EndpointSettings {
+    /// When its circuit opens; `None` for never.
+    pub breaker: Option<BreakerSettings>,
+    /// How long one that is new or back takes to get its full share.
+    pub slow_start: Option<Duration>,
+}
 
 /// One address of one upstream.
 pub struct Endpoint {
@@ -32,6 +59,9 @@ pub struct Endpoint {
     zone: Option<Arc<str>>,
     weight: AtomicU32,
     state: state::State,
+    standing: Standing,
+    ramp: Ramp,
+    pool: Arc<Pool>,
     changes: Arc<AtomicU64>,
 }
 
@@ -39,12 +69,21 @@ impl Endpoint {
     /// An endpoint nothing is known about yet: taken to be healthy, with nothing in flight.
     /// A weight of 0 counts as 1 (zero weights panic inside Pingora).
     pub fn new(upstream: Name, address: Address, weight: u32, zone: Option<Arc<str>>) -> Self {
-        Self::counted(upstream, address, weight, zone, Arc::default())
+        let pool = Arc::new(Pool::new(upstream.clone()));
+        Self::in_pool(upstream, address, weight, zone, pool, Arc::default())
     }
-    fn counted(upstream: Name, address: Address, weight: u32, zone: Option<Arc<str>>, changes: Arc<AtomicU64>) -> Self {
-        let label = address.to_string().into();
+    fn in_pool(
+        upstream: Name,
+        address: Address,
+        weight: u32,
+        zone: Option<Arc<str>>,
+        pool: Arc<Pool>,
+        changes: Arc<AtomicU64>,
+    ) -> Self {
+        let (label, start) = (address.to_string().into(), Instant::now());
         let weight = AtomicU32::new(weight.max(1));
-        Self { upstream, address, label, zone, weight, state: state::State::default(), changes }
+        let (state, standing, ramp) = (state::State::default(), Standing::new(start), Ramp::new(start));
+        Self { upstream, address, label, zone, weight, state, standing, ramp, pool, changes }
     }
     /// The upstream it belongs to.
     pub fn upstream(&self) -> &Name {
@@ -81,30 +120,170 @@ impl Endpoint {
     pub fn in_flight(&self) -> u32 {
         self.state.in_flight()
     }
-    /// Counts a request in until the guard drops.
+    /// Counts a request in until the guard drops, whatever the state of the endpoint.
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        InFlight::new(self.clone())
+        InFlight::new(self.clone(), self.standing.epoch(), false)
     }
-    /// May it be chosen now, as far as health checks know?
+    /// The same for a request that was balanced: to an endpoint whose circuit is not closed it goes as a
+    /// probe, if there is room for one. `None` when there is not, unless the pool panics.
+    pub fn enter(self: &Arc<Self>) -> Option<InFlight> {
+        if self.standing.is_clear() {
+            return Some(self.begin());
+        }
+        let now = Instant::now();
+        let (admission, epoch) = self.change(|detail| detail.admit(now));
+        match admission {
+            Admission::Pass => Some(InFlight::new(self.clone(), epoch, false)),
+            Admission::Probe => Some(InFlight::new(self.clone(), epoch, true)),
+            Admission::Refused if self.pool.is_panicking() => Some(InFlight::new(self.clone(), epoch, false)),
+            Admission::Refused => None,
+        }
+    }
+    /// May any request be sent to it at any time? True in the ordinary state, at the cost of one load;
+    /// otherwise [`Endpoint::may_take`] tells.
+    #[inline]
+    pub fn is_clear(&self) -> bool {
+        self.standing.is_clear()
+    }
+    /// May it be chosen now: is it healthy, not draining, and its circuit closed or in need of a probe?
+    pub fn may_take(&self, now: Instant) -> bool {
+        self.standing.may_take(now)
+    }
+    /// Was it asked to take no new requests?
+    pub fn is_draining(&self) -> bool {
+        self.standing.is_draining()
+    }
+    /// Asks it to take no new requests, or to take them again. Not even a pool that panics overrules that.
+    pub fn set_draining(&self, draining: bool) {
+        self.change(|detail| match (draining, detail.draining) {
+            (true, None) => detail.draining = Some(SystemTime::now()),
+            (false, _) => detail.draining = None,
+            (true, Some(_)) => {}
+        });
+    }
+    /// The pool it is counted in.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+    /// Is it new or back, and has less than its full share yet? One load.
+    #[inline]
+    pub fn is_ramping(&self) -> bool {
+        self.ramp.is_ramping()
+    }
+    /// The share of its weight that counts now: 1 but for a slow start.
+    pub fn ramp_share(&self, now: Instant) -> f64 {
+        self.ramp.share(now)
+    }
+    /// The weight that counts now, in parts of [`WEIGHT_SCALE`] and never 0: all of it but for a slow start.
+    pub fn effective_weight(&self, now: Instant) -> u32 {
+        let whole = self.weight() * WEIGHT_SCALE;
+        if self.is_ramping() { ((f64::from(whole) * self.ramp_share(now)) as u32).max(1) } else { whole }
+    }
+    /// As far as health checks know: is it well?
     pub fn is_healthy(&self) -> bool {
-        self.state.is_healthy()
+        self.standing.read(|detail| detail.health.status != HealthStatus::Unhealthy)
     }
     /// What health checks know, why, and since when.
     pub fn health(&self) -> Health {
-        self.state.health()
+        self.standing.read(|detail| detail.health.clone())
     }
-    /// Records a verdict of the health checks. True when the status changed.
+    /// How it stands, all things considered, why, and since when.
+    pub fn situation(&self) -> Situation {
+        self.standing.read(Detail::situation)
+    }
+    /// How often its circuit changed.
+    pub fn transitions(&self) -> Transitions {
+        self.standing.read(Detail::transitions)
+    }
+    /// Records a verdict of the health checks. True when the status changed. One that is back is tried at
+    /// once if its circuit is open, and starts slowly.
     pub fn set_health(&self, status: HealthStatus, reason: impl Into<Arc<str>>) -> bool {
-        self.state.set_health(status, reason.into())
+        let (reason, now) = (reason.into(), Instant::now());
+        self.change(|detail| {
+            let (before, changed) = (detail.health.status, detail.health.status != status);
+            if !changed {
+                detail.health.reason = reason;
+                return false;
+            }
+            detail.health = Health { status, reason, since: SystemTime::now() };
+            if before == HealthStatus::Unhealthy {
+                detail.recovered(now);
+                self.ramp.start(now);
+            }
+            true
+        })
+        .0
     }
-    /// Learns from an attempt that finished `now`.
+    /// A health check failed, which the circuit breaker takes for a failure like any other. One that passed
+    /// proves no more than that, so it is not told: requests may fail all the same.
+    pub fn check_failed(&self, now: Instant) {
+        self.change(|detail| self.fail(detail, "a health check", now));
+    }
+    /// Learns from an attempt that finished `now`. Whoever has its guard calls [`InFlight::record`].
     pub fn record_at(&self, result: AttemptResult, now: Instant) {
-        self.state.record(result, now);
+        self.learn(result, None, now);
     }
-    /// Learns from an attempt that finished just now. Whoever has read the clock calls
-    /// [`Endpoint::record_at`].
+    /// Learns from an attempt that finished just now.
     pub fn record(&self, result: AttemptResult) {
         self.record_at(result, Instant::now());
+    }
+    /// `epoch` is that of the attempt's beginning, if it is known.
+    fn learn(&self, result: AttemptResult, epoch: Option<u32>, now: Instant) {
+        self.state.record(result, now);
+        if !self.standing.is_news(result.ok) {
+            return;
+        }
+        self.change(|detail| {
+            if epoch.is_some_and(|epoch| epoch != self.standing.epoch()) {
+                return;
+            }
+            match (result.ok, result.first_byte) {
+                (true, _) => detail.succeed(now),
+                (false, Some(_)) => self.fail(detail, "a server error", now),
+                (false, None) => self.fail(detail, "without an answer", now),
+            }
+        });
+    }
+    fn fail(&self, detail: &mut Detail, why: &'static str, now: Instant) {
+        detail.fail(why, now, |settings| self.pool.eject(|members| settings.may_eject(members)));
+    }
+    fn probe_ended(&self, epoch: u32) {
+        self.change(|detail| {
+            if epoch == self.standing.epoch() {
+                detail.probe_ended();
+            }
+        });
+    }
+    /// It is in service from now on, and starts slowly if it was not and `joins` others.
+    fn join(&self, settings: EndpointSettings, joins: bool) {
+        self.ramp.set_window(settings.slow_start);
+        self.change(|detail| {
+            detail.configure(settings.breaker);
+            if !std::mem::replace(&mut detail.member, true) && joins {
+                self.ramp.start(Instant::now());
+            }
+        });
+    }
+    /// It is in service no more.
+    fn leave(&self) {
+        self.change(|detail| detail.member = false);
+    }
+    /// Everything that may change the endpoint's standing passes here: its pool hears of it, and the log of a
+    /// transition of its circuit. Returns the epoch that follows, too.
+    fn change<T>(&self, change: impl FnOnce(&mut Detail) -> T) -> (T, u32) {
+        let (result, epoch, turn) = self.standing.change(change, |before, after| self.pool.count(before, after));
+        match turn {
+            None => {}
+            Some(Turn::Opened { time_out, reason }) => {
+                log::warn!("upstream {}: endpoint {} is left alone for {time_out:?}: {reason}", self.upstream, self.label);
+            }
+            Some(Turn::HalfOpened) => log::info!("upstream {}: endpoint {} is tried again", self.upstream, self.label),
+            Some(Turn::Closed) => {
+                log::info!("upstream {}: endpoint {} answers again", self.upstream, self.label);
+                self.ramp.start(Instant::now());
+            }
+        }
+        (result, epoch)
     }
     /// The moving average of the time to the response header, in microseconds; 0 when nothing is known.
     pub fn average_micros(&self, now: Instant) -> f64 {
@@ -134,6 +313,13 @@ impl Endpoint {
     /// Counters and latencies so far.
     pub fn stats(&self) -> EndpointStats {
         self.state.stats()
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // The upstream is gone or the process ends, else it would have left before.
+        self.pool.forget(self.standing.read(Detail::counted));
     }
 }
 

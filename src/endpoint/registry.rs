@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::Endpoint;
+use super::{Endpoint, Pool};
 use crate::types::{Address, Name};
 
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
@@ -19,6 +19,7 @@ pub struct EndpointRegistry(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     endpoints: HashMap<(Name, Address), Weak<Endpoint>>,
+    pools: HashMap<Name, Weak<Pool>>,
     /// The size at which those that are gone are swept out: twice what was left by the last sweep, so that
     /// sweeping costs a constant per endpoint and the dead are never more than the living.
     sweep_at: usize,
@@ -30,12 +31,27 @@ impl Known {
     fn sweep(&mut self) {
         if self.endpoints.len() >= self.sweep_at {
             self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+            self.pools.retain(|_, pool| pool.strong_count() > 0);
             self.sweep_at = (self.endpoints.len() * 2).max(16);
         }
+    }
+
+    fn pool(&mut self, upstream: &Name) -> Arc<Pool> {
+        let known = self.pools.get(upstream).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let pool = Arc::new(Pool::new(upstream.clone()));
+            self.pools.insert(upstream.clone(), Arc::downgrade(&pool));
+            pool
+        })
     }
 }
 
 impl EndpointRegistry {
+    /// The pool that an upstream's endpoints are counted in.
+    pub fn pool(&self, upstream: &Name) -> Arc<Pool> {
+        self.0.lock().pool(upstream)
+    }
+
     /// The endpoint, made with this weight if it is new. One that is known keeps the weight it has: a
     /// configuration that is compiled and then refused must not change what is being served. An endpoint
     /// whose zone changed is a new one.
@@ -48,7 +64,8 @@ impl EndpointRegistry {
         {
             return endpoint;
         }
-        let endpoint = Arc::new(Endpoint::counted(upstream.clone(), address.clone(), weight, zone, known.changes.clone()));
+        let (pool, changes) = (known.pool(upstream), known.changes.clone());
+        let endpoint = Arc::new(Endpoint::in_pool(upstream.clone(), address.clone(), weight, zone, pool, changes));
         known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }

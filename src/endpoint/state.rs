@@ -1,39 +1,11 @@
-//! What was learned about an endpoint: atomics on the request path, a lock only where health changes.
+//! What is counted and measured on an endpoint: atomics.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant, SystemTime},
+    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 use super::{ewma::Ewma, latency::Latencies};
-
-/// What active health checks say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HealthStatus {
-    /// Never checked: taken to be healthy.
-    Unknown,
-    /// Passed its first check, or `healthy_after` checks in a row after it was unhealthy.
-    Healthy,
-    /// Failed `unhealthy_after` checks in a row.
-    Unhealthy,
-}
-
-/// A health status with its reason.
-#[derive(Debug, Clone)]
-pub struct Health {
-    /// The status.
-    pub status: HealthStatus,
-    /// Why, in a few words: `status 503`, `connection refused`.
-    pub reason: Arc<str>,
-    /// When it became so.
-    pub since: SystemTime,
-}
 
 /// How one attempt on an endpoint ended.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +36,6 @@ pub struct EndpointStats {
 #[derive(Debug)]
 pub(super) struct State {
     in_flight: AtomicU32,
-    unhealthy: AtomicBool,
-    health: Mutex<Health>,
     streak: AtomicI32,
     requests: AtomicU64,
     errors: AtomicU64,
@@ -79,12 +49,9 @@ pub(super) struct State {
 
 impl Default for State {
     fn default() -> Self {
-        let health = Health { status: HealthStatus::Unknown, reason: "not checked".into(), since: SystemTime::now() };
         let start = Instant::now();
         Self {
             in_flight: AtomicU32::new(0),
-            unhealthy: AtomicBool::new(false),
-            health: Mutex::new(health),
             streak: AtomicI32::new(0),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -107,23 +74,6 @@ impl State {
     }
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
-    }
-    pub(super) fn is_healthy(&self) -> bool {
-        !self.unhealthy.load(Relaxed)
-    }
-    pub(super) fn health(&self) -> Health {
-        self.health.lock().clone()
-    }
-    pub(super) fn set_health(&self, status: HealthStatus, reason: Arc<str>) -> bool {
-        let mut health = self.health.lock();
-        let changed = health.status != status;
-        if changed {
-            *health = Health { status, reason, since: SystemTime::now() };
-            self.unhealthy.store(status == HealthStatus::Unhealthy, Relaxed);
-        } else {
-            health.reason = reason;
-        }
-        changed
     }
     pub(super) fn record(&self, result: AttemptResult, now: Instant) {
         self.requests.fetch_add(1, Relaxed);

@@ -27,7 +27,7 @@ pub enum BadResponse {
     /// A status outside 100 to 599, which is no class that a client knows.
     #[error("bad_status")]
     Status,
-    /// A 101 that nobody asked for.
+    /// A 101 that nobody asked for, or to another protocol.
     #[error("unasked_upgrade")]
     UnaskedUpgrade,
     /// Both Transfer-Encoding and Content-Length.
@@ -73,7 +73,7 @@ pub fn admit_response(
     fields: &HeaderMap,
 ) -> Result<ResponseFraming, BadResponse> {
     match status {
-        101 if !upgrading => return Err(BadResponse::UnaskedUpgrade),
+        101 if !upgrading || !to_websocket(fields) => return Err(BadResponse::UnaskedUpgrade),
         100..=599 => {}
         _ => return Err(BadResponse::Status),
     }
@@ -88,6 +88,12 @@ pub fn admit_response(
         (false, Some(length)) => Ok(ResponseFraming::Length(length)),
         (false, None) => Ok(ResponseFraming::UntilClose),
     }
+}
+
+/// Websocket is the one protocol that is ever asked for.
+fn to_websocket(fields: &HeaderMap) -> bool {
+    let mut protocols = fields.get_all("upgrade").iter();
+    protocols.next().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) && protocols.next().is_none()
 }
 
 fn content_length(fields: &HeaderMap) -> Result<Option<u64>, BadResponse> {
@@ -158,7 +164,11 @@ mod tests {
             assert_eq!(judge("GET", status, &[]), Err(BadResponse::Status));
         }
         assert_eq!(judge("GET", 101, &[]), Err(BadResponse::UnaskedUpgrade));
-        assert_eq!(admit_response("GET", 101, Version::Http11, true, &HeaderMap::new()), Ok(ResponseFraming::None));
+        let websocket = |value| HeaderMap::from_iter([(http::header::UPGRADE, HeaderValue::from_static(value))]);
+        let switch = |fields: &HeaderMap| admit_response("GET", 101, Version::Http11, true, fields);
+        assert_eq!(switch(&websocket("WebSocket")), Ok(ResponseFraming::None));
+        assert_eq!(switch(&websocket("h2c")), Err(BadResponse::UnaskedUpgrade));
+        assert_eq!(switch(&HeaderMap::new()), Err(BadResponse::UnaskedUpgrade));
         assert_eq!(
             admit_response(
                 "GET",

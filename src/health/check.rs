@@ -1,6 +1,10 @@
 //! One check of one endpoint, and what follows from it.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -104,6 +108,9 @@ impl Checker {
         let before = endpoint.health().status;
         let (status, streak) = self.thresholds.after(before, endpoint.streak(), passed);
         endpoint.set_streak(streak);
+        if !passed {
+            endpoint.check_failed(Instant::now());
+        }
         // A failure that does not count yet leaves the reason alone: it speaks of the status.
         let reason = match result {
             Err(reason) if status == HealthStatus::Unhealthy => reason.as_str(),

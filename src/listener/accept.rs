@@ -92,7 +92,8 @@ impl Bound {
         &self.address
     }
 
-    /// Accepts until the drain begins or `stop` turns true, then closes the socket.
+    /// Accepts until the drain begins or `stop` turns true, then closes the socket. Who waits in the backlog when the
+    /// drain begins is still let in: the client is connected, and closing the socket would reset it.
     ///
     /// `open` counts the connections of the listener, over all of its addresses.
     pub async fn run(self, name: Name, open: ConnectionLimit, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
@@ -100,9 +101,9 @@ impl Bound {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = turned(&mut draining) => return,
                 _ = turned(&mut stop) => return,
                 accepted = self.accept() => accepted,
+                _ = turned(&mut draining) => return,
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Shared, h1, h2, socket::Socket, transport::Transport};
 use crate::{
@@ -36,6 +37,8 @@ pub struct Connection {
     pub tls: Option<Arc<TlsClient>>,
     /// See [`Shared::ready`].
     pub ready: Arc<AtomicBool>,
+    /// See [`Shared::cut`].
+    pub cut: CancellationToken,
 }
 
 impl Connection {
@@ -47,6 +50,11 @@ impl Connection {
     /// May another request follow? Not during a drain: the response then says that the connection closes.
     pub fn stays_open(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Is the grace period of a drain over, so that what ends now was ended by us?
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
     }
 
     /// The bounds of a request head on this listener.
@@ -130,7 +138,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
             }
         },
     };
-    let connection = Arc::new(Connection { listener, peer: ip, port, tls, ready: shared.ready.clone() });
+    let connection = Arc::new(Connection { listener, peer: ip, port, tls, ready: shared.ready.clone(), cut: shared.cut.clone() });
     if h2 {
         // Boxed, as what is rare: the future of an idle HTTP/1 connection has no room for it.
         Box::pin(h2::serve(transport, BytesMut::new(), connection, shared)).await;

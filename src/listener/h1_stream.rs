@@ -156,9 +156,13 @@ impl H1Stream {
         self.link.clone()
     }
 
-    /// Was the whole message read, so that the next one may begin?
+    /// Was the whole message read, so that the next one may begin? An upgrade that was answered without one had no body.
     pub fn is_complete(&self) -> bool {
-        matches!(self.framing, Framing::Complete)
+        match self.framing {
+            Framing::Complete => true,
+            Framing::Upgrade => !self.link.tunnel.load(Ordering::Acquire),
+            Framing::Length(_) | Framing::Chunked(_) => false,
+        }
     }
 
     /// Reads body bytes, from what was read ahead or from the connection, never past `limit`.

@@ -95,4 +95,15 @@ impl Outcome {
         let configured = |cause: &Cause| *cause == Cause::ProxyInternalResponse && (100..400).contains(&self.status);
         self.cause.filter(|cause| !configured(cause))
     }
+
+    /// Why the gate or a filter refused it. Other reasons (a redirect, a timeout, a client that left) are no refusals.
+    pub fn refusal(&self) -> Option<&'static str> {
+        let refused = match self.cause? {
+            Cause::HttpRequestError | Cause::HttpRequestDenied | Cause::HttpUpgradeFailed | Cause::ProxyLoopDetected => true,
+            // A body that stalled, noticed only when its stream was given up.
+            Cause::ConnectionReadTimeout => self.who == Who::Client,
+            _ => false,
+        };
+        self.reason.filter(|_| refused)
+    }
 }

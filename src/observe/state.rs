@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    endpoint::{EndpointStats, Health},
+    endpoint::{EndpointStats, Situation, Transitions},
     types::Name,
 };
 
@@ -22,6 +22,8 @@ pub struct UpstreamState {
     pub name: Name,
     /// The kind of its strategy.
     pub strategy: &'static str,
+    /// So few endpoints are available that all are used.
+    pub panicking: bool,
     /// Its endpoints.
     pub endpoints: Vec<EndpointState>,
 }
@@ -37,8 +39,10 @@ pub struct EndpointState {
     pub zone: Option<Arc<str>>,
     /// May it be chosen?
     pub healthy: bool,
-    /// What health checks know.
-    pub health: Health,
+    /// How it stands, and why.
+    pub situation: Situation,
+    /// How often its circuit breaker changed.
+    pub transitions: Transitions,
     /// Requests in flight.
     pub in_flight: u32,
     /// Counters and latencies.

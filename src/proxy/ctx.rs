@@ -68,6 +68,8 @@ pub(super) struct Attempting {
     pub(super) started: Instant,
     pub(super) connected: Option<Duration>,
     pub(super) reused: bool,
+    /// How it ends says nothing about the endpoint.
+    pub(super) blameless: bool,
     /// The response header came, or the attempt failed: it is in the outcome.
     pub(super) recorded: bool,
 }
@@ -160,7 +162,9 @@ impl RequestCtx {
         let took = attempt.started.elapsed();
         let first_byte = status.map(|_| took.saturating_sub(attempt.connected.unwrap_or_default()));
         self.outcome.times.first_byte = first_byte;
-        endpoint.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        if !attempt.blameless {
+            attempt.guard.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        }
         if let Some(permit) = &self.permit
             && (status.is_some_and(|status| status < 500) || failed == Some(Cause::HttpResponseTimeout))
         {

@@ -34,9 +34,11 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
     }
     let cause = if overdue { Cause::HttpResponseTimeout } else { upstream_cause(&error, ctx.outcome.phase) };
     let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
-    ctx.record_attempt(None, Some(cause));
     error.retry.decide_reuse(reused);
-    let again = !answered && !responded(session) && (stale(session, ctx, &error) || again(session, ctx, cause));
+    let open = !answered && !responded(session);
+    let stale = open && stale(session, ctx, &error);
+    ctx.record_attempt(None, Some(cause));
+    let again = stale || (open && again(session, ctx, cause));
     if overdue && !again {
         // It looks like the client's failure, and is the endpoint's.
         ctx.decided = Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream });
@@ -54,6 +56,9 @@ fn stale(session: &Session, ctx: &mut RequestCtx, error: &Error) -> bool {
         return false;
     }
     (ctx.stale, ctx.forgiven) = (true, true);
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.blameless = true;
+    }
     ctx.tries = ctx.tries.saturating_sub(1);
     true
 }

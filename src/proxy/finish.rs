@@ -3,7 +3,10 @@
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::types::{Cause, Phase, Who};
+use crate::{
+    gate::Refusal,
+    types::{Cause, Phase, Who},
+};
 
 /// The request ended in the ordinary way.
 pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
@@ -21,13 +24,20 @@ pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
     report(ctx);
 }
 
-/// The request's task was cancelled: its client reset the stream, or its body stalled.
+/// The request's task was cancelled: its client reset the stream, its body stalled, or a drain had no time left for it.
 pub(super) fn abandoned(ctx: &mut RequestCtx) {
     ctx.outcome.bytes_in = ctx.body_in;
     ctx.outcome.who = Who::Client;
     if ctx.arrival.progress.expired() {
-        ctx.outcome.cause = Some(Cause::ConnectionReadTimeout);
-        ctx.outcome.reason = Some("body_timeout");
+        // The stream is reset, since its task is gone; in the log it is what it would be on HTTP/1.
+        let refusal = Refusal::BodyTimeout;
+        ctx.outcome.status = refusal.status();
+        ctx.outcome.cause = Some(refusal.cause());
+        ctx.outcome.reason = Some(refusal.reason());
+    } else if ctx.arrival.connection.is_cut() {
+        ctx.outcome.who = Who::Weir;
+        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
+        ctx.outcome.reason = Some("shutdown_grace");
     } else {
         ctx.outcome.cause = Some(Cause::ConnectionTerminated);
         ctx.outcome.reason = Some("cancelled");

@@ -59,6 +59,10 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         return Ok(());
     }
     clean(session, response, ctx.arrival.admitted.upgrade.filter(|_| upgraded))?;
+    if ctx.arrival.admitted.http == "1.0" {
+        // Knows no chunks (RFC 9112 section 6.1). Without them the body ends with the connection, which Pingora closes.
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
     ctx.outcome.status = response.status.as_u16();
     if let Some(route) = &ctx.route {
         let endpoint = ctx.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());

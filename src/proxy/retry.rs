@@ -20,7 +20,7 @@ pub(super) fn another(session: &Session, ctx: &RequestCtx, failure: Failure, cau
     };
     let possible = route.retry.calls_for_another(failure, tries)
         && !ctx.time_left().is_some_and(|left| left.is_zero())
-        && (route.retry.same_endpoint() || upstream.has_other_than(&ctx.tried));
+        && (route.retry.same_endpoint() || upstream.has_another(&ctx.tried));
     possible && (costs_nothing(cause) || withdraw(ctx))
 }
 

@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 
 use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
-    endpoint::Endpoint,
+    endpoint::InFlight,
     resilience::{Backoff, Entry},
     types::{Cause, Phase, Reply, Who},
     upstream::Upstream,
@@ -25,7 +25,8 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
         upstream.arrived(ctx.arrival.began.at);
         queue(&upstream, ctx).await?;
     }
-    let Some(endpoint) = endpoint(&upstream, request, ctx) else { return Err(none_left(ctx)) };
+    let Some(guard) = take(&upstream, request, ctx) else { return Err(none_left(ctx)) };
+    let endpoint = guard.endpoint().clone();
     let forgiven = std::mem::take(&mut ctx.forgiven);
     let again = ctx.tried.iter().filter(|tried| Arc::ptr_eq(tried, &endpoint)).count();
     if again > 0 && !forgiven {
@@ -47,9 +48,9 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     ctx.tries += 1;
     // A body that is sent again is counted again.
     ctx.body_in = 0;
-    ctx.tried.push(endpoint.clone());
+    ctx.tried.push(endpoint);
     ctx.attempt =
-        Some(Attempting { guard: endpoint.begin(), started: Instant::now(), connected: None, reused: false, recorded: false });
+        Some(Attempting { guard, blameless: false, started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }
@@ -78,12 +79,12 @@ async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
 }
 
 /// An endpoint that this request has not tried; where that may be, else any but the last one, else any.
-fn endpoint(upstream: &Upstream, request: &RequestHeader, ctx: &RequestCtx) -> Option<Arc<Endpoint>> {
+fn take(upstream: &Upstream, request: &RequestHeader, ctx: &RequestCtx) -> Option<InFlight> {
     let head = request::head(request, ctx);
     let key = &upstream.key(&head, &ctx.client);
-    let fresh = upstream.select(key, &ctx.tried);
+    let fresh = upstream.take(key, &ctx.tried);
     let (Some(last), true) = (ctx.tried.last(), ctx.forgiven || ctx.route.as_ref()?.retry.same_endpoint()) else { return fresh };
-    fresh.or_else(|| upstream.select(key, std::slice::from_ref(last))).or_else(|| upstream.select(key, &[]))
+    fresh.or_else(|| upstream.take(key, std::slice::from_ref(last))).or_else(|| upstream.take(key, &[]))
 }
 
 /// No endpoint may take the request: what the last try failed with says more than that.

@@ -1,12 +1,15 @@
-//! Layer 2: what keeps one failure from becoming many.
+//! Layer 1: how an edge lives with endpoints that fail, and keeps one failure from becoming many.
 //!
-//! Algorithms here are pure: they are told the time, and know nothing of Pingora or of requests.
+//! Algorithms and state machines here are told what happened and what time it is, and say what follows. They read no
+//! clock and know neither endpoints nor requests, and so they are tested without sleeping.
 
 mod adaptive;
-mod admission;
+mod breaker;
 mod budget;
+mod places;
 mod retry;
 
-pub use admission::{Admission, Entry, LimitsSpec, Permit};
+pub use breaker::{Admission, AdmitsFrom, Breaker, BreakerSettings, BreakerState, CircuitBreakerSpec};
 pub use budget::{RetryBudget, RetryBudgetSpec};
+pub use places::{Entry, LimitsSpec, Permit, Places};
 pub use retry::{Backoff, Failure, RetryOn, RetryPolicy, RetrySpec, Tries};

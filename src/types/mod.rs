@@ -15,6 +15,7 @@ mod problem;
 mod registry;
 mod reply;
 mod secret;
+mod switch;
 mod text;
 mod units;
 
@@ -29,6 +30,7 @@ pub use path::ConfigPath;
 pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, closest, nearest};
 pub use reply::Reply;
 pub use secret::Secret;
+pub use switch::Switch;
 pub use text::{OneOrMany, Regexp};
 pub use units::{Rate, Ratio, Size, Span, UnitError};
 

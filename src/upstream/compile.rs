@@ -4,10 +4,10 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
 use crate::{
-    endpoint::{Endpoint, EndpointRegistry},
+    endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
     health::Dial,
-    resilience::{Admission, RetryBudget},
-    types::{Address, At, Code, Name},
+    resilience::{Places, RetryBudget},
+    types::{Address, At, Code, Name, Span},
 };
 
 /// Above this a weight says nothing that a smaller one could not, and sums of weights stay far from overflow.
@@ -34,7 +34,13 @@ impl Upstream {
             }
             None => Some(None),
         };
-        let (tls, checker) = (tls?, checker?);
+        let breaker = match spec.circuit_breaker.on() {
+            Some(breaker) => breaker.compile(&at.key("circuit_breaker")).map(Some),
+            None => Some(None),
+        };
+        let (tls, checker, breaker) = (tls?, checker?, breaker?);
+        let settings = EndpointSettings { breaker, slow_start: spec.slow_start.and_then(Span::limit) };
+        let pool = registry.pool(name);
         if !(addresses_fine && strategy_fine && protocol_fine) {
             return None;
         }
@@ -48,8 +54,8 @@ impl Upstream {
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
         let budget = registry.shared(name, || RetryBudget::new(Instant::now()));
-        let admission = registry.shared(name, Admission::default);
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, checker, peer, budget, admission)))
+        let shared = (budget, registry.shared(name, Places::default));
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, peer, shared)))
     }
 }
 

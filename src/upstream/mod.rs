@@ -15,7 +15,10 @@ mod tls_tests;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,11 +29,11 @@ use pingora_load_balancing::{Backends, LoadBalancer};
 pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{
-    balance::{Key, Selection},
+    balance::{Clock, Key, Selection},
     discovery::Fixed,
-    endpoint::{Endpoint, HealthStatus},
+    endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver},
-    resilience::{Admission, Entry, LimitsSpec, RetryBudget},
+    resilience::{Entry, LimitsSpec, Places, RetryBudget},
     types::{Client, Name, RequestHead},
 };
 
@@ -45,10 +48,13 @@ pub struct Upstream {
     /// What the file says; the live weights are the endpoints' own.
     weights: Box<[(Arc<Endpoint>, u32)]>,
     balancer: LoadBalancer<Selection>,
+    pool: Arc<Pool>,
+    settings: EndpointSettings,
+    published: AtomicBool,
     checker: Option<Arc<Checker>>,
     peer: peer::Template,
     budget: Arc<RetryBudget>,
-    admission: Arc<Admission>,
+    places: Arc<Places>,
 }
 
 impl Upstream {
@@ -56,17 +62,19 @@ impl Upstream {
         name: Name,
         spec: UpstreamSpec,
         endpoints: Vec<Arc<Endpoint>>,
+        (pool, settings): (Arc<Pool>, EndpointSettings),
         checker: Option<Checker>,
         peer: peer::Template,
-        budget: Arc<RetryBudget>,
-        admission: Arc<Admission>,
+        (budget, places): (Arc<RetryBudget>, Arc<Places>),
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(endpoints);
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
-        let upstream = Self { name, spec, endpoints, weights, balancer, checker: checker.map(Arc::new), peer, budget, admission };
+        let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
+        let upstream =
+            Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, peer, budget, places };
         upstream.update();
         upstream
     }
@@ -91,21 +99,25 @@ impl Upstream {
     /// Asks for a place among the requests in flight, where those are limited.
     pub fn enter(&self) -> Option<(Entry, &LimitsSpec)> {
         let limits = self.spec.limits.as_ref()?;
-        Some((self.admission.enter(limits), limits))
+        Some((self.places.enter(limits), limits))
     }
     /// Takes one retry out of the budget; false when nothing is left.
     pub fn withdraw_retry(&self, now: Instant) -> bool {
         self.budget.withdraw(&self.spec.retry_budget, now)
-    }
-    /// Is there an endpoint that may take a request now, and is none of `tried`?
-    pub fn has_other_than(&self, tried: &[Arc<Endpoint>]) -> bool {
-        self.endpoints.endpoints().iter().any(|endpoint| available(endpoint, tried))
     }
 
     /// Replaces its endpoints while running.
     pub fn replace_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
         self.endpoints.replace(endpoints);
         self.update();
+        if self.published.load(Relaxed) {
+            self.join_pool();
+        }
+    }
+
+    /// These endpoints are counted from now on, and live by this configuration.
+    fn join_pool(&self) {
+        self.pool.publish(&self.endpoints.endpoints(), self.settings, self.spec.panic_threshold);
     }
 
     fn update(&self) {
@@ -119,17 +131,47 @@ impl Upstream {
         self.spec.strategy.key().map_or(Key::None, |key| key.of(head, client))
     }
 
-    /// The endpoint that takes a request now: healthy, and none of `tried`. `key` comes from
-    /// [`Upstream::key`].
+    /// The endpoint that should take a request now: available, and none of `tried`. `key` comes from
+    /// [`Upstream::key`]. To send it there, [`Upstream::take`].
     pub fn select(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
-        /// Health may change between ranking and accepting; a few more steps make that harmless.
-        const SPARE: usize = 8;
-        // Pingora's own idea of health stays at its initial value: the endpoint knows, across reloads.
-        let accept = |endpoint: &Arc<Endpoint>| available(endpoint, tried);
+        // Whether it is available the strategy has looked at a moment ago. (Pingora's own idea of health
+        // stays at its initial value: the endpoint knows, across reloads.)
+        let accept = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let backend = self
             .balancer
-            .select_with(key, tried.len() + SPARE, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
+            .select_with(key, tried.len() + 1, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
         backend.ext.get().cloned()
+    }
+
+    /// Chooses like [`Upstream::select`] and counts the request in, as a probe where the endpoint's circuit is
+    /// not closed.
+    pub fn take(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<InFlight> {
+        /// Another request may have taken the last place of a probe since the choice. Losing that race so often
+        /// in a row means that nobody else is left to choose.
+        const RACES: usize = 4;
+        for _ in 0..RACES {
+            if let Some(guard) = self.select(key, tried)?.enter() {
+                return Some(guard);
+            }
+        }
+        None
+    }
+
+    /// Is there an endpoint that could take a request now and is none of `tried`?
+    pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let clock = Clock::default();
+        let available = |endpoint: &Endpoint| {
+            endpoint.is_clear() || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take(clock.now()) }
+        };
+        self.endpoints
+            .endpoints()
+            .iter()
+            .any(|endpoint| available(endpoint) && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)))
+    }
+
+    /// Are so few endpoints available that all are used?
+    pub fn is_panicking(&self) -> bool {
+        self.pool.is_panicking()
     }
 
     /// Where and how to connect. `left` is what this try may take, if that is limited.
@@ -147,6 +189,8 @@ impl Upstream {
             }
         }
         self.forget_verdicts();
+        self.published.store(true, Relaxed);
+        self.join_pool();
     }
 
     /// Without checks nobody would ever take back a verdict from before.
@@ -189,12 +233,9 @@ impl Upstream {
             () = checks => {}
             () = ticks => {}
         }
+        // What is still discovered for this configuration concerns nobody any more.
+        self.published.store(false, Relaxed);
     }
-}
-
-/// May the endpoint take a request that has tried these?
-fn available(endpoint: &Arc<Endpoint>, tried: &[Arc<Endpoint>]) -> bool {
-    endpoint.is_healthy() && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
 }
 
 impl fmt::Debug for Upstream {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     balance::StrategySpec,
     health::HealthCheckSpec,
-    resilience::{LimitsSpec, RetryBudgetSpec},
-    types::{Address, ConfigPath, Span},
+    resilience::{CircuitBreakerSpec, LimitsSpec, RetryBudgetSpec},
+    types::{Address, ConfigPath, Ratio, Span, Switch},
 };
 
 /// A pool of endpoints that serve the same thing.
@@ -24,6 +24,16 @@ pub struct UpstreamSpec {
     /// Active health checks; none when left out, since only you know what to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSpec>,
+    /// Leaves an endpoint alone that keeps failing. `off` switches that off.
+    #[serde(default)]
+    pub circuit_breaker: Switch<CircuitBreakerSpec>,
+    /// When a smaller share of the endpoints is available, all are used rather than overload the rest; `0%`
+    /// switches that off.
+    #[serde(default = "UpstreamSpec::default_panic_threshold")]
+    pub panic_threshold: Ratio,
+    /// How long an endpoint that is new or back takes to get its full share; at once when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Span>,
     /// How many requests at a time, and how many wait. No limit when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
@@ -36,6 +46,12 @@ pub struct UpstreamSpec {
     /// Speak TLS to the endpoints. Cleartext when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTlsSpec>,
+}
+
+impl UpstreamSpec {
+    fn default_panic_threshold() -> Ratio {
+        Ratio::percent(50)
+    }
 }
 
 /// One endpoint. Written as a bare address when it has no options.

@@ -83,6 +83,50 @@ fn every_strategy_skips_what_may_not_take_the_request_and_prints_as_it_reads() {
     }
 }
 
+/// How many of 4000 keys go to the first endpoint, and which.
+fn keys_of_first(upstream: &Upstream) -> std::collections::BTreeSet<u32> {
+    let first = upstream.endpoints()[0].clone();
+    (0..4000u32).filter(|key| Arc::ptr_eq(&upstream.select(&key.to_be_bytes(), &[]).unwrap(), &first)).collect()
+}
+
+#[test]
+fn every_strategy_lets_an_endpoint_that_is_back_start_slowly() {
+    for kind in crate::balance::StrategySpec::KINDS {
+        let yaml = format!("{{strategy: {{{kind}: {{}}}}, endpoints: ['127.0.0.1:1', '127.0.0.1:2'], slow_start: 366d}}");
+        let upstream = upstream(&yaml);
+        upstream.publish();
+        let all = keys_of_first(&upstream);
+        assert!((1800..=2200).contains(&all.len()), "{kind}: {}", all.len());
+        let endpoint = &upstream.endpoints()[0];
+        endpoint.set_health(HealthStatus::Unhealthy, "test");
+        assert!(keys_of_first(&upstream).is_empty(), "{kind}");
+        endpoint.set_health(HealthStatus::Healthy, "passed");
+        let some = keys_of_first(&upstream);
+        let expected = match *kind {
+            // A tenth of its own keys.
+            "consistent_hash" | "maglev" => 150..=250,
+            // The longer expected wait, as long as the other is not busy.
+            "least_response_time" => 0..=0,
+            // A tenth of a weight against a whole one: one in eleven.
+            _ => 300..=440,
+        };
+        assert!(expected.contains(&some.len()), "{kind}: {}", some.len());
+        if ["ip_hash", "consistent_hash", "maglev"].contains(kind) {
+            assert!(some.is_subset(&all), "{kind}: only its own keys come home");
+        }
+    }
+}
+
+#[test]
+fn the_keys_of_the_breaker_are_checked() {
+    let wrong = problems("{endpoints: ['127.0.0.1:1'], circuit_breaker: {recovery_timeout: 0s}}");
+    assert_eq!(wrong, [(Code::BadValue, "circuit_breaker.recovery_timeout".into())]);
+    let off = upstream("{endpoints: ['127.0.0.1:1'], circuit_breaker: 'off', slow_start: 0s}");
+    assert!(off.settings.breaker.is_none() && off.settings.slow_start.is_none());
+    let on = upstream("endpoints: ['127.0.0.1:1']");
+    assert!(on.settings.breaker.is_some() && on.spec().panic_threshold == crate::types::Ratio::percent(50));
+}
+
 #[test]
 fn a_strategy_goes_by_the_key_it_was_given() {
     let upstream = upstream("{strategy: {maglev: {key: 'header:x-tenant'}}, endpoints: ['127.0.0.1:1']}");
@@ -115,12 +159,13 @@ fn endpoints_can_be_replaced_while_running() {
 #[test]
 fn what_was_learned_survives_a_reload_and_weights_change_when_it_is_published() {
     let registry = EndpointRegistry::default();
-    let checked = "endpoints: ['127.0.0.1:1']\nhealth_check: {tcp: {}}";
+    // Without panic, or the only endpoint would be used all the same.
+    let checked = "endpoints: ['127.0.0.1:1']\nhealth_check: {tcp: {}}\npanic_threshold: 0%";
     let before = compile_with(&registry, checked).0.unwrap();
     before.publish();
     before.endpoints()[0].set_health(HealthStatus::Unhealthy, "connection refused");
 
-    let heavier = "endpoints: [{address: '127.0.0.1:1', weight: 7}]\nhealth_check: {tcp: {}}";
+    let heavier = "endpoints: [{address: '127.0.0.1:1', weight: 7}]\nhealth_check: {tcp: {}}\npanic_threshold: 0%";
     let after = compile_with(&registry, heavier).0.unwrap();
     assert!(Arc::ptr_eq(&before.endpoints()[0], &after.endpoints()[0]));
     assert_eq!(before.endpoints()[0].weight(), 1, "not published yet");
@@ -374,7 +419,7 @@ const QUICK: &str = "interval: 5ms, timeout: 5s, healthy_after: 2, unhealthy_aft
 async fn an_endpoint_leaves_and_returns() {
     let origin = Origin::start(&answer("200 OK", "")).await;
     let mut running = Running::start(&format!(
-        "{{endpoints: ['{}'], health_check: {{http: {{path: /health, host: api.internal}}, {QUICK}}}}}",
+        "{{endpoints: ['{}'], panic_threshold: 0%, health_check: {{http: {{path: /health, host: api.internal}}, {QUICK}}}}}",
         origin.address
     ));
     assert_eq!(running.change().await, (HealthStatus::Healthy, "passed".into(), 1));

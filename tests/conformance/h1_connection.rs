@@ -1,7 +1,6 @@
 //! Connections: persistence and pipelining (RFC 9112 section 9).
 
 use crate::{
-    eventually,
     h1_setup::{bed, bed_with},
     support::{
         Gate,

@@ -113,7 +113,8 @@ async fn ip_access_goes_by_the_clients_address() {
         assert_eq!(client.exchange(upgrade).await.status, status, "an upgrade is a request like any other");
     }
     assert_eq!(origin.request_count(), 2);
-    assert_eq!(edge.metric("weir_rejected_requests_total", &[("reason", "ip_denied")]).await, Some(4.0));
+    crate::eventually!(edge.metric("weir_rejected_requests_total", &[("reason", "ip_denied")]).await, |count| *count
+        == Some(4.0));
     let log = edge.access_log_of(6).await;
     let denied = log.iter().find(|line| line["status"] == 403).expect("a refusal");
     assert_eq!((&denied["end"]["type"], &denied["end"]["reason"]), (&"http_request_denied".into(), &"ip_denied".into()));
@@ -135,7 +136,8 @@ async fn body_limit_by_declared_length_forwards_nothing() {
     let long = H2Request::post("localhost", "/", "x".repeat(11)).header("content-length", "11");
     assert_eq!(h2.send(&long).await.expect("a response").status, 413);
     assert_eq!(origin.request_count(), 2);
-    assert_eq!(edge.metric("weir_rejected_requests_total", &[("reason", "body_too_large")]).await, Some(2.0));
+    crate::eventually!(edge.metric("weir_rejected_requests_total", &[("reason", "body_too_large")]).await, |count| *count
+        == Some(2.0));
 }
 
 #[tokio::test]

@@ -174,6 +174,28 @@ async fn a_listener_takes_as_many_connections_as_it_may() {
 }
 
 #[tokio::test]
+async fn the_proxy_protocol_is_required_from_those_listed_and_refused_from_others() {
+    let edge = edge().route("all", "respond: {body: hello}").listener("proxy_protocol: {from: [127.0.0.2]}").start().await;
+    let get = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let from = async |peer: &str, header: &[u8]| {
+        let mut client = RawClient::connect_from(peer, edge.address("web")).await;
+        client.send([header, get.as_bytes()].concat()).await;
+        client.try_read_response().await.ok().flatten().map(|answer| answer.status)
+    };
+    let v1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n";
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\xc6\x33\x64\x01\x12\x67\0\x50";
+    assert_eq!(from("127.0.0.2", v1).await, Some(200));
+    assert_eq!(from("127.0.0.2", v2).await, Some(200));
+    assert_eq!(from("127.0.0.2", b"").await, None, "required");
+    assert_eq!(from("127.0.0.1", b"").await, Some(200));
+    assert_eq!(from("127.0.0.1", v1).await, Some(400), "not HTTP");
+    let log = edge.access_log_of(4).await;
+    let clients: Vec<_> = log.iter().map(|line| line["client"].as_str().expect("text")).collect();
+    assert_eq!(clients, ["192.0.2.7", "192.0.2.8", "127.0.0.1", "127.0.0.1"]);
+    assert_eq!(edge.metric("weir_rejected_requests_total", &[("reason", "bad_proxy_header")]).await, Some(1.0));
+}
+
+#[tokio::test]
 async fn two_edges_in_one_process_know_nothing_of_each_other() {
     let (left, right) = (origin().respond(200, "left").spawn().await, origin().respond(500, "right").spawn().await);
     let make = async |name: &str, at| {

@@ -3,12 +3,15 @@
 #[macro_use]
 mod support;
 
+mod breaker;
 mod faults;
 mod filters;
 mod fixtures;
 mod health;
 mod lab;
+mod limits;
 mod listeners;
+mod observe;
 mod routing;
 mod tls;
 mod upstreams;

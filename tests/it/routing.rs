@@ -287,3 +287,16 @@ async fn cleartext_is_sent_to_the_tls_listeners_port() {
     assert_eq!(edge.tls_client().await.get("localhost", "/").await.text(), "secure");
     assert_eq!(clear.request_count(), 1);
 }
+
+#[tokio::test]
+async fn what_a_trusted_proxy_took_over_tls_is_not_redirected() {
+    let edge = edge().route("all", "respond: {body: hello}").tls();
+    let keys = "127.0.0.1:0\n    redirect_to_https: true\n    trusted_proxies: [127.0.0.2]\n";
+    let config = edge.config().replacen("127.0.0.1:0\n", keys, 1);
+    let edge = edge.start_as(&config).await;
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-proto: https\r\nx-forwarded-for: 192.0.2.1\r\n\r\n";
+    for (peer, status) in [("127.0.0.1", 308), ("127.0.0.2", 200)] {
+        let mut client = RawClient::connect_from(peer, edge.address("web")).await;
+        assert_eq!(client.exchange(request).await.status, status, "{peer}");
+    }
+}

@@ -201,6 +201,62 @@ async fn a_failure_tells_a_client_that_is_still_sending() {
     assert!(client.is_closed().await);
 }
 
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+
+#[tokio::test]
+async fn an_upgrade_that_fails_is_over_at_once() {
+    let edge = to(&[refused_address().await], "").start().await;
+    let mut client = edge.client().await;
+    let began = Instant::now();
+    assert_eq!(client.exchange(UPGRADE).await.status, 502);
+    assert!(client.is_closed().await);
+    assert!(began.elapsed().as_secs() < 4, "nothing is waited for: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_answered_without_one_leaves_an_ordinary_connection() {
+    let origin = origin().respond(200, "plain").spawn().await;
+    let edge = edge()
+        .upstream("app", &[origin.addr()])
+        .route("all", "upstream: app")
+        .route("fixed", "match: {path: /ws}\nrespond: {status: 404}")
+        .route("off", "match: {path: /off}\nupstream: app\nwebsocket: false")
+        .start()
+        .await;
+    let began = Instant::now();
+    for (path, status) in [("/ws", 404), ("/off", 403), ("/other", 200)] {
+        let mut client = edge.client().await;
+        let answer = client.exchange(UPGRADE.replace("/ws", path)).await;
+        assert_eq!(answer.status, status, "{path}");
+        if answer.header("connection") != Some("close") {
+            assert_eq!(client.get("x", "/").await.text(), "plain", "{path} left a connection that goes on");
+        } else {
+            assert!(client.is_closed().await);
+        }
+    }
+    assert!(began.elapsed().as_secs() < 4, "nothing is waited for: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_handshake_is_part_of_the_connect() {
+    let origin = origin().accept_then_hold().spawn().await;
+    let edge = to(&[origin.addr()], "connections: {connect_timeout: 200ms}\ntls: {sni: app.test}").start().await;
+    assert_eq!(edge.get("/").await.status, 504);
+    assert_eq!(edge.access_log().await[0]["end"]["type"], "connection_timeout");
+}
+
+#[tokio::test]
+async fn a_request_body_streams_as_it_comes() {
+    let origin = origin().respond(200, "taken").spawn().await;
+    let edge = to(&[origin.addr()], "").start().await;
+    let mut client = edge.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nfirst").await;
+    // The endpoint has a connection, and so the request's beginning, while the client still has half of the body.
+    crate::eventually!(origin.connections() == 1);
+    assert_eq!(client.exchange("other").await.text(), "taken");
+    assert_eq!(origin.next_request().await.text(), "firstother");
+}
+
 #[tokio::test]
 async fn an_endpoint_that_breaks_off_is_a_502_and_never_disguised() {
     let edge_to = async |origin: &Origin| to(&[origin.addr()], "").start().await;
@@ -433,7 +489,7 @@ async fn a_client_that_leaves_frees_the_endpoint() {
     client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     origin.next_request().await;
     let in_flight = "weir_upstream_requests_in_flight";
-    assert_eq!(edge.metric(in_flight, &[("upstream", "app")]).await, Some(1.0));
+    crate::eventually!(edge.metric(in_flight, &[("upstream", "app")]).await, |count| *count == Some(1.0));
     client.reset();
     crate::eventually!(edge.metric(in_flight, &[("upstream", "app")]).await == Some(0.0));
     let mut h2 = H2Client::connect_tls(edge.address("edge"), &edge.trust()).await;

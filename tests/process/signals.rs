@@ -209,3 +209,22 @@ async fn a_closed_standard_output_does_not_kill() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().expect("runs") as i32), Signal::SIGTERM).expect("kill");
     assert_eq!(within("the end", child.wait()).await.expect("a child").code(), Some(0));
 }
+
+/// Clients that are connected, and have asked, are answered even if nobody has accepted their connections yet.
+#[tokio::test]
+async fn who_waits_in_the_backlog_when_the_drain_begins_is_served() {
+    let mut run = Run::start(edge().route("all", "respond: {body: here}")).await;
+    run.weir.signal(Signal::SIGSTOP);
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        let mut client = run.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
+        waiting.push(client);
+    }
+    run.weir.signal(Signal::SIGTERM);
+    run.weir.signal(Signal::SIGCONT);
+    for mut client in waiting {
+        assert_eq!(client.read_response().await.text(), "here");
+    }
+    assert_eq!(run.weir.ended().await.code(), Some(0));
+}

@@ -34,7 +34,7 @@ fn every_kind_of_flood_is_seen() {
         (frame(kind::WINDOW_UPDATE, 0, &small), 10_000, Flood::WindowUpdates),
         (frame(0x42, 0, &[1]), 100, Flood::Unknown),
         (frame(kind::WINDOW_UPDATE, 0, &[0; 3]), 100, Flood::Unknown),
-        (frame(kind::CONTINUATION, 0, &[]), 16, Flood::Continuations),
+        (frame(kind::CONTINUATION, 0, &[]), 5, Flood::Continuations),
         (frame(kind::CONTINUATION, 0, &[0; 16_384]), 2, Flood::HeaderBlock),
     ] {
         assert_eq!(passes(&frame), (limit, Some(flood)), "{flood}");

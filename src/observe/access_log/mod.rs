@@ -91,10 +91,10 @@ impl AccessLog {
         open.put(line);
     }
 
-    /// Errors are never sampled away: 5xx, no answer at all, refusals.
+    /// Errors are never sampled away: 5xx, no answer at all, everything with a typed cause, refusals among them.
     fn is_sampled(&self, outcome: &Outcome) -> bool {
         let ratio = self.spec.sample.get();
-        let important = outcome.status >= 500 || outcome.status == 0 || outcome.reason.is_some();
+        let important = outcome.status >= 500 || outcome.status == 0 || outcome.error().is_some();
         important || ratio >= 1.0 || (ratio > 0.0 && rand::random::<f64>() < ratio)
     }
 

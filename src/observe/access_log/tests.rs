@@ -83,7 +83,8 @@ fn errors_and_refusals_are_never_sampled_away() {
     log.finished(&Outcome { status: 404, ..outcome() });
     log.finished(&Outcome { status: 502, ..outcome() });
     log.finished(&Outcome { status: 0, cause: Some(Cause::ConnectionTerminated), ..outcome() });
-    log.finished(&Outcome { status: 400, reason: Some("duplicate_host"), ..outcome() });
+    log.finished(&Outcome { status: 400, cause: Some(Cause::HttpRequestError), reason: Some("duplicate_host"), ..outcome() });
+    log.finished(&Outcome { status: 308, reason: Some("redirect_to_https"), ..outcome() });
     assert!(log.flush(LONG));
     let statuses: Vec<_> = logged(&path).iter().map(|line| line["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [502, 0, 400]);

@@ -47,6 +47,13 @@ const DEFINITIONS: &[Definition] = &[
     ),
     ("weir_upstream_requests_in_flight", MetricType::GAUGE, &["upstream", "endpoint"], "Requests in flight on an endpoint."),
     ("weir_upstream_endpoint_state", MetricType::GAUGE, &["upstream", "endpoint", "state"], "1 for the state an endpoint is in."),
+    (
+        "weir_circuit_breaker_transitions_total",
+        MetricType::COUNTER,
+        &["upstream", "endpoint", "to"],
+        "Changes of an endpoint's circuit breaker.",
+    ),
+    ("weir_upstream_panic", MetricType::GAUGE, &["upstream"], "1 while all endpoints are used, since too few are available."),
     ("weir_upstream_health_checks_total", MetricType::COUNTER, &["upstream", "endpoint", "result"], "Active health checks."),
     ("weir_retries_total", MetricType::COUNTER, &["upstream", "reason"], "Further attempts, by what ended the one before."),
     (

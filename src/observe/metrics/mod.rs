@@ -99,7 +99,7 @@ impl Metrics {
         if let Some(cause) = outcome.error() {
             count(&self.traffic.errors, cause.word());
         }
-        if let Some(reason) = outcome.reason {
+        if let Some(reason) = outcome.refusal() {
             self.rejected(reason);
         }
     }

@@ -5,7 +5,7 @@ use std::{
 
 use super::*;
 use crate::{
-    endpoint::{EndpointStats, Health, HealthStatus},
+    endpoint::{Condition, EndpointStats, Situation, Transitions},
     observe::{EndpointState, UpstreamState, testing::outcome},
     types::Cause,
 };
@@ -148,7 +148,8 @@ impl StateSource for OneEndpoint {
             weight: 1,
             zone: None,
             healthy: false,
-            health: Health { status: HealthStatus::Unhealthy, reason: "status 503".into(), since: SystemTime::now() },
+            situation: Situation { condition: Condition::Unhealthy, reason: "status 503".into(), since: SystemTime::now() },
+            transitions: Transitions { open: 4, half_open: 3, closed: 2 },
             in_flight: 5,
             stats: EndpointStats::default(),
         };
@@ -156,6 +157,7 @@ impl StateSource for OneEndpoint {
         vec![UpstreamState {
             name: name("pool"),
             strategy: "random",
+            panicking: true,
             endpoints: present.then_some(endpoint).into_iter().collect(),
         }]
     }
@@ -174,6 +176,8 @@ fn series_of_an_endpoint_end_when_it_leaves() {
         r#"weir_upstream_requests_in_flight{upstream="pool",endpoint="127.0.0.1:9001"} 5"#,
         r#"weir_upstream_endpoint_state{upstream="pool",endpoint="127.0.0.1:9001",state="unhealthy"} 1"#,
         r#"weir_upstream_endpoint_state{upstream="pool",endpoint="127.0.0.1:9001",state="healthy"} 0"#,
+        r#"weir_circuit_breaker_transitions_total{upstream="pool",endpoint="127.0.0.1:9001",to="half_open"} 3"#,
+        r#"weir_upstream_panic{upstream="pool"} 1"#,
         r#"weir_upstream_health_checks_total{upstream="pool",endpoint="127.0.0.1:9001",result="fail"} 1"#,
         r#"weir_upstream_requests_total{upstream="pool",endpoint="127.0.0.1:9001",code="200"} 1"#,
     ] {

@@ -20,7 +20,7 @@ use super::{
     named::Named,
 };
 use crate::{
-    endpoint::HealthStatus,
+    endpoint::{Condition, Transitions},
     observe::{StateSource, UpstreamState},
 };
 
@@ -153,15 +153,18 @@ impl Traffic {
 
 /// In-flight requests and health are read where they live rather than copied into gauges on every change.
 fn collect_state(state: &[UpstreamState], families: &mut Families) {
-    const STATES: [(&str, HealthStatus); 3] =
-        [("unknown", HealthStatus::Unknown), ("healthy", HealthStatus::Healthy), ("unhealthy", HealthStatus::Unhealthy)];
     for upstream in state {
+        families.add("weir_upstream_panic", &[upstream.name.as_str()], f64::from(u8::from(upstream.panicking)));
         for endpoint in &upstream.endpoints {
             let labels = [upstream.name.as_str(), &*endpoint.label];
             families.add("weir_upstream_requests_in_flight", &labels, f64::from(endpoint.in_flight));
-            for (word, status) in STATES {
-                let labels = [labels[0], labels[1], word];
-                families.add("weir_upstream_endpoint_state", &labels, f64::from(u8::from(endpoint.health.status == status)));
+            for condition in Condition::ALL {
+                let holds = f64::from(u8::from(endpoint.situation.condition == condition));
+                families.add("weir_upstream_endpoint_state", &[labels[0], labels[1], condition.word()], holds);
+            }
+            let Transitions { open, half_open, closed } = endpoint.transitions;
+            for (to, count) in [("open", open), ("half_open", half_open), ("closed", closed)] {
+                families.add("weir_circuit_breaker_transitions_total", &[labels[0], labels[1], to], count as f64);
             }
         }
     }

@@ -113,6 +113,10 @@ impl Exchange {
     pub fn reset(mut self, reason: Reason) {
         self.sending.send_reset(reason);
     }
+    /// The two directions, each to be used while the other is.
+    pub fn split(self) -> (h2::SendStream<Bytes>, client::ResponseFuture) {
+        (self.sending, self.response)
+    }
     /// The response's head; its body is read from the stream.
     pub async fn head(self) -> Result<http::Response<RecvStream>, h2::Error> {
         within("an HTTP/2 response", self.response).await

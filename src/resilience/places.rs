@@ -45,7 +45,7 @@ impl Default for LimitsSpec {
 
 /// The requests of one upstream: those in flight and those that wait.
 #[derive(Debug, Default)]
-pub struct Admission(Mutex<State>);
+pub struct Places(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -67,7 +67,7 @@ pub enum Entry {
     Refused,
 }
 
-impl Admission {
+impl Places {
     /// Asks for a place.
     pub fn enter(self: &Arc<Self>, limits: &LimitsSpec) -> Entry {
         let mut state = self.0.lock();
@@ -124,13 +124,13 @@ impl State {
 
 /// A place among the requests in flight, given back on drop.
 #[derive(Debug)]
-pub struct Permit(Option<Arc<Admission>>);
+pub struct Permit(Option<Arc<Places>>);
 
 impl Permit {
     /// The endpoint took this long to begin its response.
     pub fn learn(&self, latency: Duration, now: Instant) {
-        let Some(admission) = &self.0 else { return };
-        let mut state = admission.0.lock();
+        let Some(places) = &self.0 else { return };
+        let mut state = places.0.lock();
         let State { in_flight, adaptive: Some(adaptive), .. } = &mut *state else { return };
         adaptive.learn(latency, *in_flight, now);
     }
@@ -138,10 +138,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(admission) = self.0.take() else { return };
-        let mut state = admission.0.lock();
+        let Some(places) = self.0.take() else { return };
+        let mut state = places.0.lock();
         state.in_flight -= 1;
-        admission.let_in(&mut state);
+        places.let_in(&mut state);
     }
 }
 
@@ -171,83 +171,83 @@ mod tests {
 
     #[test]
     fn the_first_to_wait_is_the_first_to_get_in() {
-        let admission = Arc::new(Admission::default());
+        let places = Arc::new(Places::default());
         let limits = limits(2, 2);
-        let (one, two) = (admitted(admission.enter(&limits)), admitted(admission.enter(&limits)));
-        let (mut three, mut four) = (queued(admission.enter(&limits)), queued(admission.enter(&limits)));
-        assert!(matches!(admission.enter(&limits), Entry::Refused));
-        assert_eq!(admission.load(), (2, 2));
+        let (one, two) = (admitted(places.enter(&limits)), admitted(places.enter(&limits)));
+        let (mut three, mut four) = (queued(places.enter(&limits)), queued(places.enter(&limits)));
+        assert!(matches!(places.enter(&limits), Entry::Refused));
+        assert_eq!(places.load(), (2, 2));
         drop(one);
         let three = three.try_recv().unwrap();
         assert!(four.try_recv().is_err());
-        assert!(matches!(admission.enter(&limits), Entry::Queued(_)), "there is room to wait again");
+        assert!(matches!(places.enter(&limits), Entry::Queued(_)), "there is room to wait again");
         drop((two, three));
         drop(four.try_recv().unwrap());
-        assert_eq!(admission.load(), (0, 0), "the one who gave up was passed over");
+        assert_eq!(places.load(), (0, 0), "the one who gave up was passed over");
     }
 
     #[test]
     fn who_gives_up_takes_no_place() {
-        let admission = Arc::new(Admission::default());
+        let places = Arc::new(Places::default());
         let limits = limits(1, 2);
-        let one = admitted(admission.enter(&limits));
-        drop((queued(admission.enter(&limits)), queued(admission.enter(&limits))));
-        let mut late = queued(admission.enter(&limits));
+        let one = admitted(places.enter(&limits));
+        drop((queued(places.enter(&limits)), queued(places.enter(&limits))));
+        let mut late = queued(places.enter(&limits));
         drop(one);
         let turn = late.try_recv().unwrap();
-        assert_eq!(admission.load(), (1, 0));
+        assert_eq!(places.load(), (1, 0));
         drop(turn);
         // One whose turn came as it gave up.
-        let one = admitted(admission.enter(&limits));
-        let unread = queued(admission.enter(&limits));
+        let one = admitted(places.enter(&limits));
+        let unread = queued(places.enter(&limits));
         drop(one);
-        assert_eq!(admission.load(), (1, 0));
+        assert_eq!(places.load(), (1, 0));
         drop(unread);
-        assert_eq!(admission.load(), (0, 0));
+        assert_eq!(places.load(), (0, 0));
     }
 
     #[test]
     fn without_a_queue_nobody_waits() {
-        let admission = Arc::new(Admission::default());
-        let _one = admitted(admission.enter(&limits(1, 0)));
-        assert!(matches!(admission.enter(&limits(1, 0)), Entry::Refused));
+        let places = Arc::new(Places::default());
+        let _one = admitted(places.enter(&limits(1, 0)));
+        assert!(matches!(places.enter(&limits(1, 0)), Entry::Refused));
     }
 
     #[test]
     fn a_reload_may_change_the_limits_while_requests_are_in_flight() {
-        let admission = Arc::new(Admission::default());
-        let one = admitted(admission.enter(&limits(1, 9)));
-        let mut two = queued(admission.enter(&limits(1, 9)));
-        let three = admitted(admission.enter(&limits(3, 9)));
+        let places = Arc::new(Places::default());
+        let one = admitted(places.enter(&limits(1, 9)));
+        let mut two = queued(places.enter(&limits(1, 9)));
+        let three = admitted(places.enter(&limits(3, 9)));
         let two = two.try_recv().unwrap();
-        let mut four = queued(admission.enter(&limits(1, 9)));
+        let mut four = queued(places.enter(&limits(1, 9)));
         drop((one, two));
         assert!(four.try_recv().is_err(), "one is still in flight, which is all there may be now");
         drop(three);
         drop(four.try_recv().unwrap());
-        assert_eq!(admission.load(), (0, 0));
+        assert_eq!(places.load(), (0, 0));
     }
 
     #[test]
     fn under_threads_the_limit_holds_and_every_place_comes_back() {
-        let admission = Arc::new(Admission::default());
+        let places = Arc::new(Places::default());
         let limits = limits(3, 100);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for round in 0..2_000 {
-                        let permit = match admission.enter(&limits) {
+                        let permit = match places.enter(&limits) {
                             Entry::Admitted(permit) => Some(permit),
                             // Every third gives up at once.
                             Entry::Queued(waiting) if round % 3 > 0 => waiting.blocking_recv().ok(),
                             Entry::Queued(_) | Entry::Refused => None,
                         };
-                        assert!(admission.load().0 <= 3);
+                        assert!(places.load().0 <= 3);
                         drop(permit);
                     }
                 });
             }
         });
-        assert_eq!(admission.load().0, 0);
+        assert_eq!(places.load().0, 0);
     }
 }

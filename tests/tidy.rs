@@ -184,7 +184,7 @@ fn imports_are_found_in_every_form() {
 const WAVED_THROUGH: &[(&str, &str, &str)] = &[(
     "tests/it/support/mod.rs",
     "dead_code",
-    "two test binaries share the fixtures, and each leaves some unused that the other one uses",
+    "several test binaries share the fixtures, and each leaves some unused that another one uses",
 )];
 
 #[test]

@@ -155,7 +155,7 @@ impl<'a> Among<'a> {
     /// Something is held against it.
     #[cold]
     fn may_still(&self, endpoint: &Endpoint) -> bool {
-        if self.panicking { !endpoint.is_draining() } else { endpoint.may_take(self.now()) }
+        if self.panicking { !endpoint.is_draining() } else { endpoint.may_take_by(|| self.now()) }
     }
     /// Its weight now, in parts of [`WEIGHT_SCALE`]: less than all of it in a slow start.
     pub fn weight(&self, index: usize) -> u32 {

@@ -147,6 +147,10 @@ impl Endpoint {
     }
     /// May it be chosen now: is it healthy, not draining, and its circuit closed or in need of a probe?
     pub fn may_take(&self, now: Instant) -> bool {
+        self.standing.may_take(|| now)
+    }
+    /// The same, where the time is read only if the answer depends on it.
+    pub fn may_take_by(&self, now: impl FnOnce() -> Instant) -> bool {
         self.standing.may_take(now)
     }
     /// Was it asked to take no new requests?

@@ -169,9 +169,13 @@ impl Standing {
     pub(super) fn is_draining(&self) -> bool {
         self.barrier.load(Relaxed) == DRAINING
     }
-    pub(super) fn may_take(&self, now: Instant) -> bool {
-        let barrier = self.barrier.load(Relaxed);
-        barrier == NONE || barrier <= self.nanos(now)
+    /// `now` is asked for only where it matters: while a time out runs.
+    pub(super) fn may_take(&self, now: impl FnOnce() -> Instant) -> bool {
+        match self.barrier.load(Relaxed) {
+            NONE | PROBE => true,
+            NO_ROOM.. => false,
+            time => time <= self.nanos(now()),
+        }
     }
     fn nanos(&self, now: Instant) -> u64 {
         // Real times come after the words.

@@ -108,7 +108,8 @@ impl Checker {
         let before = endpoint.health().status;
         let (status, streak) = self.thresholds.after(before, endpoint.streak(), passed);
         endpoint.set_streak(streak);
-        if !passed {
+        // Once checks have taken it out, the circuit breaker has nothing to add.
+        if !passed && status != HealthStatus::Unhealthy {
             endpoint.check_failed(Instant::now());
         }
         // A failure that does not count yet leaves the reason alone: it speaks of the status.

@@ -107,6 +107,7 @@ impl Bound {
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
+                Err(_) if *draining.borrow() => return,
                 Err(error) => {
                     // Out of descriptors or memory: those who wait in the backlog are served when it is over.
                     log::warn!("accepting on {} failed: {error}", self.address);

@@ -61,7 +61,8 @@ impl Link {
     /// Reading fails from this moment on.
     ///
     /// Pingora's timeouts start anew with each byte of an endpoint, so a header that drips outlasts them all. But it
-    /// watches the client all the while, for going away: here is where a deadline reaches it.
+    /// watches the client all the while, for going away: here is where a deadline reaches it. The answer to a request for a
+    /// tunnel is waited for in the same way, since reads of a tunnel have no timeout.
     pub fn set_deadline(&self, deadline: Option<Instant>) {
         let micros = |deadline: Instant| deadline.saturating_duration_since(self.since).as_micros() as u64;
         self.deadline.store(deadline.map_or(NO_DEADLINE, micros), Ordering::Relaxed);
@@ -146,13 +147,14 @@ impl H1Stream {
     /// Starts a message whose head was taken off.
     pub fn begin(&mut self, body: BodyFraming, upgrade: bool, limits: &Limits) -> Arc<Link> {
         self.framing = match body {
-            BodyFraming::None if upgrade => Framing::Upgrade,
+            BodyFraming::None | BodyFraming::Length(0) if upgrade => Framing::Upgrade,
             // `Stream` is HTTP/2's, whose bodies do not come this way.
             BodyFraming::None | BodyFraming::Stream | BodyFraming::Length(0) => Framing::Complete,
             BodyFraming::Length(length) => Framing::Length(length),
             BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
         self.link = Arc::default();
+        self.timer = None;
         self.link.clone()
     }
 

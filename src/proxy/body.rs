@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pingora_core::Result;
+use pingora_proxy::Session;
 
 use super::RequestCtx;
 use crate::{
@@ -14,6 +15,11 @@ use crate::{
 
 /// A body gets this long before its rate is judged.
 const RATE_GRACE: Duration = Duration::from_secs(10);
+
+/// How long the rest of a request body is waited for once the response is complete. As long as an idle client of others.
+const LINGER: Duration = Duration::from_secs(5);
+/// Not at all; a timer of zero might be taken for none.
+const NOTHING: Duration = Duration::from_millis(1);
 
 /// A piece of the request body.
 pub(super) fn request(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
@@ -38,9 +44,18 @@ pub(super) fn request(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx)
 }
 
 /// A piece of the response body: only the deadline is looked at, and what is too late is cut, visibly.
-pub(super) fn response(ctx: &mut RequestCtx) -> Result<()> {
+pub(super) fn response(session: &mut Session, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     if overdue(ctx) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
+    }
+    if end && !session.was_upgraded() {
+        ctx.answered = true;
+        if !session.is_body_done() {
+            // The service has said all it wants of a body that is still coming. A client that waits to be told to send it
+            // never will; another gets a little time, so that a reset does not destroy the answer.
+            let asked = ctx.continued || ctx.body_in > 0 || !ctx.arrival.admitted.expect_continue;
+            session.set_read_timeout(Some(if asked { LINGER } else { NOTHING }));
+        }
     }
     Ok(())
 }

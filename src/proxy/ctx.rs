@@ -48,6 +48,10 @@ pub struct RequestCtx {
     /// What Weir decided to answer, when a phase can only fail to say so.
     pub(super) decided: Option<Decided>,
     pub(super) body_in: u64,
+    /// The client was told to go on with its body.
+    pub(super) continued: bool,
+    /// The whole response went to the client, whatever becomes of the rest of the request.
+    pub(super) answered: bool,
     pub(super) outcome: Outcome,
     pub(super) in_flight: Option<crate::observe::RequestGuard>,
     pub(super) observer: Arc<Observer>,
@@ -135,6 +139,8 @@ impl RequestCtx {
             tried: Vec::new(),
             decided: None,
             body_in: 0,
+            continued: false,
+            answered: false,
             outcome,
             in_flight: None,
             observer,

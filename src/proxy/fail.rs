@@ -78,6 +78,10 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         // For what is still to be read of the request.
         link.set_deadline(None);
     }
+    if ctx.answered && *error.esource() == ErrorSource::Downstream && !matches!(error.etype(), WriteError | WriteTimedout) {
+        // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
     let decided = match ctx.decided.take() {
         Some(decided) => Some(decided),
         None => explain(ctx, error),
@@ -159,16 +163,14 @@ fn refused(refusal: Refusal) -> Decided {
     Decided { reply: Reply::status(refusal.status()), cause: refusal.cause(), reason: Some(refusal.reason()), who: Who::Client }
 }
 
-/// Was the head of a final response sent?
+/// Was the head of a final response sent? One that opens a tunnel is final: what follows is not HTTP.
 pub(super) fn responded(session: &Session) -> bool {
-    session.response_written().is_some_and(|response| !response.status.is_informational())
+    status_sent(session) != 0
 }
 
 fn status_sent(session: &Session) -> u16 {
-    session
-        .response_written()
-        .filter(|response| !response.status.is_informational())
-        .map_or(0, |response| response.status.as_u16())
+    let status = session.response_written().map_or(0, |response| response.status.as_u16());
+    if matches!(status, 100 | 102..200) { 0 } else { status }
 }
 
 /// Why connecting failed.

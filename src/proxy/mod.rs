@@ -125,12 +125,12 @@ impl ProxyHttp for Weir {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         _: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<Option<Duration>> {
-        body::response(ctx).map(|()| None)
+        body::response(session, end, ctx).map(|()| None)
     }
 
     fn error_while_proxy(

@@ -56,6 +56,11 @@ fn broken(reason: BadResponse) -> Box<Error> {
 pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if response.status.is_informational() && !upgraded {
+        if response.status == StatusCode::CONTINUE {
+            // The client was told to send its body: the connection goes on behind it.
+            session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+            ctx.continued = true;
+        }
         return Ok(());
     }
     clean(session, response, ctx.arrival.admitted.upgrade.filter(|_| upgraded))?;

@@ -10,7 +10,7 @@ use crate::{
     endpoint::InFlight,
     resilience::{Backoff, Entry},
     types::{Cause, Phase, Reply, Who},
-    upstream::Upstream,
+    upstream::{self, Upstream},
 };
 
 /// Chooses the endpoint of a try, and how to connect to it.
@@ -41,9 +41,13 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     let each =
         ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
     let left = left.into_iter().chain(each).min();
-    let peer = upstream.peer(&endpoint, left);
+    let mut peer = upstream.peer(&endpoint, left);
+    let patience = match ctx.arrival.admitted.upgrade {
+        Some(_) => upstream::for_tunnel(&mut peer),
+        None => left,
+    };
     if let Some(link) = &ctx.arrival.link {
-        link.set_deadline(left.map(|left| Instant::now() + left));
+        link.set_deadline(patience.map(|patience| Instant::now() + patience));
     }
     ctx.tries += 1;
     // A body that is sent again is counted again.

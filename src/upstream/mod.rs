@@ -26,6 +26,7 @@ use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer};
 
+pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{
@@ -161,7 +162,8 @@ impl Upstream {
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
         let clock = Clock::default();
         let available = |endpoint: &Endpoint| {
-            endpoint.is_clear() || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take(clock.now()) }
+            endpoint.is_clear()
+                || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take_by(|| clock.now()) }
         };
         self.endpoints
             .endpoints()

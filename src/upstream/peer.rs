@@ -89,6 +89,13 @@ impl Template {
     }
 }
 
+/// Makes a peer one for a tunnel, which may be silent for as long as both sides like. Answers how long the response that
+/// opens it may take.
+pub fn for_tunnel(peer: &mut HttpPeer) -> Option<Duration> {
+    peer.options.write_timeout = None;
+    peer.options.read_timeout.take()
+}
+
 /// Finds out within 90 s that the other machine has vanished, before a request does.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive {

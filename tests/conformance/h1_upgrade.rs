@@ -74,6 +74,20 @@ async fn rfc6455_7_a_tunnel_outlives_the_timeouts_of_bodies_and_routes() {
     }
 }
 
+#[tokio::test]
+async fn rfc9110_15_6_5_an_upgrade_that_is_not_answered_in_time_is_504() {
+    let origin = origin().never_answer().spawn().await;
+    let edge = edge()
+        .upstream_with("app", &[origin.addr()], "connections: {response_timeout: 200ms}")
+        .route("app", "upstream: app")
+        .start()
+        .await;
+    assert_eq!(edge.client().await.exchange(upgrade(WEBSOCKET)).await.status, 504);
+    let line = edge.access_log().await.swap_remove(0);
+    assert_eq!((&line["end"]["who"], &line["end"]["type"]), (&"upstream".into(), &"http_response_timeout".into()), "{line}");
+    assert_eq!(line["attempts"].as_array().unwrap().len(), 1, "{line}");
+}
+
 /// An origin that answers when it is told to, and shows what it was sent until then.
 #[tokio::test]
 async fn rfc9110_7_8_bytes_sent_early_wait_for_the_101() {

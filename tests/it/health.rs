@@ -159,17 +159,29 @@ async fn checks_of_tls_endpoints_use_tls() {
 }
 
 #[tokio::test]
-async fn without_any_healthy_endpoint_it_is_503() {
+async fn without_any_healthy_endpoint_it_is_503_unless_panic_takes_them_all() {
     let switch = on();
     let origin = checked("a", &switch, Answer::new(200, ""), Answer::new(500, "")).await;
-    let edge = watched(&[&origin], "http: {path: /health}").await;
+    let check = format!("health_check: {{http: {{path: /health}}, {QUICK}}}");
+    let edge = edge()
+        .upstream_with("strict", &[origin.addr()], &format!("{check}\npanic_threshold: 0%"))
+        .upstream_with("lenient", &[origin.addr()], &check)
+        .route("strict", "match: {path: /strict}\nupstream: strict")
+        .route("lenient", "match: {path: /lenient}\nupstream: lenient")
+        .start()
+        .await;
+    let down = async |edge: &Edge| {
+        let stats = edge.admin_get("/stats").await.json();
+        let upstreams = stats["upstreams"].as_array().expect("upstreams").clone();
+        upstreams.iter().all(|upstream| upstream["endpoints"][0]["alive"] == false)
+    };
     switch.store(false, Relaxed);
-    crate::eventually!(alive(&edge).await == 0);
-    let answer = edge.get("/").await;
+    crate::eventually!(down(&edge).await);
+    let answer = edge.get("/strict").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     let log = edge.access_log().await;
     assert_eq!((&log[0]["end"]["type"], &log[0]["attempts"]), (&"destination_unavailable".into(), &serde_json::json!([])));
+    assert_eq!(edge.get("/lenient").await.text(), "a", "better all than none");
     switch.store(true, Relaxed);
-    crate::eventually!(alive(&edge).await == 1);
-    assert_eq!(edge.get("/").await.text(), "a");
+    crate::eventually!(edge.get("/strict").await.text() == "a");
 }

@@ -225,7 +225,7 @@ async fn health_readiness_and_stats_answer_on_the_admin_listener() {
     for (key, value) in [("requests", 2), ("errors", 1), ("in_flight", 0), ("weight", 1)] {
         assert_eq!(endpoint[key], value, "{key}");
     }
-    assert_eq!((&endpoint["error_rate"], &endpoint["alive"], &endpoint["state"]), (&0.5.into(), &true.into(), &"unknown".into()));
+    assert_eq!((&endpoint["error_rate"], &endpoint["alive"], &endpoint["state"]), (&0.5.into(), &true.into(), &"healthy".into()));
     assert!(endpoint["p99_ms"].as_f64() >= endpoint["p50_ms"].as_f64());
     assert_eq!((&stats["totals"]["requests"], &stats["totals"]["server_errors"]), (&2.into(), &1.into()));
 }

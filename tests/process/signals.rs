@@ -12,6 +12,7 @@ use crate::{
         client::RawClient,
         edge::{EdgeBuilder, edge},
         h2_client::{Ended, H2Client, H2Request},
+        h2_raw::RawH2,
         origin::{Origin, origin},
         within,
     },
@@ -36,9 +37,13 @@ async fn sigterm_drains_and_exits_as_soon_as_idle() {
     let mut h2 = H2Client::connect(run.address("web")).await;
     let exchange = h2.start(&H2Request::get("example.com", "/h2")).await.expect("a stream");
     origin.next_request().await;
+    let mut frames = RawH2::connect(run.address("web")).await;
+    frames.handshake().await;
 
     run.weir.signal(Signal::SIGTERM);
     run.weir.err.line_with("draining").await;
+    assert_eq!(frames.goaway().await, Some(0), "NO_ERROR");
+    drop(frames);
     assert_eq!(run.admin_get("/readyz").await.status, 503);
     assert_eq!(run.admin_get("/healthz").await.status, 200);
     assert!(idle.is_closed().await);

@@ -2,7 +2,7 @@
 //!
 //! Every await in them is bounded by [`PATIENCE`], and what runs out of time panics with what it was waiting for.
 //! Nothing here sleeps for a result: a test steers time through a [`Gate`], or polls a condition with `eventually!`.
-#![allow(dead_code, reason = "two test binaries share the fixtures, and each leaves some unused that the other one uses")]
+#![allow(dead_code, reason = "several test binaries share the fixtures, and each leaves some unused that another one uses")]
 
 pub mod certs;
 pub mod client;

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | [`types`] | words of the domain: names, addresses, quantities, causes, problems |
 //! | 1 | [`observe`] | metrics, access log, process log, outcomes |
-//! | 1 | [`resilience`] | how failure is lived with, as pure state machines |
+//! | 1 | [`resilience`] | how failure is lived with: circuit breaker, retries and their budget, admission |
 //! | 1 | [`endpoint`] | one address, what was learned about it, requests in flight |
 //! | 2 | [`gate`] | what a request must be before anything else looks at it |
 //! | 2 | [`balance`] | strategies: which endpoint takes a request |

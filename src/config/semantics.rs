@@ -176,8 +176,11 @@ fn route_names(routes: &[RouteSpec], at: &At) {
 }
 
 fn route_references(spec: &Spec, route: &RouteSpec, facts: &Facts<'_>, at: &At) {
-    if let Some(name) = &route.upstream {
-        refers("upstream", name, spec.upstreams.keys(), facts, &at.key("upstream"));
+    for (name, at) in route.upstreams(at) {
+        refers("upstream", name, spec.upstreams.keys(), facts, &at);
+    }
+    if let Some(file) = route.fallback.as_ref().and_then(|fallback| fallback.body_file.as_ref()) {
+        readable(file, &at.key("fallback").key("body_file"));
     }
     for (index, name) in route.matches.listener.iter().enumerate() {
         refers("listener", name, spec.listeners.keys(), facts, &at.key("match").key("listener").index(index));
@@ -226,7 +229,7 @@ fn health_check(check: &HealthCheckSpec, at: &At) {
 }
 
 fn unused_upstreams(spec: &Spec, at: &At) {
-    let used: BTreeSet<&Name> = spec.routes.iter().filter_map(|route| route.upstream.as_ref()).collect();
+    let used: BTreeSet<&Name> = spec.routes.iter().flat_map(|route| route.upstreams(at)).map(|(name, _)| name).collect();
     for name in spec.upstreams.keys().filter(|name| !used.contains(name)) {
         at.key(name.as_str()).problem(Code::Unused, format!("no route uses the upstream `{name}`")).at_key();
     }

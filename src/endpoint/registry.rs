@@ -1,6 +1,7 @@
 //! Every endpoint that this process knows, by upstream and address.
 
 use std::{
+    any::{Any, TypeId},
     collections::HashMap,
     sync::{Arc, Weak, atomic::AtomicU64},
 };
@@ -24,6 +25,7 @@ struct Known {
     sweep_at: usize,
     changes: Arc<AtomicU64>,
     discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
+    shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
 }
 
 /// The endpoints that one source found last, for the next configuration with the same source to begin with.
@@ -96,6 +98,21 @@ impl EndpointRegistry {
         known.discovered.insert(key, Arc::downgrade(&found));
         found
     }
+
+    /// What all requests to an upstream share, one of each type: kept, like the endpoints, while anyone uses it.
+    pub fn shared<T: Any + Send + Sync>(&self, upstream: &Name, make: impl FnOnce() -> T) -> Arc<T> {
+        let shared = &mut self.0.lock().shared;
+        let key = (upstream.clone(), TypeId::of::<T>());
+        let known = shared.get(&key).and_then(Weak::upgrade).and_then(|known| known.downcast().ok());
+        known.unwrap_or_else(|| {
+            // As many as there are upstreams, so looking through them all costs a reload little.
+            shared.retain(|_, known| known.strong_count() > 0);
+            let made: Arc<T> = Arc::new(make());
+            let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&made) as _;
+            shared.insert(key, weak);
+            made
+        })
+    }
 }
 
 #[cfg(test)]
@@ -131,5 +148,19 @@ mod tests {
         assert!(registry.discovered(&"web".parse().unwrap(), "dns a:1").get().is_empty(), "another upstream");
         drop(before);
         assert!(registry.discovered(&upstream, "dns a:1").get().is_empty());
+    }
+
+    #[test]
+    fn what_is_shared_is_one_per_upstream_and_type() {
+        let registry = EndpointRegistry::default();
+        let (api, web): (Name, Name) = ("api".parse().unwrap(), "web".parse().unwrap());
+        let first = registry.shared(&api, || 1_u32);
+        assert_eq!(
+            (*registry.shared(&api, || 2_u32), *registry.shared(&api, || 3_u64), *registry.shared(&web, || 4_u32)),
+            (1, 3, 4)
+        );
+        drop(first);
+        assert_eq!(*registry.shared(&api, || 5_u32), 5);
+        assert_eq!(registry.0.lock().shared.len(), 1);
     }
 }

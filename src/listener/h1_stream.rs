@@ -6,11 +6,12 @@
 //! byte is taken for tunnel data before the upstream has agreed to a tunnel (rule 12).
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -30,30 +31,54 @@ use super::transport::{Transport, pingora_stream};
 use crate::gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator};
 
 /// What the stream and the request that is using it tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Link {
     tunnel: AtomicBool,
     wake: AtomicWaker,
     refusal: Mutex<Option<Refusal>>,
-    /// When the upstream must have agreed to a tunnel.
-    agree_by: Mutex<Option<Instant>>,
+    since: Instant,
+    /// In microseconds from `since`; [`NO_DEADLINE`] for none.
+    deadline: AtomicU64,
     overdue: AtomicBool,
 }
 
+const NO_DEADLINE: u64 = u64::MAX;
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            tunnel: AtomicBool::default(),
+            wake: AtomicWaker::default(),
+            refusal: Mutex::default(),
+            since: Instant::now(),
+            deadline: AtomicU64::new(NO_DEADLINE),
+            overdue: AtomicBool::default(),
+        }
+    }
+}
+
 impl Link {
+    /// Reading fails from this moment on.
+    ///
+    /// Pingora's timeouts start anew with each byte of an endpoint, so a header that drips outlasts them all. But it
+    /// watches the client all the while, for going away: here is where a deadline reaches it. The answer to a request for a
+    /// tunnel is waited for in the same way, since reads of a tunnel have no timeout.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        let micros = |deadline: Instant| deadline.saturating_duration_since(self.since).as_micros() as u64;
+        self.deadline.store(deadline.map_or(NO_DEADLINE, micros), Ordering::Relaxed);
+    }
+    /// Did reading fail because of the deadline? Asking takes it back.
+    pub fn take_overdue(&self) -> bool {
+        self.overdue.swap(false, Ordering::Relaxed)
+    }
+    fn deadline(&self) -> Option<Instant> {
+        let micros = self.deadline.load(Ordering::Relaxed);
+        (micros != NO_DEADLINE).then(|| self.since + Duration::from_micros(micros))
+    }
     /// The upstream agreed to switch protocols: bytes flow freely from here on.
     pub fn open_tunnel(&self) {
         self.tunnel.store(true, Ordering::Release);
         self.wake.wake();
-    }
-    /// An upstream was asked for a tunnel, and has this long to answer. Reads of a tunnel have no timeout, so the answer to
-    /// the request cannot be waited for with one.
-    pub fn agree_within(&self, patience: Duration) {
-        *self.agree_by.lock() = Some(Instant::now() + patience);
-    }
-    /// The upstream took too long to agree to a tunnel.
-    pub fn overdue(&self) -> bool {
-        self.overdue.load(Ordering::Acquire)
     }
     /// Why the body was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
@@ -80,7 +105,8 @@ pub struct H1Stream {
     ahead: BytesMut,
     framing: Framing,
     link: Arc<Link>,
-    /// Runs while an upstream is asked for a tunnel.
+    /// Made for the first request with a deadline, and left running for the next ones: it is set anew only when it
+    /// rings or is late, which spares a request the timer's lock.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -182,7 +208,6 @@ impl H1Stream {
                 if !self.link.tunnel.load(Ordering::Acquire) {
                     self.link.wake.register(cx.waker());
                     if !self.link.tunnel.load(Ordering::Acquire) {
-                        ready!(self.poll_agreement(cx))?;
                         return self.poll_idle(cx);
                     }
                 }
@@ -217,18 +242,21 @@ impl H1Stream {
         }
     }
 
-    /// Fails when the upstream has not agreed to a tunnel in time; else there is nothing to wait for here.
-    fn poll_agreement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(by) = *self.link.agree_by.lock() else { return Poll::Ready(Ok(())) };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by.into())));
-        if timer.deadline() != by.into() {
-            timer.as_mut().reset(by.into());
+    /// Has the deadline passed? If not, the reader is woken when it does.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.link.deadline() else { return false };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if timer.deadline().into_std() > deadline {
+            timer.as_mut().reset(deadline.into());
         }
-        if timer.as_mut().poll(cx).is_pending() {
-            return Poll::Ready(Ok(()));
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                self.link.overdue.store(true, Ordering::Relaxed);
+                return true;
+            }
+            timer.as_mut().reset(deadline.into());
         }
-        self.link.overdue.store(true, Ordering::Release);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        false
     }
 
     /// Between the end of a request and the end of its response: notices a client that goes away, and
@@ -252,6 +280,9 @@ impl H1Stream {
 
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.poll_overdue(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let read = self.poll_message(cx, buf);
         if read.is_pending() {
             self.transport.push(cx);

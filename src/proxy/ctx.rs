@@ -10,9 +10,11 @@ use crate::{
     endpoint::{Endpoint, InFlight},
     filter::Slots,
     observe::{Attempt, Observer, Outcome, Times},
+    resilience::Permit,
     route::Route,
     snapshot::Snapshot,
     types::{Cause, Client, Phase, Reply, Who},
+    upstream::Upstream,
 };
 
 /// One request. It reports its outcome exactly once, in `logging` or, when Pingora is cancelled before that, on drop.
@@ -28,7 +30,20 @@ pub struct RequestCtx {
     pub(super) rewritten: Option<String>,
     /// When the whole exchange must be over.
     pub(super) deadline: Option<Instant>,
+    /// The upstream that serves it: one for all tries.
+    pub(super) upstream: Option<Arc<Upstream>>,
+    /// Its place among the requests in flight on that upstream, where those are limited.
+    pub(super) permit: Option<Permit>,
     pub(super) attempt: Option<Attempting>,
+    /// Tries made. One that found a pooled connection closed is none.
+    pub(super) tries: u8,
+    /// A pooled connection was found closed: that is forgiven once.
+    pub(super) stale: bool,
+    /// The next try is for that reason, and may go to the same endpoint at once.
+    pub(super) forgiven: bool,
+    /// The status that the endpoint answered with is worth another try, which is paid for.
+    pub(super) retrying: bool,
+    /// The endpoints that were tried, in order.
     pub(super) tried: Vec<Arc<Endpoint>>,
     /// What Weir decided to answer, when a phase can only fail to say so.
     pub(super) decided: Option<Decided>,
@@ -57,6 +72,8 @@ pub(super) struct Attempting {
     pub(super) started: Instant,
     pub(super) connected: Option<Duration>,
     pub(super) reused: bool,
+    /// How it ends says nothing about the endpoint.
+    pub(super) blameless: bool,
     /// The response header came, or the attempt failed: it is in the outcome.
     pub(super) recorded: bool,
 }
@@ -112,7 +129,13 @@ impl RequestCtx {
             via: None,
             rewritten: None,
             deadline: None,
+            upstream: None,
+            permit: None,
             attempt: None,
+            tries: 0,
+            stale: false,
+            forgiven: false,
+            retrying: false,
             tried: Vec::new(),
             decided: None,
             body_in: 0,
@@ -145,7 +168,15 @@ impl RequestCtx {
         let took = attempt.started.elapsed();
         let first_byte = status.map(|_| took.saturating_sub(attempt.connected.unwrap_or_default()));
         self.outcome.times.first_byte = first_byte;
-        attempt.guard.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        if !attempt.blameless {
+            attempt.guard.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+        }
+        if let Some(permit) = &self.permit
+            && (status.is_some_and(|status| status < 500) || failed == Some(Cause::HttpResponseTimeout))
+        {
+            // A failure that comes quickly says nothing about how fast the upstream is.
+            permit.learn(first_byte.unwrap_or(took), attempt.started + took);
+        }
         self.outcome.attempts.push(Attempt { endpoint: endpoint.label().clone(), failed, status, took });
     }
 }

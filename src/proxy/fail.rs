@@ -6,56 +6,78 @@ use pingora_core::{
 };
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{RequestCtx, ctx::Decided, reply, select};
+use super::{RequestCtx, ctx::Decided, reply, retry};
 use crate::{
     gate::Refusal,
+    resilience::Failure,
     types::{Cause, Phase, Reply, Who},
 };
 
-/// Connects that may fail for one request: the first and one on another endpoint.
-const CONNECT_TRIES: usize = 2;
-
-/// An attempt failed before the request was sent: try one other endpoint, if there is one.
-pub(super) fn connecting(ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
+/// An attempt failed before the request was sent.
+pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let cause = connect_cause(&error);
     ctx.record_attempt(None, Some(cause));
-    let again = ctx.tried.len() < CONNECT_TRIES && another_endpoint(ctx) && !ctx.time_left().is_some_and(|left| left.is_zero());
-    error.set_retry(again);
+    error.set_retry(retry::another(session, ctx, Failure::Unconnected, Some(cause)));
     error
 }
 
 /// An attempt failed on an open connection.
 pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    if overdue(ctx) {
-        ctx.record_attempt(None, Some(Cause::HttpResponseTimeout));
+    if std::mem::take(&mut ctx.retrying) {
+        error.set_retry(true);
+        return error;
     }
-    if ctx.decided.is_some() || *error.esource() != ErrorSource::Upstream {
+    let overdue = ctx.arrival.link.as_ref().is_some_and(|link| link.take_overdue());
+    if ctx.decided.is_some() || !(overdue || *error.esource() == ErrorSource::Upstream) {
         error.set_retry(false);
         return error;
     }
-    let cause = upstream_cause(&error, ctx.outcome.phase);
+    let cause = if overdue { Cause::HttpResponseTimeout } else { upstream_cause(&error, ctx.outcome.phase) };
+    let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
+    error.retry.decide_reuse(reused);
+    let open = !answered && !responded(session);
+    let stale = open && stale(session, ctx, &error);
     ctx.record_attempt(None, Some(cause));
-    // A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of
-    // the endpoint, and the same one may be asked again, once, when nothing can happen twice.
-    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    if replayable && !responded(session) && ctx.tried.len() < CONNECT_TRIES {
-        error.retry.decide_reuse(reused);
-        if error.retry() && !another_endpoint(ctx) {
-            ctx.tried.pop();
-        }
-    } else {
-        error.set_retry(false);
+    let again = stale || (open && again(session, ctx, cause));
+    if overdue && !again {
+        // It looks like the client's failure, and is the endpoint's.
+        ctx.decided = Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream });
     }
+    error.set_retry(again);
     error
 }
 
-/// Is there an endpoint that this request has not tried?
-fn another_endpoint(ctx: &RequestCtx) -> bool {
-    select::upstream(ctx).is_some_and(|upstream| upstream.has_another(&ctx.tried))
+/// A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of the
+/// endpoint, and it is forgiven once, whatever the policy, when nothing can happen twice.
+fn stale(session: &Session, ctx: &mut RequestCtx, error: &Error) -> bool {
+    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    // Pingora says so of errors before the first byte of a response, on connections that were reused.
+    if !error.retry() || !replayable || ctx.stale {
+        return false;
+    }
+    (ctx.stale, ctx.forgiven) = (true, true);
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.blameless = true;
+    }
+    ctx.tries = ctx.tries.saturating_sub(1);
+    true
+}
+
+fn again(session: &Session, ctx: &RequestCtx, cause: Cause) -> bool {
+    let failure = match cause {
+        Cause::HttpResponseTimeout | Cause::ConnectionWriteTimeout => Failure::Timeout,
+        Cause::HttpProtocolError => Failure::Malformed,
+        _ => Failure::Reset,
+    };
+    retry::another(session, ctx, failure, Some(cause))
 }
 
 /// The final answer to a failure, if the client can still be answered.
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
+    if let Some(link) = &ctx.arrival.link {
+        // For what is still to be read of the request.
+        link.set_deadline(None);
+    }
     if ctx.answered && *error.esource() == ErrorSource::Downstream && !matches!(error.etype(), WriteError | WriteTimedout) {
         // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -72,6 +94,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         ctx.outcome.status = status_sent(session);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
+    let reply = fallback(ctx, cause, who).unwrap_or(reply);
     ctx.outcome.cause = Some(cause);
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
@@ -84,12 +107,20 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         session.as_downstream_mut().shutdown().await;
     } else {
         ctx.outcome.status = status;
+        // The connection closes behind it, and says so, lest the client sends its next request into the void.
+        session.set_keepalive(None);
         reply::send(session, ctx, reply).await;
         if *error.esource() != ErrorSource::Downstream {
             take_in(session, ctx).await;
         }
     }
     FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// What the route answers when no endpoint has. The log and the metrics still tell why.
+fn fallback(ctx: &RequestCtx, cause: Cause, who: Who) -> Option<Reply> {
+    let upstreams_fault = who != Who::Client && matches!(cause.status(), 502..=504);
+    ctx.route.as_ref()?.fallback.clone().filter(|_| upstreams_fault)
 }
 
 /// Reads what an HTTP/1 client still sends, within the drain timeout: closing on unread bytes would reset the
@@ -104,10 +135,6 @@ async fn take_in(session: &mut Session, ctx: &RequestCtx) {
 fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
     if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
         return Some(refused(refusal));
-    }
-    if overdue(ctx) {
-        let cause = Cause::HttpResponseTimeout;
-        return Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream });
     }
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
@@ -130,11 +157,6 @@ fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
             Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Weir })
         }
     }
-}
-
-/// Was a tunnel asked for and not agreed to in time? The stream that waits for it is the client's, the fault is not.
-fn overdue(ctx: &RequestCtx) -> bool {
-    ctx.arrival.link.as_ref().is_some_and(|link| link.overdue())
 }
 
 fn refused(refusal: Refusal) -> Decided {

@@ -48,6 +48,7 @@ pub(super) fn abandoned(ctx: &mut RequestCtx) {
 fn report(ctx: &mut RequestCtx) {
     ctx.finished = true;
     ctx.attempt = None;
+    ctx.permit = None;
     ctx.in_flight = None;
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
     ctx.observer.finished(&ctx.outcome);

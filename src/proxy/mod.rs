@@ -15,6 +15,7 @@ mod forward;
 mod reply;
 mod request;
 mod respond;
+mod retry;
 mod select;
 
 pub use arrival::Arrival;
@@ -80,11 +81,11 @@ impl ProxyHttp for Weir {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
-        select::peer(session.req_header(), ctx)
+        select::peer(session.req_header(), ctx).await
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut RequestCtx, error: Box<Error>) -> Box<Error> {
-        fail::connecting(ctx, error)
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut RequestCtx, error: Box<Error>) -> Box<Error> {
+        fail::connecting(session, ctx, error)
     }
 
     async fn connected_to_upstream(

@@ -1,5 +1,7 @@
 //! The decision: redirect, route, filters, and what the route does.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, header};
 use pingora_core::Result;
 use pingora_http::RequestHeader;
@@ -14,6 +16,7 @@ use crate::{
     },
     route::Action,
     types::{Cause, Phase, Reply, RequestHead, Scheme, Who},
+    upstream::Upstream,
 };
 
 /// What an edge lets through to services; each knows for itself what it takes of that.
@@ -75,7 +78,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     let route = found.route.clone();
     let redirect = match &route.action {
         Action::Redirect(redirect) => Some(redirect.reply(&head, &ctx.client, found.tail)),
-        Action::Upstream(_) | Action::Respond(_) => None,
+        Action::Upstream(_) | Action::Split(_) | Action::Respond(_) => None,
     };
     ctx.outcome.route = Some(route.name.clone());
     ctx.in_flight = Some(ctx.observer.metrics().request(Some(&route.name)));
@@ -116,7 +119,12 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
     }
     match &route.action {
         Action::Upstream(upstream) => {
-            ctx.outcome.upstream = Some(upstream.name().clone());
+            forward(upstream, ctx);
+            Ok(())
+        }
+        Action::Split(split) => {
+            // One for the whole request: its tries stay with it.
+            forward(split.draw(&mut rand::rng()), ctx);
             Ok(())
         }
         Action::Redirect(_) => {
@@ -125,6 +133,11 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
         }
         Action::Respond(reply) => Err(Answer::ordinary(reply.clone())),
     }
+}
+
+fn forward(upstream: &Arc<Upstream>, ctx: &mut RequestCtx) {
+    ctx.outcome.upstream = Some(upstream.name().clone());
+    ctx.upstream = Some(upstream.clone());
 }
 
 /// The request as policy sees it.

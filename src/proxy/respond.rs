@@ -5,7 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, fields::ResponseFields};
+use super::{RequestCtx, fields::ResponseFields, retry};
 use crate::{
     filter::FilterResponse,
     gate::{
@@ -13,6 +13,7 @@ use crate::{
         hop::{self, Onward},
         response::BadResponse,
     },
+    resilience::Failure,
     types::Phase,
 };
 
@@ -25,9 +26,22 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
-    ctx.record_attempt(Some(response.status.as_u16()), None);
+    let status = response.status.as_u16();
+    if retry::another(session, ctx, Failure::Status(status), None) {
+        ctx.record_attempt(Some(status), None);
+        ctx.retrying = true;
+        // The way Pingora has for dropping a response. Its connection goes with it, since its body was not read.
+        let mut error = Error::explain(ErrorType::HTTPStatus(status), "worth another try");
+        error.as_up();
+        return Err(error);
+    }
+    ctx.record_attempt(Some(status), None);
     ctx.outcome.phase = Phase::Response;
     ctx.arrival.progress.settle();
+    if let Some(link) = &ctx.arrival.link {
+        // The try has answered in time; what is left is the exchange's.
+        link.set_deadline(ctx.deadline);
+    }
     Ok(())
 }
 

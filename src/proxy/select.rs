@@ -2,50 +2,104 @@
 
 use std::{sync::Arc, time::Instant};
 
-use pingora_core::{Result, upstreams::peer::HttpPeer};
+use pingora_core::{Error, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 
 use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
-    route::Action,
+    endpoint::InFlight,
+    resilience::{Backoff, Entry},
     types::{Cause, Phase, Reply, Who},
     upstream::{self, Upstream},
 };
 
-/// Chooses an endpoint that this request has not tried, and how to connect to it.
-pub(super) fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+/// Chooses the endpoint of a try, and how to connect to it.
+pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     ctx.outcome.phase = Phase::Select;
+    // The attempt before this one ends here.
+    ctx.attempt = None;
+    let Some(upstream) = ctx.upstream.clone() else {
+        return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
+    };
+    if ctx.tried.is_empty() {
+        upstream.arrived(ctx.arrival.began.at);
+        queue(&upstream, ctx).await?;
+    }
+    let Some(guard) = take(&upstream, request, ctx) else { return Err(none_left(ctx)) };
+    let endpoint = guard.endpoint().clone();
+    let forgiven = std::mem::take(&mut ctx.forgiven);
+    let again = ctx.tried.iter().filter(|tried| Arc::ptr_eq(tried, &endpoint)).count();
+    if again > 0 && !forgiven {
+        let wait = Backoff::wait(again as u8, &mut rand::rng());
+        tokio::time::sleep(ctx.time_left().map_or(wait, |left| left.min(wait))).await;
+    }
     let left = ctx.time_left();
     if left.is_some_and(|left| left.is_zero()) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
     }
-    let Some(upstream) = upstream(ctx) else {
-        return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
+    // A tunnel is no try that could be made again: it lives as long as both sides like.
+    let each =
+        ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
+    let left = left.into_iter().chain(each).min();
+    let mut peer = upstream.peer(&endpoint, left);
+    let patience = match ctx.arrival.admitted.upgrade {
+        Some(_) => upstream::for_tunnel(&mut peer),
+        None => left,
     };
-    let head = request::head(request, ctx);
-    let key = upstream.key(&head, &ctx.client);
-    let Some(guard) = upstream.take(&key, &ctx.tried) else {
-        return Err(ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir));
-    };
-    let mut peer = upstream.peer(guard.endpoint(), left);
-    if let (Some(_), Some(link)) = (ctx.arrival.admitted.upgrade, &ctx.arrival.link)
-        && let Some(patience) = upstream::for_tunnel(&mut peer)
-    {
-        link.agree_within(patience);
+    if let Some(link) = &ctx.arrival.link {
+        link.set_deadline(patience.map(|patience| Instant::now() + patience));
     }
-    ctx.tried.push(guard.endpoint().clone());
-    // The attempt before this one ends here.
-    ctx.attempt = Some(Attempting { guard, started: Instant::now(), connected: None, reused: false, recorded: false });
+    ctx.tries += 1;
+    // A body that is sent again is counted again.
+    ctx.body_in = 0;
+    ctx.tried.push(endpoint);
+    ctx.attempt =
+        Some(Attempting { guard, blameless: false, started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }
 
-/// The upstream of the request's route.
-pub(super) fn upstream(ctx: &RequestCtx) -> Option<Arc<Upstream>> {
-    match &ctx.route.as_ref()?.action {
-        Action::Upstream(upstream) => Some(upstream.clone()),
-        Action::Redirect(_) | Action::Respond(_) => None,
+/// Waits for a place among the requests in flight, where those are limited. All tries of the request keep it.
+async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
+    let Some((entry, limits)) = upstream.enter() else { return Ok(()) };
+    match entry {
+        Entry::Admitted(permit) => ctx.permit = Some(permit),
+        Entry::Refused => return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_full", Who::Weir)),
+        Entry::Queued(turn) => {
+            let began = Instant::now();
+            let patience = limits.queue_timeout.limit().into_iter().chain(ctx.time_left()).min();
+            let turn = match patience {
+                Some(patience) => tokio::time::timeout(patience, turn).await.ok().and_then(std::result::Result::ok),
+                None => turn.await.ok(),
+            };
+            ctx.outcome.times.queue = began.elapsed();
+            ctx.permit = turn;
+            if ctx.permit.is_none() {
+                return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_timeout", Who::Weir));
+            }
+        }
     }
+    Ok(())
+}
+
+/// An endpoint that this request has not tried; where that may be, else any but the last one, else any.
+fn take(upstream: &Upstream, request: &RequestHeader, ctx: &RequestCtx) -> Option<InFlight> {
+    let head = request::head(request, ctx);
+    let key = &upstream.key(&head, &ctx.client);
+    let fresh = upstream.take(key, &ctx.tried);
+    let (Some(last), true) = (ctx.tried.last(), ctx.forgiven || ctx.route.as_ref()?.retry.same_endpoint()) else { return fresh };
+    fresh.or_else(|| upstream.take(key, std::slice::from_ref(last))).or_else(|| upstream.take(key, &[]))
+}
+
+/// No endpoint may take the request: what the last try failed with says more than that.
+fn none_left(ctx: &mut RequestCtx) -> Box<Error> {
+    let failed = ctx.outcome.attempts.last().is_some_and(|attempt| attempt.failed.is_some());
+    if !failed {
+        return ctx.decide(unavailable(), Cause::DestinationUnavailable, "no_endpoint", Who::Weir);
+    }
+    let mut error = Error::explain(ErrorType::ConnectError, "no endpoint for another try");
+    error.as_up();
+    error
 }
 
 /// 503 with the shortest sensible wait.

@@ -1,9 +1,15 @@
-//! Layer 1: how an edge lives with endpoints that fail, as pure state machines.
+//! Layer 1: how an edge lives with endpoints that fail, and keeps one failure from becoming many.
 //!
-//! A machine here is told what happened and what time it is, and says what follows. It reads no clock, takes
-//! no lock and knows neither endpoints nor requests: who owns one does that, and so it is tested without
-//! sleeping.
+//! Algorithms and state machines here are told what happened and what time it is, and say what follows. They read no
+//! clock and know neither endpoints nor requests, and so they are tested without sleeping.
 
+mod adaptive;
 mod breaker;
+mod budget;
+mod places;
+mod retry;
 
 pub use breaker::{Admission, AdmitsFrom, Breaker, BreakerSettings, BreakerState, CircuitBreakerSpec};
+pub use budget::{RetryBudget, RetryBudgetSpec};
+pub use places::{Entry, LimitsSpec, Permit, Places};
+pub use retry::{Backoff, Failure, RetryOn, RetryPolicy, RetrySpec, Tries};

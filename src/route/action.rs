@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, header};
 
-use super::{RedirectSpec, RespondSpec};
+use super::{RedirectSpec, RespondSpec, Split};
 use crate::{
     filter::{Template, TemplateError},
     types::{At, Client, Code, Reply, RequestHead},
@@ -16,6 +16,8 @@ use crate::{
 pub enum Action {
     /// Forwarded to an endpoint of this upstream.
     Upstream(Arc<Upstream>),
+    /// Forwarded to one of several upstreams.
+    Split(Split),
     /// Sent elsewhere.
     Redirect(Redirect),
     /// Answered with this.

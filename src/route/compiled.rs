@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    Action, MatchSpec, PathPattern, Predicates, RouteSpec,
+    Action, MatchSpec, PathPattern, Predicates, RouteSpec, Split,
     action::{self, Redirect},
 };
 use crate::{
     filter::Chain,
-    types::{At, Code, HostPattern, Name},
+    resilience::RetryPolicy,
+    types::{At, Code, HostPattern, Name, Reply},
     upstream::Upstream,
 };
 
@@ -31,6 +32,10 @@ pub struct Route {
     pub action: Action,
     /// For the whole exchange; `None` for no limit.
     pub timeout: Option<Duration>,
+    /// What becomes of a failed try.
+    pub retry: RetryPolicy,
+    /// The answer when every try has failed.
+    pub fallback: Option<Reply>,
     /// WebSocket upgrades are allowed.
     pub websocket: bool,
 }
@@ -46,6 +51,15 @@ impl Route {
         let filters: Vec<_> =
             spec.filters.iter().enumerate().map(|(i, filter)| filter.compile(&at.key("filters").index(i))).collect();
         let action = action(spec, upstreams, at);
+        let retry = match &spec.retry {
+            Some(retry) => RetryPolicy::compile(retry, spec.timeout.limit(), &at.key("retry")),
+            None => Some(RetryPolicy::unasked()),
+        };
+        let fallback = match &spec.fallback {
+            Some(fallback) => fallback.compile(&at.key("fallback")).map(Some),
+            None => Some(None),
+        };
+        unforwarded(spec, at);
         Some(Arc::new(Self {
             name: spec.name.clone(),
             index,
@@ -55,15 +69,18 @@ impl Route {
             chain: Chain::new(filters.into_iter().collect::<Option<_>>()?),
             action: action?,
             timeout: spec.timeout.limit(),
+            retry: retry?,
+            fallback: fallback?,
             websocket: spec.websocket,
         }))
     }
 
-    /// The upstream that requests go to, if they are forwarded.
-    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+    /// The upstreams that requests go to, if they are forwarded.
+    pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
         match &self.action {
-            Action::Upstream(upstream) => Some(upstream),
-            Action::Redirect(_) | Action::Respond(_) => None,
+            Action::Upstream(upstream) => vec![upstream],
+            Action::Split(split) => split.upstreams().collect(),
+            Action::Redirect(_) | Action::Respond(_) => Vec::new(),
         }
     }
 }
@@ -91,27 +108,46 @@ fn path(spec: &MatchSpec, at: &At) -> Option<PathPattern> {
 }
 
 fn action(spec: &RouteSpec, upstreams: &BTreeMap<Name, Arc<Upstream>>, at: &At) -> Option<Action> {
-    match (&spec.upstream, &spec.redirect, &spec.respond) {
-        (Some(name), None, None) => upstreams.get(name).cloned().map(Action::Upstream),
-        (None, Some(redirect), None) => Redirect::compile(redirect, &at.key("redirect")).map(Action::Redirect),
-        (None, None, Some(respond)) => action::respond(respond, &at.key("respond")).map(Action::Respond),
-        (None, None, None) => {
-            at.problem(Code::MissingKey, "the route does nothing with a request")
-                .hint("add one of `upstream`, `redirect` and `respond`");
-            None
-        }
-        (upstream, redirect, respond) => {
-            let given = [
-                upstream.as_ref().map(|_| "upstream"),
-                redirect.as_ref().map(|_| "redirect"),
-                respond.as_ref().map(|_| "respond"),
-            ];
-            let given: Vec<&str> = given.into_iter().flatten().collect();
-            at.key(given[1])
-                .problem(Code::Conflict, "a route has exactly one of `upstream`, `redirect` and `respond`")
-                .also(at.key(given[0]).path(), "another one")
-                .hint("remove one of them");
-            None
+    let given = [
+        ("upstream", spec.upstream.is_some()),
+        ("split", spec.split.is_some()),
+        ("redirect", spec.redirect.is_some()),
+        ("respond", spec.respond.is_some()),
+    ];
+    let given: Vec<&str> = given.into_iter().filter_map(|(key, given)| given.then_some(key)).collect();
+    if let [one, another, ..] = given[..] {
+        at.key(another)
+            .problem(Code::Conflict, "a route has exactly one of `upstream`, `split`, `redirect` and `respond`")
+            .also(at.key(one).path(), "another one")
+            .hint("remove one of them");
+        return None;
+    }
+    if let Some(name) = &spec.upstream {
+        upstreams.get(name).cloned().map(Action::Upstream)
+    } else if let Some(split) = &spec.split {
+        Split::compile(split, upstreams, &at.key("split")).map(Action::Split)
+    } else if let Some(redirect) = &spec.redirect {
+        Redirect::compile(redirect, &at.key("redirect")).map(Action::Redirect)
+    } else if let Some(respond) = &spec.respond {
+        action::respond(respond, &at.key("respond")).map(Action::Respond)
+    } else {
+        at.problem(Code::MissingKey, "the route does nothing with a request")
+            .hint("add one of `upstream`, `split`, `redirect` and `respond`");
+        None
+    }
+}
+
+/// What is about endpoints says nothing on a route that has none.
+fn unforwarded(spec: &RouteSpec, at: &At) {
+    if spec.upstream.is_some() || spec.split.is_some() {
+        return;
+    }
+    for (key, given) in [("retry", spec.retry.is_some()), ("fallback", spec.fallback.is_some())] {
+        if given {
+            at.key(key)
+                .problem(Code::Ineffective, format!("`{key}` does nothing on a route that forwards nothing"))
+                .at_key()
+                .hint("remove it, or add `upstream`");
         }
     }
 }

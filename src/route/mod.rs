@@ -7,11 +7,13 @@
 
 mod action;
 mod compiled;
+mod fallback;
 mod path;
 mod paths;
 mod predicates;
 mod shadow;
 mod spec;
+mod split;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,9 @@ mod tests_support;
 
 pub use action::{Action, Redirect};
 pub use compiled::Route;
+pub use fallback::FallbackSpec;
 pub use path::PathPattern;
 pub use predicates::{Miss, Predicates};
 pub use spec::{HeaderMatch, MatchSpec, RedirectSpec, RespondSpec, RouteSpec};
+pub use split::{ShareSpec, Split};
 pub use table::{Match, Table, why_not};

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{FallbackSpec, ShareSpec};
 use crate::{
     filter::FilterSpec,
-    types::{Cidr, HostPattern, Name, OneOrMany, Regexp, Span},
+    resilience::RetrySpec,
+    types::{At, Cidr, HostPattern, Name, OneOrMany, Regexp, Span},
 };
 
-/// Requests that match go to one action: `upstream`, `redirect` or `respond`.
+/// Requests that match go to one action: `upstream`, `split`, `redirect` or `respond`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
@@ -25,6 +27,9 @@ pub struct RouteSpec {
     /// Forward to this upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Name>,
+    /// Forward to one of these upstreams, by weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Vec<ShareSpec>>,
     /// Answer with a redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<RedirectSpec>,
@@ -34,12 +39,25 @@ pub struct RouteSpec {
     /// For the whole exchange; `0s` for none, which streaming wants.
     #[serde(default = "RouteSpec::default_timeout")]
     pub timeout: Span,
+    /// Further tries when one fails. Left out, a failed connect is tried on one other endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetrySpec>,
+    /// The answer when every try has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<FallbackSpec>,
     /// Allow WebSocket upgrades. Other upgrades are always refused.
     #[serde(default = "RouteSpec::default_websocket")]
     pub websocket: bool,
 }
 
 impl RouteSpec {
+    /// The upstreams that it names, each with its place below the route.
+    pub fn upstreams<'s>(&'s self, at: &At) -> Vec<(&'s Name, At)> {
+        let whole = self.upstream.iter().map(|name| (name, at.key("upstream")));
+        let at_split = at.key("split");
+        let shares = self.split.iter().flatten().enumerate();
+        whole.chain(shares.map(|(index, share)| (&share.upstream, at_split.index(index).key("upstream")))).collect()
+    }
     fn default_timeout() -> Span {
         Span::secs(30)
     }

@@ -1,12 +1,13 @@
 //! Spec to [`Upstream`]: all problems, each at its key.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{Protocol, Upstream, UpstreamSpec, discover::Discover, peer, tls};
 use crate::{
     discovery::{Discovery, MAX_WEIGHT},
     endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
     health::Dial,
+    resilience::{Places, RetryBudget},
     types::{Address, At, Code, Name, Span},
 };
 
@@ -15,7 +16,7 @@ impl Upstream {
     /// endpoints keep their weight and state until [`Upstream::publish`].
     ///
     /// Problems are reported at `at`, the upstream's place in the file; `None` if any of them is an error.
-    pub fn compile(name: &Name, spec: &UpstreamSpec, endpoints: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
+    pub fn compile(name: &Name, spec: &UpstreamSpec, registry: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
         let addresses_fine = check_endpoints(spec, at);
         let strategy_fine = check_strategy(spec, &at.key("strategy"));
         let protocol_fine = check_protocol(spec, at);
@@ -41,21 +42,23 @@ impl Upstream {
         };
         let (tls, checker, discover, breaker) = (tls?, checker?, discover?, breaker?);
         let settings = EndpointSettings { breaker, slow_start: spec.slow_start.and_then(Span::limit) };
-        let pool = endpoints.pool(name);
+        let pool = registry.pool(name);
         if !(addresses_fine && strategy_fine && protocol_fine) {
             return None;
         }
-        let discover = discover.map(|discovery| Discover::new(name, discovery, endpoints));
+        let discover = discover.map(|discovery| Discover::new(name, discovery, registry));
         let endpoints: Vec<Arc<Endpoint>> = spec
             .endpoints
             .iter()
             .map(|endpoint| {
                 let zone = endpoint.zone.as_deref().map(Arc::from);
-                endpoints.get(name, &endpoint.address, endpoint.weight.get(), zone)
+                registry.get(name, &endpoint.address, endpoint.weight.get(), zone)
             })
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, discover, peer)))
+        let budget = registry.shared(name, || RetryBudget::new(Instant::now()));
+        let shared = (budget, registry.shared(name, Places::default));
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, discover, peer, shared)))
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -35,6 +35,7 @@ use crate::{
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver},
+    resilience::{Entry, LimitsSpec, Places, RetryBudget},
     types::{Client, Name, RequestHead},
 };
 
@@ -55,6 +56,8 @@ pub struct Upstream {
     checker: Option<Arc<Checker>>,
     discover: Option<discover::Discover>,
     peer: peer::Template,
+    budget: Arc<RetryBudget>,
+    places: Arc<Places>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -70,6 +73,7 @@ impl Upstream {
         checker: Option<Checker>,
         discover: Option<discover::Discover>,
         peer: peer::Template,
+        (budget, places): (Arc<RetryBudget>, Arc<Places>),
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
@@ -80,7 +84,8 @@ impl Upstream {
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
-        let upstream = Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, discover, peer };
+        let upstream =
+            Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, discover, peer, budget, places };
         upstream.update();
         upstream
     }
@@ -96,6 +101,20 @@ impl Upstream {
     /// Its endpoints now, whatever their state.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.endpoints.endpoints().to_vec()
+    }
+
+    /// A request arrived that is to be served by this upstream.
+    pub fn arrived(&self, now: Instant) {
+        self.budget.request(now);
+    }
+    /// Asks for a place among the requests in flight, where those are limited.
+    pub fn enter(&self) -> Option<(Entry, &LimitsSpec)> {
+        let limits = self.spec.limits.as_ref()?;
+        Some((self.places.enter(limits), limits))
+    }
+    /// Takes one retry out of the budget; false when nothing is left.
+    pub fn withdraw_retry(&self, now: Instant) -> bool {
+        self.budget.withdraw(&self.spec.retry_budget, now)
     }
 
     /// Replaces its endpoints while running.
@@ -167,7 +186,7 @@ impl Upstream {
         self.pool.is_panicking()
     }
 
-    /// Where and how to connect. `left` is what remains of the exchange's time, if that is limited.
+    /// Where and how to connect. `left` is what this try may take, if that is limited.
     pub fn peer(&self, endpoint: &Endpoint, left: Option<Duration>) -> Box<HttpPeer> {
         self.peer.peer(endpoint, left)
     }

@@ -79,7 +79,10 @@ impl Template {
                 peer.sni = address.ip().to_string();
             }
         }
-        let timeout = self.response_timeout.into_iter().chain(left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
+        let within = |timeout: Option<Duration>| timeout.into_iter().chain(left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
+        peer.options.connection_timeout = within(peer.options.connection_timeout);
+        peer.options.total_connection_timeout = within(peer.options.total_connection_timeout);
+        let timeout = within(self.response_timeout);
         peer.options.read_timeout = timeout;
         peer.options.write_timeout = timeout;
         peer

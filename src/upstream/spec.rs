@@ -7,7 +7,7 @@ use crate::{
     balance::StrategySpec,
     discovery::{DiscoverSpec, EndpointSpec},
     health::HealthCheckSpec,
-    resilience::CircuitBreakerSpec,
+    resilience::{CircuitBreakerSpec, LimitsSpec, RetryBudgetSpec},
     types::{ConfigPath, Ratio, Span, Switch},
 };
 
@@ -37,6 +37,12 @@ pub struct UpstreamSpec {
     /// How long an endpoint that is new or back takes to get its full share; at once when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<Span>,
+    /// How many requests at a time, and how many wait. No limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
+    /// How much retries may add to the load of this upstream.
+    #[serde(default)]
+    pub retry_budget: RetryBudgetSpec,
     /// Connections to the endpoints: protocol, timeouts, pooling.
     #[serde(default)]
     pub connections: ConnectionsSpec,

@@ -5,6 +5,7 @@ mod support;
 
 mod breaker;
 mod discovery;
+mod faults;
 mod filters;
 mod fixtures;
 mod grpc_health;

@@ -68,6 +68,12 @@ const DEFINITIONS: &[Definition] = &[
         "Endpoints that discovery added and removed.",
     ),
     ("weir_retries_total", MetricType::COUNTER, &["upstream", "reason"], "Further attempts, by what ended the one before."),
+    (
+        "weir_retry_budget_exhausted_total",
+        MetricType::COUNTER,
+        &["upstream"],
+        "Further attempts that were not made, since retries had their share of the load.",
+    ),
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
 ];

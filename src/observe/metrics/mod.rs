@@ -150,6 +150,11 @@ impl Metrics {
         });
     }
 
+    /// Counts a retry that the budget did not allow.
+    pub fn retry_budget_exhausted(&self, upstream: &Name) {
+        self.traffic.upstreams.with(upstream, |upstream| upstream.budget_exhausted.fetch_add(1, Relaxed));
+    }
+
     /// Counts an active health check.
     pub fn health_check(&self, upstream: &Name, endpoint: &str, passed: bool) {
         self.traffic.upstreams.with(upstream, |upstream| {

@@ -59,6 +59,7 @@ pub(super) struct Upstream {
     pub(super) connect: Durations,
     pub(super) first_byte: Durations,
     pub(super) retries: Named<AtomicU64>,
+    pub(super) budget_exhausted: AtomicU64,
     pub(super) endpoints: Named<Endpoint>,
     pub(super) discovers: AtomicBool,
     pub(super) discovery_failing: AtomicBool,
@@ -141,6 +142,10 @@ impl Traffic {
                 for (change, count) in [("added", &counts.added), ("removed", &counts.removed)] {
                     families.add("weir_upstream_endpoint_changes_total", &[upstream, change], count.load(Relaxed) as f64);
                 }
+            }
+            let exhausted = counts.budget_exhausted.load(Relaxed);
+            if exhausted > 0 {
+                families.add("weir_retry_budget_exhausted_total", &[upstream], exhausted as f64);
             }
             counts.endpoints.each(|endpoint, counts| {
                 counts.responses.each(|code, count| {

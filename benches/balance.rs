@@ -6,9 +6,10 @@ use std::{hint::black_box, net::SocketAddr, sync::Arc};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use weir::{
     balance::StrategySpec,
+    discovery::EndpointSpec,
     endpoint::{EndpointRegistry, HealthStatus},
     types::Problems,
-    upstream::{EndpointSpec, Upstream, UpstreamSpec},
+    upstream::{Upstream, UpstreamSpec},
 };
 
 fn upstream(strategy: &str, endpoints: u32) -> Arc<Upstream> {

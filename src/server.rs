@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{self, AdminState, Commands, Token},
     config::{AdminSpec, Spec},
+    discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, EndpointRegistry, HealthStatus},
     health::HealthObserver,
     listener::{self, Bound, ConnectionLimit, Shared},
@@ -116,15 +117,27 @@ fn state(upstream: &Upstream) -> UpstreamState {
     }
 }
 
-/// Counts health checks.
-struct HealthMetrics(Arc<Observer>);
+/// Counts what the loops of upstreams do: health checks, discovery.
+struct LoopMetrics(Arc<Observer>);
 
-impl HealthObserver for HealthMetrics {
+impl HealthObserver for LoopMetrics {
     fn checked(&self, endpoint: &Endpoint, passed: bool) {
         self.0.metrics().health_check(endpoint.upstream(), endpoint.label(), passed);
     }
     fn changed(&self, _: &Endpoint, _: HealthStatus, _: &str) {
         // The state is read from the endpoints when metrics are scraped.
+    }
+}
+
+impl DiscoveryObserver for LoopMetrics {
+    fn asked(&self, upstream: &Name, answered: bool) {
+        self.0.metrics().discovery(upstream, Some(answered));
+    }
+    fn absent(&self, upstream: &Name) {
+        self.0.metrics().discovery(upstream, None);
+    }
+    fn replaced(&self, upstream: &Name, changes: Changes) {
+        self.0.metrics().endpoints_replaced(upstream, changes.added as u64, changes.removed as u64);
     }
 }
 
@@ -186,7 +199,7 @@ impl Prepared {
         });
         let background = TaskTracker::new();
         for upstream in store.load().upstreams.values() {
-            background.spawn(upstream.clone().run(stopping_seen.clone(), Arc::new(HealthMetrics(observer.clone()))));
+            background.spawn(upstream.clone().run(stopping_seen.clone(), Arc::new(LoopMetrics(observer.clone()))));
         }
         let state: Arc<dyn StateSource> = Arc::new(LiveState(store.clone()));
         observer.metrics().watch(&state);

@@ -1,18 +1,65 @@
 //! Layer 2: which endpoints an upstream has.
 //!
-//! Each source is an implementation of Pingora's `ServiceDiscovery`. A `Backend` stands for an endpoint and
-//! carries it in `ext`; its weight is always 1. The weight that counts is the endpoint's own: a backend with
-//! another weight would be another backend for Pingora, and a weight of 0 panics inside it.
+//! Those that the configuration lists are known from the start. A source ([`DiscoverSpec`], one file each)
+//! finds further ones while running: [`Discovery::run`] asks it again and again and hands on what it found.
+//! Nobody ever waits for a source: requests are served by what was found last.
+//!
+//! For Pingora, the set of an upstream is one `ServiceDiscovery`, [`Fixed`]. A `Backend` stands for an
+//! endpoint and carries it in `ext`; its weight is always 1. The weight that counts is the endpoint's own: a
+//! backend with another weight would be another backend for Pingora, and a weight of 0 panics inside it.
 
+mod dns;
+mod endpoint;
+mod file;
 mod fixed;
+mod run;
 
 use std::sync::Arc;
 
+pub use endpoint::{EndpointSpec, MAX_WEIGHT};
 pub use fixed::Fixed;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_load_balancing::{Backend, Extensions};
+pub use run::{Changes, Discovery, DiscoveryObserver};
 
-use crate::{endpoint::Endpoint, types::Address};
+use crate::{
+    endpoint::Endpoint,
+    registry,
+    types::{Address, At},
+};
+
+/// Endpoints that one source may yield. As many as the strategies are measured with; a wrong file or a
+/// hostile name server must not fill memory.
+pub const MAX_FOUND: usize = 10_000;
+
+registry! {
+    /// Where endpoints are found while running.
+    pub enum DiscoverSpec {
+        /// In DNS: A and AAAA, or SRV records.
+        Dns(dns::DnsSpec) = "dns",
+        /// In a file that is watched.
+        File(file::FileSpec) = "file",
+    }
+}
+
+impl DiscoverSpec {
+    /// The compiled form. Problems are reported at `at`, the `discover` key. Neither the network nor the
+    /// file is touched.
+    fn compile(&self, at: &At) -> Option<Source> {
+        let at = at.key(self.kind());
+        match self {
+            DiscoverSpec::Dns(spec) => spec.compile(&at).map(Box::new).map(Source::Dns),
+            DiscoverSpec::File(spec) => Some(Source::File(spec.compile())),
+        }
+    }
+}
+
+/// A source, compiled.
+#[derive(Debug, Clone)]
+enum Source {
+    Dns(Box<dns::Dns>),
+    File(file::File),
+}
 
 /// The address in Pingora's form. `None` for a path that cannot be a unix socket's.
 pub fn socket_address(address: &Address) -> Option<SocketAddr> {

@@ -25,7 +25,7 @@ use std::{
 
 pub use in_flight::InFlight;
 pub use pool::Pool;
-pub use registry::EndpointRegistry;
+pub use registry::{Discovered, EndpointRegistry};
 pub use standing::{Condition, Health, HealthStatus, Situation, Transitions};
 pub use state::{AttemptResult, EndpointStats};
 
@@ -52,17 +52,21 @@ pub struct EndpointSettings {
 }
 
 /// One address of one upstream.
+///
+/// In the order of the fields: what is read of every endpoint at a choice lies together, which counts in pools
+/// that do not fit the cache.
+#[repr(C)]
 pub struct Endpoint {
+    weight: AtomicU32,
+    ramp: Ramp,
+    standing: Standing,
+    state: state::State,
+    pool: Arc<Pool>,
+    changes: Arc<AtomicU64>,
     upstream: Name,
     address: Address,
     label: Arc<str>,
     zone: Option<Arc<str>>,
-    weight: AtomicU32,
-    state: state::State,
-    standing: Standing,
-    ramp: Ramp,
-    pool: Arc<Pool>,
-    changes: Arc<AtomicU64>,
 }
 
 impl Endpoint {

@@ -11,9 +11,9 @@ use super::{Endpoint, Pool};
 use crate::types::{Address, Name};
 
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
-/// the snapshot that named it. Endpoints that no snapshot uses any more are forgotten.
-#[derive(Debug, Default)]
-pub struct EndpointRegistry(Mutex<Known>);
+/// the snapshot that named it. Endpoints that no snapshot uses any more are forgotten. Clones share everything.
+#[derive(Debug, Default, Clone)]
+pub struct EndpointRegistry(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -23,6 +23,22 @@ struct Known {
     /// sweeping costs a constant per endpoint and the dead are never more than the living.
     sweep_at: usize,
     changes: Arc<AtomicU64>,
+    discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
+}
+
+/// The endpoints that one source found last, for the next configuration with the same source to begin with.
+#[derive(Debug, Default)]
+pub struct Discovered(Mutex<Vec<Arc<Endpoint>>>);
+
+impl Discovered {
+    /// What was found last.
+    pub fn get(&self) -> Vec<Arc<Endpoint>> {
+        self.0.lock().clone()
+    }
+    /// Replaces it.
+    pub fn set(&self, endpoints: Vec<Arc<Endpoint>>) {
+        *self.0.lock() = endpoints;
+    }
 }
 
 impl Known {
@@ -67,6 +83,19 @@ impl EndpointRegistry {
         known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
+
+    /// What this source of an upstream found, kept while anyone uses it.
+    pub fn discovered(&self, upstream: &Name, source: &str) -> Arc<Discovered> {
+        let mut known = self.0.lock();
+        known.discovered.retain(|_, found| found.strong_count() > 0);
+        let key = (upstream.clone(), source.into());
+        if let Some(found) = known.discovered.get(&key).and_then(Weak::upgrade) {
+            return found;
+        }
+        let found = Arc::new(Discovered::default());
+        known.discovered.insert(key, Arc::downgrade(&found));
+        found
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +119,17 @@ mod tests {
             registry.get(&upstream, &format!("127.0.1.{host}:1").parse().unwrap(), 1, None);
         }
         assert!(registry.0.lock().endpoints.len() <= 16, "and forgotten endpoints take no room");
+    }
+    #[test]
+    fn what_a_source_found_is_kept_while_anyone_uses_it() {
+        let registry = EndpointRegistry::default();
+        let upstream: Name = "api".parse().unwrap();
+        let before = registry.discovered(&upstream, "dns a:1");
+        before.set(vec![registry.get(&upstream, &"127.0.0.1:1".parse().unwrap(), 1, None)]);
+        assert_eq!(registry.clone().discovered(&upstream, "dns a:1").get().len(), 1);
+        assert!(registry.discovered(&upstream, "dns b:1").get().is_empty(), "another source");
+        assert!(registry.discovered(&"web".parse().unwrap(), "dns a:1").get().is_empty(), "another upstream");
+        drop(before);
+        assert!(registry.discovered(&upstream, "dns a:1").get().is_empty());
     }
 }

@@ -104,7 +104,9 @@ const NO_ROOM: u64 = u64::MAX - 2;
 const UNHEALTHY: u64 = u64::MAX - 1;
 const DRAINING: u64 = u64::MAX;
 
+/// The barrier first, next to what else a choice reads.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Standing {
     /// Nanoseconds from `base` to the time from which it may take requests, or one of the words above.
     barrier: AtomicU64,

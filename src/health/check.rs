@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use pingora_core::{Error, ErrorType};
 use pingora_load_balancing::{Backend, health_check::HealthCheck};
 
-use super::{HealthCheckSpec, connect::Dial, http::HttpProbe, tcp, threshold::Thresholds};
+use super::{HealthCheckSpec, connect::Dial, grpc::GrpcProbe, http::HttpProbe, tcp, threshold::Thresholds};
 use crate::{
     endpoint::{Endpoint, HealthStatus},
     types::{At, Code},
@@ -35,6 +35,7 @@ impl HealthObserver for () {
 enum Probe {
     Http(HttpProbe),
     Tcp,
+    Grpc(GrpcProbe),
 }
 
 /// Checks endpoints of one upstream. Results are kept with the endpoint, so they survive a reload.
@@ -57,15 +58,18 @@ impl HealthCheckSpec {
                 ok = false;
             }
         }
-        let probe = match (&self.http, &self.tcp) {
-            (Some(http), None) => http.compile(&at.key("http")).map(Probe::Http),
-            (None, Some(_)) => Some(Probe::Tcp),
-            (Some(_), Some(_)) => {
-                at.key("tcp").problem(Code::Conflict, "a health check has one probe, `http` or `tcp`, not both").at_key();
+        let probe = match (&self.http, &self.tcp, &self.grpc) {
+            (Some(http), None, None) => http.compile(&at.key("http")).map(Probe::Http),
+            (None, Some(_), None) => Some(Probe::Tcp),
+            (None, None, Some(grpc)) => grpc.compile(dial.http2(), &at.key("grpc")).map(Probe::Grpc),
+            (None, None, None) => {
+                at.problem(Code::Conflict, "a health check needs a probe")
+                    .hint("add `http: {path: /health}`, `tcp: {}` or `grpc: {}`");
                 None
             }
-            (None, None) => {
-                at.problem(Code::Conflict, "a health check needs a probe").hint("add `http: {path: /health}` or `tcp: {}`");
+            (_, _, grpc) => {
+                let second = if grpc.is_some() { "grpc" } else { "tcp" };
+                at.key(second).problem(Code::Conflict, "a health check has one probe: `http`, `tcp` or `grpc`").at_key();
                 None
             }
         };
@@ -87,6 +91,7 @@ impl Checker {
         let probe = async {
             match &self.probe {
                 Probe::Http(probe) => probe.probe(endpoint.address(), &self.dial).await,
+                Probe::Grpc(probe) => probe.probe(endpoint.address(), &self.dial).await,
                 Probe::Tcp => tcp::probe(endpoint.address(), &self.dial).await,
             }
         };

@@ -38,6 +38,13 @@ pub struct Dial {
     pub h2c: bool,
 }
 
+impl Dial {
+    /// May HTTP/2 be spoken? Over TLS that is what ALPN offers.
+    pub(super) fn http2(&self) -> bool {
+        self.tls.as_ref().map_or(self.h2c, |tls| tls.config.alpn_protocols.iter().any(|protocol| protocol == b"h2"))
+    }
+}
+
 /// Connects; true for a connection on which HTTP/2 is spoken.
 pub(super) async fn connect(address: &Address, dial: &Dial) -> Result<(Box<dyn Stream>, bool), String> {
     let stream: Box<dyn Stream> = match address {

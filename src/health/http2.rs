@@ -53,7 +53,8 @@ async fn exchange(sender: h2::client::SendRequest<bytes::Bytes>, request: Reques
     probe.judge_body(&body)
 }
 
-fn reason(error: h2::Error) -> String {
+/// Why an exchange failed.
+pub(super) fn reason(error: h2::Error) -> String {
     let text = error.to_string();
     error.into_io().map_or_else(|| format!("HTTP/2: {text}"), super::connect::reason)
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod connect;
+mod grpc;
 mod http;
 mod http1;
 mod http2;
@@ -23,7 +24,7 @@ pub use self::{
 };
 use crate::types::Span;
 
-/// Active health checks of an upstream: the probe (`http:` or `tcp:`) and when it counts.
+/// Active health checks of an upstream: the probe (`http:`, `tcp:` or `grpc:`) and when it counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheckSpec {
@@ -33,6 +34,9 @@ pub struct HealthCheckSpec {
     /// Open a connection. Exactly one probe must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<tcp::TcpProbeSpec>,
+    /// Ask by the gRPC health checking protocol. Exactly one probe must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<grpc::GrpcProbeSpec>,
     /// Time between checks of one endpoint, before jitter.
     #[serde(default = "HealthCheckSpec::default_interval")]
     pub interval: Span,

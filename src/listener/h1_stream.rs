@@ -136,6 +136,7 @@ impl H1Stream {
     pub fn is_complete(&self) -> bool {
         match self.framing {
             Framing::Complete => true,
+            // Refused an upgrade, the connection goes on with HTTP; what was sent for the tunnel must be a request.
             Framing::Upgrade => !self.link.tunnel.load(Ordering::Acquire),
             Framing::Length(_) | Framing::Chunked(_) => false,
         }

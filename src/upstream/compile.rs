@@ -2,15 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Protocol, Upstream, UpstreamSpec, peer, tls};
+use super::{Protocol, Upstream, UpstreamSpec, discover::Discover, peer, tls};
 use crate::{
+    discovery::{Discovery, MAX_WEIGHT},
     endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
     health::Dial,
     types::{Address, At, Code, Name, Span},
 };
-
-/// Above this a weight says nothing that a smaller one could not, and sums of weights stay far from overflow.
-const MAX_WEIGHT: u32 = 65_535;
 
 impl Upstream {
     /// Compiles a Spec. Apart from reading the certificate files it names, this changes nothing: known
@@ -18,7 +16,7 @@ impl Upstream {
     ///
     /// Problems are reported at `at`, the upstream's place in the file; `None` if any of them is an error.
     pub fn compile(name: &Name, spec: &UpstreamSpec, endpoints: &EndpointRegistry, at: &At) -> Option<Arc<Self>> {
-        let addresses_fine = check_endpoints(spec, &at.key("endpoints"));
+        let addresses_fine = check_endpoints(spec, at);
         let strategy_fine = check_strategy(spec, &at.key("strategy"));
         let protocol_fine = check_protocol(spec, at);
         let tls = match &spec.tls {
@@ -33,16 +31,21 @@ impl Upstream {
             }
             None => Some(None),
         };
+        let discover = match &spec.discover {
+            Some(discover) => Discovery::compile(discover, &at.key("discover")).map(Some),
+            None => Some(None),
+        };
         let breaker = match spec.circuit_breaker.on() {
             Some(breaker) => breaker.compile(&at.key("circuit_breaker")).map(Some),
             None => Some(None),
         };
-        let (tls, checker, breaker) = (tls?, checker?, breaker?);
+        let (tls, checker, discover, breaker) = (tls?, checker?, discover?, breaker?);
         let settings = EndpointSettings { breaker, slow_start: spec.slow_start.and_then(Span::limit) };
         let pool = endpoints.pool(name);
         if !(addresses_fine && strategy_fine && protocol_fine) {
             return None;
         }
+        let discover = discover.map(|discovery| Discover::new(name, discovery, endpoints));
         let endpoints: Vec<Arc<Endpoint>> = spec
             .endpoints
             .iter()
@@ -52,16 +55,18 @@ impl Upstream {
             })
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, peer)))
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, discover, peer)))
     }
 }
 
 fn check_endpoints(spec: &UpstreamSpec, at: &At) -> bool {
     let mut fine = true;
-    if spec.endpoints.is_empty() {
-        at.problem(Code::BadValue, "an upstream needs at least one endpoint").hint("write `[127.0.0.1:9001]`");
+    if spec.endpoints.is_empty() && spec.discover.is_none() {
+        at.problem(Code::MissingKey, "an upstream needs at least one endpoint, or `discover` to find some")
+            .hint("add `endpoints: [127.0.0.1:9001]`");
         fine = false;
     }
+    let at = at.key("endpoints");
     let mut seen = HashMap::<&Address, usize>::new();
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         let at_endpoint = at.index(index);

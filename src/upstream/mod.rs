@@ -5,6 +5,7 @@
 //! outlive it.
 
 mod compile;
+mod discover;
 mod peer;
 mod spec;
 #[cfg(test)]
@@ -27,11 +28,11 @@ use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer};
 
 pub use peer::for_tunnel;
-pub use spec::{ConnectionsSpec, EndpointSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
+pub use spec::{ConnectionsSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 
 use crate::{
     balance::{Clock, Key, Selection},
-    discovery::Fixed,
+    discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver},
     types::{Client, Name, RequestHead},
@@ -52,8 +53,13 @@ pub struct Upstream {
     settings: EndpointSettings,
     published: AtomicBool,
     checker: Option<Arc<Checker>>,
+    discover: Option<discover::Discover>,
     peer: peer::Template,
 }
+
+/// Who wants to know what the background loop does: metrics.
+pub trait UpstreamObserver: HealthObserver + DiscoveryObserver {}
+impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 
 impl Upstream {
     fn new(
@@ -62,15 +68,19 @@ impl Upstream {
         endpoints: Vec<Arc<Endpoint>>,
         (pool, settings): (Arc<Pool>, EndpointSettings),
         checker: Option<Checker>,
+        discover: Option<discover::Discover>,
         peer: peer::Template,
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
-        let endpoints = Fixed::new(endpoints);
+        let endpoints = Fixed::new(match &discover {
+            Some(discover) => discover.join(&endpoints),
+            None => endpoints,
+        });
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
-        let upstream = Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, peer };
+        let upstream = Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, discover, peer };
         upstream.update();
         upstream
     }
@@ -186,13 +196,13 @@ impl Upstream {
         }
     }
 
-    /// Publishes itself, then checks endpoints and lets them forget what is not recent any more, until
-    /// shutdown. To be run once per configuration, also without health checks.
-    pub async fn run(self: Arc<Self>, mut shutdown: ShutdownWatch, observer: Arc<dyn HealthObserver>) {
+    /// Publishes itself, then finds endpoints, checks them and lets them forget what is not recent any more,
+    /// until shutdown. To be run once per configuration, also without health checks.
+    pub async fn run(self: Arc<Self>, mut shutdown: ShutdownWatch, observer: Arc<dyn UpstreamObserver>) {
         self.publish();
         let checks = async {
             match &self.checker {
-                Some(checker) => health::run(checker.clone(), self.endpoints.watch(), observer).await,
+                Some(checker) => health::run(checker.clone(), self.endpoints.watch(), observer.clone()).await,
                 None => std::future::pending().await,
             }
         };
@@ -205,6 +215,7 @@ impl Upstream {
                 self.forget_verdicts();
             }
         };
+        let discovery = self.discover(&*observer);
         let stopped = async {
             // When the sender is gone nobody can ask for a shutdown any more: that is not a request for one.
             if shutdown.wait_for(|stop| *stop).await.is_err() {
@@ -214,6 +225,7 @@ impl Upstream {
         tokio::select! {
             () = stopped => {}
             () = checks => {}
+            () = discovery => {}
             () = ticks => {}
         }
         // What is still discovered for this configuration concerns nobody any more.

@@ -1,15 +1,14 @@
 //! What users write under `upstreams`.
 
-use std::num::NonZeroU32;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     balance::StrategySpec,
+    discovery::{DiscoverSpec, EndpointSpec},
     health::HealthCheckSpec,
     resilience::CircuitBreakerSpec,
-    types::{Address, ConfigPath, Ratio, Span, Switch},
+    types::{ConfigPath, Ratio, Span, Switch},
 };
 
 /// A pool of endpoints that serve the same thing.
@@ -19,8 +18,12 @@ pub struct UpstreamSpec {
     /// How an endpoint is chosen.
     #[serde(default)]
     pub strategy: StrategySpec,
-    /// The endpoints: an address, or an address with options.
+    /// The endpoints: an address, or an address with options. At least one, unless `discover` finds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointSpec>,
+    /// Where further endpoints are found while running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discover: Option<DiscoverSpec>,
     /// Active health checks; none when left out, since only you know what to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSpec>,
@@ -45,73 +48,6 @@ pub struct UpstreamSpec {
 impl UpstreamSpec {
     fn default_panic_threshold() -> Ratio {
         Ratio::percent(50)
-    }
-}
-
-/// One endpoint. Written as a bare address when it has no options.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointSpec {
-    /// `IP:port`, `[IPv6]:port` or `unix:/path`.
-    pub address: Address,
-    /// Its share of the traffic relative to the others.
-    pub weight: NonZeroU32,
-    /// The availability zone it is in.
-    pub zone: Option<String>,
-}
-
-/// The long form of [`EndpointSpec`].
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct EndpointOptions {
-    /// `IP:port`, `[IPv6]:port` or `unix:/path`.
-    address: Address,
-    /// Its share of the traffic relative to the others; 1 to 65535.
-    #[serde(default = "EndpointOptions::default_weight")]
-    weight: NonZeroU32,
-}
-
-impl EndpointOptions {
-    fn default_weight() -> NonZeroU32 {
-        NonZeroU32::MIN
-    }
-}
-
-impl Serialize for EndpointSpec {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EndpointOptions { address: self.address.clone(), weight: self.weight }.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for EndpointSpec {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de;
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = EndpointSpec;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an address, or `{address: ..., weight: ...}`")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<EndpointSpec, E> {
-                let address = text.parse().map_err(E::custom)?;
-                Ok(EndpointSpec { address, weight: NonZeroU32::MIN, zone: None })
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<EndpointSpec, A::Error> {
-                let options = EndpointOptions::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(EndpointSpec { address: options.address, weight: options.weight, zone: None })
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for EndpointSpec {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Endpoint".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let short = generator.subschema_for::<Address>();
-        let long = generator.subschema_for::<EndpointOptions>();
-        schemars::json_schema!({"anyOf": [short, long]})
     }
 }
 

@@ -16,11 +16,12 @@ use tokio::{
 
 use super::*;
 use crate::{
+    discovery::Changes,
     endpoint::EndpointRegistry,
     types::{Code, Problem, Problems},
 };
 
-fn compile_with(registry: &EndpointRegistry, yaml: &str) -> (Option<Arc<Upstream>>, Vec<Problem>) {
+pub(super) fn compile_with(registry: &EndpointRegistry, yaml: &str) -> (Option<Arc<Upstream>>, Vec<Problem>) {
     let spec: UpstreamSpec =
         serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap();
     let problems = Problems::default();
@@ -34,7 +35,7 @@ pub(super) fn upstream(yaml: &str) -> Arc<Upstream> {
 }
 
 /// The codes and paths of the problems, without `upstreams.api.`.
-fn problems(yaml: &str) -> Vec<(Code, String)> {
+pub(super) fn problems(yaml: &str) -> Vec<(Code, String)> {
     let (upstream, problems) = compile_with(&EndpointRegistry::default(), yaml);
     assert!(upstream.is_none(), "{problems:?}");
     problems.into_iter().map(|problem| (problem.code, problem.path.to_string().replace("upstreams.api.", ""))).collect()
@@ -277,7 +278,8 @@ fn every_problem_is_reported_at_its_key() {
         let wanted: Vec<_> = wanted.iter().map(|(code, path)| (*code, (*path).to_owned())).collect();
         assert_eq!(found, wanted, "{yaml}");
     };
-    expect("{endpoints: []}", &[(Code::BadValue, "endpoints")]);
+    expect("{endpoints: []}", &[(Code::MissingKey, "upstreams.api")]);
+    expect("{}", &[(Code::MissingKey, "upstreams.api")]);
     expect(
         "{endpoints: ['127.0.0.1:1', '127.0.0.1:0', '127.0.0.1:1', {address: '127.0.0.1:2', weight: 65536}]}",
         &[(Code::BadAddress, "endpoints[1]"), (Code::BadAddress, "endpoints[2]"), (Code::BadValue, "endpoints[3].weight")],
@@ -304,6 +306,12 @@ fn every_problem_is_reported_at_its_key() {
     );
     expect(&with("health_check: {}"), &[(Code::Conflict, "health_check")]);
     expect(&with("health_check: {tcp: {}, http: {}}"), &[(Code::Conflict, "health_check.tcp")]);
+    expect(&with("health_check: {grpc: {}, tcp: {}}"), &[(Code::Conflict, "health_check.grpc")]);
+    expect(&with("health_check: {grpc: {}}"), &[(Code::Conflict, "health_check.grpc")]);
+    expect(
+        &with("health_check: {grpc: {service: 'a b'}}, connections: {protocol: h2c}"),
+        &[(Code::BadValue, "health_check.grpc.service")],
+    );
     expect(
         &with(r#"health_check: {http: {path: "/a b", host: "a\r\nb", status: [200, 99]}, interval: 0s, timeout: 0s}"#),
         &[
@@ -380,6 +388,12 @@ impl HealthObserver for Events {
     fn changed(&self, endpoint: &Endpoint, status: HealthStatus, reason: &str) {
         let _ = self.0.send(Event::Changed(endpoint.label().to_string(), status, reason.to_owned()));
     }
+}
+
+impl DiscoveryObserver for Events {
+    fn asked(&self, _upstream: &Name, _answered: bool) {}
+    fn absent(&self, _upstream: &Name) {}
+    fn replaced(&self, _upstream: &Name, _changes: Changes) {}
 }
 
 /// An upstream whose loop is running.

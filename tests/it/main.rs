@@ -4,8 +4,10 @@
 mod support;
 
 mod breaker;
+mod discovery;
 mod filters;
 mod fixtures;
+mod grpc_health;
 mod health;
 mod lab;
 mod limits;

@@ -55,6 +55,18 @@ const DEFINITIONS: &[Definition] = &[
     ),
     ("weir_upstream_panic", MetricType::GAUGE, &["upstream"], "1 while all endpoints are used, since too few are available."),
     ("weir_upstream_health_checks_total", MetricType::COUNTER, &["upstream", "endpoint", "result"], "Active health checks."),
+    (
+        "weir_upstream_discovery_failing",
+        MetricType::GAUGE,
+        &["upstream"],
+        "1 while the source of endpoints has no answer and those found last are kept.",
+    ),
+    (
+        "weir_upstream_endpoint_changes_total",
+        MetricType::COUNTER,
+        &["upstream", "change"],
+        "Endpoints that discovery added and removed.",
+    ),
     ("weir_retries_total", MetricType::COUNTER, &["upstream", "reason"], "Further attempts, by what ended the one before."),
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),

@@ -160,6 +160,22 @@ impl Metrics {
         });
     }
 
+    /// A source of endpoints was asked, and answered or not; `None` when there is no source.
+    pub fn discovery(&self, upstream: &Name, answered: Option<bool>) {
+        self.traffic.upstreams.with(upstream, |upstream| {
+            upstream.discovers.store(answered.is_some(), Relaxed);
+            upstream.discovery_failing.store(answered == Some(false), Relaxed);
+        });
+    }
+
+    /// Endpoints were found or are gone.
+    pub fn endpoints_replaced(&self, upstream: &Name, added: u64, removed: u64) {
+        self.traffic.upstreams.with(upstream, |upstream| {
+            upstream.added.fetch_add(added, Relaxed);
+            upstream.removed.fetch_add(removed, Relaxed);
+        });
+    }
+
     /// A configuration is running: the first one.
     pub fn started(&self, generation: u64) {
         self.generation.set(generation as i64);

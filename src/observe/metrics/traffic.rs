@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{
         Arc, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -60,6 +60,10 @@ pub(super) struct Upstream {
     pub(super) first_byte: Durations,
     pub(super) retries: Named<AtomicU64>,
     pub(super) endpoints: Named<Endpoint>,
+    pub(super) discovers: AtomicBool,
+    pub(super) discovery_failing: AtomicBool,
+    pub(super) added: AtomicU64,
+    pub(super) removed: AtomicU64,
 }
 
 /// Everything that requests count.
@@ -131,6 +135,13 @@ impl Traffic {
             counts.retries.each(|reason, count| {
                 families.add("weir_retries_total", &[upstream, reason], count.load(Relaxed) as f64);
             });
+            if counts.discovers.load(Relaxed) {
+                let failing = f64::from(u8::from(counts.discovery_failing.load(Relaxed)));
+                families.add("weir_upstream_discovery_failing", &[upstream], failing);
+                for (change, count) in [("added", &counts.added), ("removed", &counts.removed)] {
+                    families.add("weir_upstream_endpoint_changes_total", &[upstream, change], count.load(Relaxed) as f64);
+                }
+            }
             counts.endpoints.each(|endpoint, counts| {
                 counts.responses.each(|code, count| {
                     families.add("weir_upstream_requests_total", &[upstream, endpoint, code], count as f64);

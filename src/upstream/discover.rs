@@ -1,0 +1,144 @@
+//! Endpoints found while running, beside those that the configuration lists.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::Upstream;
+use crate::{
+    discovery::{Changes, Discovery, DiscoveryObserver, EndpointSpec},
+    endpoint::{Discovered, Endpoint, EndpointRegistry},
+    types::{Address, Name},
+};
+
+/// Changes of one answer that are logged one by one. Beyond, a line with their number says enough.
+const NAMED: usize = 10;
+
+/// A source, and what it found last.
+pub(super) struct Discover {
+    discovery: Discovery,
+    found: Arc<Discovered>,
+    registry: EndpointRegistry,
+}
+
+impl Discover {
+    /// Begins with what the same source found for the configuration before this one, so that a reload does
+    /// not leave requests without endpoints until the first answer.
+    pub(super) fn new(upstream: &Name, discovery: Discovery, registry: &EndpointRegistry) -> Self {
+        let found = registry.discovered(upstream, discovery.source());
+        Self { discovery, found, registry: registry.clone() }
+    }
+
+    /// The listed endpoints and the found ones. What is both is as it is listed.
+    pub(super) fn join(&self, listed: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+        let addresses: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
+        let found = self.found.get().into_iter().filter(|endpoint| !addresses.contains(endpoint.address()));
+        listed.iter().cloned().chain(found).collect()
+    }
+}
+
+impl Upstream {
+    /// Finds endpoints until the future is dropped.
+    pub(super) async fn discover(&self, observer: &dyn DiscoveryObserver) {
+        match &self.discover {
+            Some(discover) => {
+                let apply = |found: Vec<EndpointSpec>| self.found(discover, &found);
+                discover.discovery.run(&self.name, observer, apply).await;
+            }
+            None => {
+                observer.absent(&self.name);
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Makes these the found endpoints. One that is not among them any more gets no new request; those in
+    /// flight hold it until they end.
+    fn found(&self, discover: &Discover, found: &[EndpointSpec]) -> Changes {
+        let listed: Vec<Arc<Endpoint>> = self.weights.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        let fixed: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
+        let found = found.iter().filter(|found| !fixed.contains(&found.address)).map(|found| {
+            let zone = found.zone.as_deref().map(Arc::from);
+            let endpoint = discover.registry.get(&self.name, &found.address, found.weight.get(), zone);
+            endpoint.set_weight(found.weight.get());
+            if let Some(decay) = self.spec.strategy.decay() {
+                endpoint.set_decay(decay);
+            }
+            endpoint
+        });
+        discover.found.set(found.collect());
+        let (before, now) = (self.endpoints(), discover.join(&listed));
+        let (added, removed) = (only_in(&now, &before), only_in(&before, &now));
+        let changes = Changes { added: added.len(), removed: removed.len() };
+        if changes != Changes::default() {
+            self.replace_endpoints(now);
+            self.log_changes(&added, "added");
+            self.log_changes(&removed, "removed; its requests in flight may finish");
+        }
+        changes
+    }
+
+    fn log_changes(&self, endpoints: &[Arc<Endpoint>], what: &str) {
+        for endpoint in endpoints.iter().take(NAMED) {
+            log::info!("upstream {}: endpoint {} {what}", self.name, endpoint.label());
+        }
+        if endpoints.len() > NAMED {
+            log::info!("upstream {}: {} more {what}", self.name, endpoints.len() - NAMED);
+        }
+    }
+}
+
+/// Those of `some` that are not among `others`.
+fn only_in(some: &[Arc<Endpoint>], others: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+    let others: HashSet<*const Endpoint> = others.iter().map(Arc::as_ptr).collect();
+    some.iter().filter(|endpoint| !others.contains(&Arc::as_ptr(endpoint))).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::sync::watch;
+
+    use crate::{
+        endpoint::{EndpointRegistry, HealthStatus},
+        types::Code,
+        upstream::tests::{compile_with, problems},
+    };
+
+    #[test]
+    fn what_cannot_be_asked_is_said_at_its_key() {
+        for (dns, code, path) in [
+            ("{name: api.internal}", Code::MissingKey, "discover.dns"),
+            ("{name: _http._tcp.api, port: 80}", Code::Conflict, "discover.dns.port"),
+            ("{name: api, port: 80, refresh: 1ms}", Code::BadValue, "discover.dns.refresh"),
+            ("{name: 127.0.0.1, port: 80}", Code::BadValue, "discover.dns.name"),
+            ("{name: api, port: 80, servers: 'unix:/dns'}", Code::BadValue, "discover.dns.servers"),
+        ] {
+            assert_eq!(problems(&format!("{{discover: {{dns: {dns}}}}}")), [(code, path.to_owned())], "{dns}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_found_survives_a_reload_as_long_as_the_source_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("endpoints.yaml");
+        std::fs::write(&path, "- 127.0.0.1:2").unwrap();
+        let registry = EndpointRegistry::default();
+        let from = |file: &str| format!("{{endpoints: ['127.0.0.1:1'], discover: {{file: {{path: {file}}}}}}}");
+        let before = compile_with(&registry, &from(path.to_str().unwrap())).0.unwrap();
+        assert_eq!(before.endpoints().len(), 1, "compiling does not read the file");
+        let (_shutdown, stopped) = watch::channel(false);
+        let task = tokio::spawn(before.clone().run(stopped, Arc::new(())));
+        let both = async {
+            let mut endpoints = before.endpoints.watch();
+            endpoints.wait_for(|endpoints| endpoints.len() == 2).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), both).await.expect("found in time");
+        before.endpoints()[1].set_health(HealthStatus::Unhealthy, "status 503");
+
+        let after = compile_with(&registry, &from(path.to_str().unwrap())).0.unwrap();
+        assert!(Arc::ptr_eq(&after.endpoints()[1], &before.endpoints()[1]), "with all that was learned about it");
+        let other = compile_with(&registry, &from("/other.yaml")).0.unwrap();
+        assert_eq!(other.endpoints().len(), 1);
+        task.abort();
+    }
+}

@@ -18,6 +18,7 @@ mod power_of_two;
 mod random;
 mod round_robin;
 mod selection;
+mod sticky;
 
 use std::{
     cell::OnceCell,
@@ -28,6 +29,7 @@ use std::{
 
 pub use key::{Key, SelectionKey};
 pub use selection::{Candidates, Selection};
+pub use sticky::{RandomKey, Sticky, StickyId, StickySpec};
 
 use crate::{
     endpoint::{Endpoint, WEIGHT_SCALE},

@@ -8,6 +8,7 @@ mod compile;
 mod discover;
 mod peer;
 mod spec;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -29,6 +30,7 @@ use pingora_load_balancing::{Backends, LoadBalancer};
 
 pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
+pub use sticky::Pinned;
 
 use crate::{
     balance::{Clock, Key, Selection},
@@ -58,6 +60,7 @@ pub struct Upstream {
     peer: peer::Template,
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
+    sessions: Option<sticky::Sessions>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -74,6 +77,7 @@ impl Upstream {
         discover: Option<discover::Discover>,
         peer: peer::Template,
         (budget, places): (Arc<RetryBudget>, Arc<Places>),
+        sessions: Option<sticky::Sessions>,
     ) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
@@ -84,8 +88,22 @@ impl Upstream {
         let backends = Backends::new(Box::new(endpoints.clone()));
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
-        let upstream =
-            Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, discover, peer, budget, places };
+        let upstream = Self {
+            name,
+            spec,
+            endpoints,
+            weights,
+            balancer,
+            pool,
+            settings,
+            published,
+            checker,
+            discover,
+            peer,
+            budget,
+            places,
+            sessions,
+        };
         upstream.update();
         upstream
     }
@@ -132,6 +150,9 @@ impl Upstream {
     }
 
     fn update(&self) {
+        if let Some(sessions) = &self.sessions {
+            sessions.replace(&self.endpoints.endpoints());
+        }
         // Discovery is a read of memory and cannot fail, so this is done when it returns.
         let updated = self.balancer.update().now_or_never();
         debug_assert!(matches!(updated, Some(Ok(()))));

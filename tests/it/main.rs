@@ -15,5 +15,6 @@ mod limits;
 mod listeners;
 mod observe;
 mod routing;
+mod sticky;
 mod tls;
 mod upstreams;

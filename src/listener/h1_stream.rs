@@ -154,7 +154,6 @@ impl H1Stream {
             BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
         self.link = Arc::default();
-        self.timer = None;
         self.link.clone()
     }
 

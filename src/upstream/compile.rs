@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::{Protocol, Upstream, UpstreamSpec, discover::Discover, peer, sticky::Sessions, tls};
+use super::{Parts, Protocol, Upstream, UpstreamSpec, discover::Discover, peer, sticky::Sessions, tls};
 use crate::{
     balance::RandomKey,
     discovery::{Discovery, MAX_WEIGHT},
@@ -55,7 +55,7 @@ impl Upstream {
             return None;
         }
         let discover = discover.map(|discovery| Discover::new(name, discovery, registry));
-        let endpoints: Vec<Arc<Endpoint>> = spec
+        let listed: Vec<Arc<Endpoint>> = spec
             .endpoints
             .iter()
             .map(|endpoint| {
@@ -63,20 +63,18 @@ impl Upstream {
                 registry.get(name, &endpoint.address, endpoint.weight.get(), zone)
             })
             .collect();
-        let peer = peer::Template::new(name, spec, tls.as_ref());
-        let budget = registry.shared(name, || RetryBudget::new(Instant::now()));
-        let shared = (budget, registry.shared(name, Places::default));
-        Some(Arc::new(Upstream::new(
-            name.clone(),
-            spec.clone(),
-            endpoints,
-            (pool, settings),
+        let parts = Parts {
+            endpoints: listed,
+            pool,
+            settings,
             checker,
             discover,
-            peer,
-            shared,
+            peer: peer::Template::new(name, spec, tls.as_ref()),
+            budget: registry.shared(name, || RetryBudget::new(Instant::now())),
+            places: registry.shared(name, Places::default),
             sessions,
-        )))
+        };
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), parts)))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     fmt::Write,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::hmac;
@@ -21,8 +21,6 @@ use crate::types::{At, Code, Name, RequestHead, Secret, Span};
 const LEAST_SECRET: usize = 16;
 /// A longer name is a mistake.
 const MOST_NAME: usize = 64;
-/// Browsers keep no cookie for longer (RFC 6265bis section 5.5).
-const MOST_TTL: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// Sessions that stay with an endpoint.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -64,9 +62,10 @@ impl StickySpec {
             at.key("cookie").problem(Code::BadValue, message).hint("write `weir_affinity`");
             fine = false;
         }
-        let ttl = self.ttl.get();
-        if !(Duration::from_secs(1)..=MOST_TTL).contains(&ttl) {
-            at.key("ttl").problem(Code::BadValue, "a session lasts at least `1s` and at most `9600h`").hint("write `1h`");
+        // `Max-Age` counts in seconds. The longest span is shorter than what browsers keep a cookie for, 400 days.
+        let ttl = self.ttl.get().as_secs();
+        if ttl == 0 {
+            at.key("ttl").problem(Code::BadValue, "a session lasts at least `1s`").hint("write `1h`");
             fine = false;
         }
         if !self.secret.is_empty() && self.secret.expose().len() < LEAST_SECRET {
@@ -76,7 +75,7 @@ impl StickySpec {
         let secret = if self.secret.is_empty() { &random.0[..] } else { self.secret.expose().as_bytes() };
         fine.then(|| Sticky {
             cookie: self.cookie.clone(),
-            ttl: ttl.as_secs(),
+            ttl,
             upstream: upstream.clone(),
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
         })
@@ -171,6 +170,8 @@ fn unhex(text: &str) -> Option<[u8; COOKIE]> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::types::Problems;
 

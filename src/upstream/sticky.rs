@@ -133,7 +133,6 @@ mod tests {
             ("cookie: ''", "sticky.cookie"),
             ("cookie: 'a b'", "sticky.cookie"),
             ("ttl: 0", "sticky.ttl"),
-            ("ttl: 401d", "sticky.ttl"),
             ("ttl: 10ms", "sticky.ttl"),
             ("secret: short", "sticky.secret"),
         ] {

@@ -6,6 +6,7 @@
 
 mod consistent_hash;
 mod derived;
+mod groups;
 mod hash;
 mod ip_hash;
 mod key;
@@ -189,7 +190,7 @@ impl<'a> Among<'a> {
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::endpoint::{EndpointRegistry, HealthStatus};
+    use crate::endpoint::{EndpointRegistry, HealthStatus, Place};
 
     /// A strategy over the endpoints `a`, `b`, `c`, ... with these weights.
     pub(super) struct Pool {
@@ -208,7 +209,7 @@ mod testing {
                 .zip(weights)
                 .map(|(letter, weight)| {
                     let address = format!("unix:/{}", letter as char).parse().unwrap();
-                    registry.get(&"pool".parse().unwrap(), &address, *weight, None)
+                    registry.get(&"pool".parse().unwrap(), &address, *weight, Place::default())
                 })
                 .collect();
             Self { strategy: spec.build(&endpoints), endpoints }

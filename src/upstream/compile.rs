@@ -50,10 +50,7 @@ impl Upstream {
         let endpoints: Vec<Arc<Endpoint>> = spec
             .endpoints
             .iter()
-            .map(|endpoint| {
-                let zone = endpoint.zone.as_deref().map(Arc::from);
-                registry.get(name, &endpoint.address, endpoint.weight.get(), zone)
-            })
+            .map(|endpoint| registry.get(name, &endpoint.address, endpoint.weight.get(), endpoint.place()))
             .collect();
         let peer = peer::Template::new(name, spec, tls.as_ref());
         let budget = registry.shared(name, || RetryBudget::new(Instant::now()));

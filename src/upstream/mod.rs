@@ -6,6 +6,8 @@
 
 mod compile;
 mod discover;
+#[cfg(test)]
+mod groups_tests;
 mod peer;
 mod spec;
 #[cfg(test)]

@@ -27,7 +27,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::transport::{Transport, pingora_stream};
+use super::transport::{Transport, pingora_stream, write_through};
 use crate::gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator};
 
 /// What the stream and the request that is using it tell each other.
@@ -154,7 +154,6 @@ impl H1Stream {
             BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
         self.link = Arc::default();
-        self.timer = None;
         self.link.clone()
     }
 
@@ -291,16 +290,5 @@ impl AsyncRead for H1Stream {
     }
 }
 
-impl AsyncWrite for H1Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
-    }
-}
-
+write_through!(H1Stream);
 pingora_stream!(H1Stream);

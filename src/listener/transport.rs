@@ -135,4 +135,22 @@ macro_rules! pingora_stream {
 }
 pub(super) use pingora_stream;
 
+/// Implements writing for a type that only watches what is read from its `transport`.
+macro_rules! write_through {
+    ($type:ty) => {
+        impl AsyncWrite for $type {
+            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.transport).poll_write(cx, bytes)
+            }
+            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.transport).poll_flush(cx)
+            }
+            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.transport).poll_shutdown(cx)
+            }
+        }
+    };
+}
+pub(super) use write_through;
+
 pingora_stream!(Transport);

@@ -99,7 +99,8 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
     let status = reply.status.as_u16();
-    // Pingora ends the connection after a failure, whatever is returned below: so the answer says it.
+    // Pingora ends the connection after a failure, whatever is returned below: so the answer says it, lest the client
+    // sends its next request into the void.
     session.set_keepalive(None);
     if responded(session) {
         // Truncation is never disguised: a reset on HTTP/2, a close without the final chunk on HTTP/1.
@@ -107,8 +108,6 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         session.as_downstream_mut().shutdown().await;
     } else {
         ctx.outcome.status = status;
-        // The connection closes behind it, and says so, lest the client sends its next request into the void.
-        session.set_keepalive(None);
         reply::send(session, ctx, reply).await;
         if *error.esource() != ErrorSource::Downstream {
             take_in(session, ctx).await;

@@ -89,7 +89,7 @@ fn system_roots() -> Result<RootCertStore, ClientTlsError> {
 
 /// Takes every certificate, and still wants proof of its key: a transcript signed by someone else is an error.
 #[derive(Debug)]
-pub(super) struct Unverified(pub(super) Arc<CryptoProvider>);
+pub struct Unverified(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

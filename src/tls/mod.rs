@@ -32,7 +32,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use accept::{HandshakeError, Refusal, resumed, speaks_h2};
-pub use client::{ClientTlsError, Identity, Trust, client_config};
+pub use client::{ClientTlsError, Identity, Trust, Unverified, client_config};
 pub use facts::{CertificateFacts, Source};
 pub use server::{ReloadError, ServerTls};
 pub use spec::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::{Protocol, Upstream, UpstreamSpec, discover::Discover, peer, tls};
+use super::{Parts, Protocol, Upstream, UpstreamSpec, discover::Discover, peer, tls};
 use crate::{
     discovery::{Discovery, MAX_WEIGHT},
     endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
@@ -47,15 +47,22 @@ impl Upstream {
             return None;
         }
         let discover = discover.map(|discovery| Discover::new(name, discovery, registry));
-        let endpoints: Vec<Arc<Endpoint>> = spec
+        let listed: Vec<Arc<Endpoint>> = spec
             .endpoints
             .iter()
             .map(|endpoint| registry.get(name, &endpoint.address, endpoint.weight.get(), endpoint.place()))
             .collect();
-        let peer = peer::Template::new(name, spec, tls.as_ref());
-        let budget = registry.shared(name, || RetryBudget::new(Instant::now()));
-        let shared = (budget, registry.shared(name, Places::default));
-        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), endpoints, (pool, settings), checker, discover, peer, shared)))
+        let parts = Parts {
+            endpoints: listed,
+            pool,
+            settings,
+            checker,
+            discover,
+            peer: peer::Template::new(name, spec, tls.as_ref()),
+            budget: registry.shared(name, || RetryBudget::new(Instant::now())),
+            places: registry.shared(name, Places::default),
+        };
+        Some(Arc::new(Upstream::new(name.clone(), spec.clone(), parts)))
     }
 }
 

@@ -62,21 +62,26 @@ pub struct Upstream {
     places: Arc<Places>,
 }
 
+/// What an upstream is made of, compiled.
+struct Parts {
+    /// Those that the file lists.
+    endpoints: Vec<Arc<Endpoint>>,
+    pool: Arc<Pool>,
+    settings: EndpointSettings,
+    checker: Option<Checker>,
+    discover: Option<discover::Discover>,
+    peer: peer::Template,
+    budget: Arc<RetryBudget>,
+    places: Arc<Places>,
+}
+
 /// Who wants to know what the background loop does: metrics.
 pub trait UpstreamObserver: HealthObserver + DiscoveryObserver {}
 impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 
 impl Upstream {
-    fn new(
-        name: Name,
-        spec: UpstreamSpec,
-        endpoints: Vec<Arc<Endpoint>>,
-        (pool, settings): (Arc<Pool>, EndpointSettings),
-        checker: Option<Checker>,
-        discover: Option<discover::Discover>,
-        peer: peer::Template,
-        (budget, places): (Arc<RetryBudget>, Arc<Places>),
-    ) -> Self {
+    fn new(name: Name, spec: UpstreamSpec, parts: Parts) -> Self {
+        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places } = parts;
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(match &discover {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use arc_swap::ArcSwap;
 use rand::Rng;
 
-use super::{Clock, Strategy, StrategySpec, hash::mix};
+use super::{Clock, SelectionConfig, Strategy, hash::mix, locality};
 use crate::endpoint::{Capacity, Endpoint, shares};
 
 /// Endpoints that are chosen among by one strategy.
@@ -15,9 +15,11 @@ pub(super) struct Group {
     /// Where they are among all endpoints.
     pub(super) places: Box<[usize]>,
     pub(super) strategy: Box<dyn Strategy>,
+    priority: u8,
 }
 
-/// The endpoints of an upstream, divided into groups, the one that is preferred first.
+/// The endpoints of an upstream, divided into groups, the one that is preferred first: by priority, and where a
+/// zone is preferred, those in it before the others.
 ///
 /// Each group has a strategy of its own, so none needs to know of groups: turns stay even and keys stay where
 /// they are, whatever happens in another group.
@@ -48,27 +50,31 @@ struct Division {
     until: Option<Instant>,
     /// The share of each group and of those before it.
     sums: Box<[f64]>,
-    /// One that gets nothing and is preferred over one that gets something, and could take a probe.
+    /// One that gets nothing since its circuits are open, and may be tried again.
     probe: Option<usize>,
 }
 
 impl Groups {
-    pub(super) fn new(endpoints: &[Arc<Endpoint>], strategy: &StrategySpec) -> Self {
-        let mut priorities: Vec<u8> = endpoints.iter().map(|endpoint| endpoint.priority()).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
-        let group = |belongs: &dyn Fn(&Endpoint) -> bool| {
+    pub(super) fn new(endpoints: &[Arc<Endpoint>], config: &SelectionConfig) -> Self {
+        // Those that are near come first.
+        let rank = |endpoint: &Endpoint| {
+            let far = config.zone.as_ref().is_some_and(|zone| endpoint.zone() != Some(zone.as_str()));
+            (endpoint.priority(), far)
+        };
+        let mut ranks: Vec<_> = endpoints.iter().map(|endpoint| rank(endpoint)).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        let group = |priority: u8, belongs: &dyn Fn(&Endpoint) -> bool| {
             let (places, members): (Vec<_>, Vec<_>) = endpoints
                 .iter()
                 .enumerate()
                 .filter(|(_, endpoint)| belongs(endpoint))
                 .map(|(place, endpoint)| (place, endpoint.clone()))
                 .unzip();
-            Group { strategy: strategy.build(&members), endpoints: members.into(), places: places.into() }
+            Group { strategy: config.strategy.build(&members), endpoints: members.into(), places: places.into(), priority }
         };
-        let groups: Box<[Group]> =
-            priorities.iter().map(|priority| group(&|endpoint| endpoint.priority() == *priority)).collect();
-        let all = (groups.len() > 1).then(|| group(&|_| true));
+        let groups: Box<[Group]> = ranks.iter().map(|of| group(of.0, &|endpoint| rank(endpoint) == *of)).collect();
+        let all = (groups.len() > 1).then(|| group(0, &|_| true));
         let this = Self { groups, division: ArcSwap::default(), all };
         if this.all.is_some() {
             this.division.store(Arc::new(this.divide(this.changes(), Instant::now())));
@@ -108,27 +114,54 @@ impl Groups {
     }
 
     fn divide(&self, changes: (u64, u64), now: Instant) -> Division {
-        let shares = shares(self.groups.iter().map(|group| capacity(&group.endpoints)));
+        let shares = self.shares(Endpoint::is_clear);
+        // What it would be if all that may be tried again were well.
+        let hoped = self.shares(|endpoint| endpoint.may_take(now));
+        let probe = shares.iter().zip(&hoped).position(|(share, hoped)| *share == 0.0 && *hoped > 0.0);
         let endpoints = || self.groups.iter().flat_map(|group| &group.endpoints);
         let until = endpoints().filter_map(|endpoint| endpoint.returns_at()).filter(|returns| *returns > now).min();
-        let last = shares.iter().rposition(|share| *share > 0.0).unwrap_or(0);
-        let could_probe = |group: &Group| group.endpoints.iter().any(|endpoint| endpoint.may_take(now));
-        let probe = (0..last).find(|group| shares[*group] == 0.0 && could_probe(&self.groups[*group]));
         let sums = shares.iter().scan(0.0, |sum, share| {
             *sum += share;
             Some(*sum)
         });
         Division { changes, until, sums: sums.collect(), probe }
     }
+
+    /// The share of each group, if those endpoints are available.
+    fn shares(&self, available: impl Fn(&Endpoint) -> bool) -> Vec<f64> {
+        let capacities: Vec<Capacity> = self.groups.iter().map(|group| group.capacity(&available)).collect();
+        let of_priority = self.groups.chunk_by(|one, other| one.priority == other.priority).map(<[Group]>::len);
+        let mut rest = &capacities[..];
+        let zones: Vec<&[Capacity]> = of_priority
+            .map(|groups| {
+                let zones;
+                (zones, rest) = rest.split_at(groups);
+                zones
+            })
+            .collect();
+        let shares = shares(zones.iter().map(|zones| zones.iter().copied().sum()));
+        let mut all = Vec::with_capacity(capacities.len());
+        for (share, zones) in shares.into_iter().zip(zones) {
+            match zones {
+                [near, _] => {
+                    let near = share * locality::share(*near, zones.iter().copied().sum());
+                    all.extend([near, share - near]);
+                }
+                _ => all.push(share),
+            }
+        }
+        all
+    }
 }
 
-/// What is not clear is not counted: one that is tried again gets its probes, and no more.
-fn capacity<'a>(endpoints: impl IntoIterator<Item = &'a Arc<Endpoint>>) -> Capacity {
-    endpoints.into_iter().fold(Capacity::default(), |sum, endpoint| {
-        let weight = u64::from(endpoint.weight());
-        let available = if endpoint.is_clear() { weight } else { 0 };
-        Capacity { available: sum.available + available, total: sum.total + weight }
-    })
+impl Group {
+    fn capacity(&self, available: impl Fn(&Endpoint) -> bool) -> Capacity {
+        let weight = |endpoint: &Arc<Endpoint>| {
+            let total = u64::from(endpoint.weight());
+            Capacity { available: if available(endpoint) { total } else { 0 }, total }
+        };
+        self.endpoints.iter().map(weight).sum()
+    }
 }
 
 impl Division {

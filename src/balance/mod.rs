@@ -13,6 +13,7 @@ mod key;
 mod least_connections;
 mod least_response_time;
 mod load;
+mod locality;
 mod maglev;
 mod peak_ewma;
 mod power_of_two;
@@ -28,7 +29,7 @@ use std::{
 };
 
 pub use key::{Key, SelectionKey};
-pub use selection::{Candidates, Selection};
+pub use selection::{Candidates, Selection, SelectionConfig};
 
 use crate::{
     endpoint::{Endpoint, WEIGHT_SCALE},

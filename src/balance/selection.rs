@@ -12,7 +12,16 @@ use super::{
     groups::{First, Groups},
     hash::hash,
 };
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, types::Name};
+
+/// How to select.
+#[derive(Debug, Clone, Default)]
+pub struct SelectionConfig {
+    /// Within a group.
+    pub strategy: StrategySpec,
+    /// The zone that is preferred, if any is.
+    pub zone: Option<Name>,
+}
 
 /// A strategy over the backends of a load balancer. Each backend carries its [`Endpoint`] in `ext`.
 #[derive(Debug)]
@@ -23,16 +32,16 @@ pub struct Selection {
 
 impl BackendSelection for Selection {
     type Iter = Candidates;
-    type Config = StrategySpec;
+    type Config = SelectionConfig;
 
-    fn build_with_config(backends: &BTreeSet<Backend>, config: &StrategySpec) -> Self {
+    fn build_with_config(backends: &BTreeSet<Backend>, config: &SelectionConfig) -> Self {
         let (backends, endpoints): (Vec<_>, Vec<_>) =
             backends.iter().filter_map(|backend| Some((backend.clone(), backend.ext.get::<Arc<Endpoint>>()?.clone()))).unzip();
         Self { groups: Groups::new(&endpoints, config), backends: backends.into() }
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
-        Self::build_with_config(backends, &StrategySpec::default())
+        Self::build_with_config(backends, &SelectionConfig::default())
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> Candidates {

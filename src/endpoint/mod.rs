@@ -59,7 +59,7 @@ pub struct Place {
     /// Its group: 0 is used first.
     pub priority: u8,
     /// Its availability zone.
-    pub zone: Option<Arc<str>>,
+    pub zone: Option<Name>,
 }
 
 /// One address of one upstream.

@@ -3,6 +3,8 @@
 //! What a group may take of the traffic follows from how much of it is available, with some room to spare as
 //! Envoy has it in its priority levels: a group that lost a little still takes everything.
 
+use std::iter::Sum;
+
 /// A group can carry this much more than what is available of it, so that one endpoint of four may be missing
 /// before the next group is asked. Envoy's default.
 pub const OVERPROVISIONING: f64 = 1.4;
@@ -14,6 +16,13 @@ pub struct Capacity {
     pub available: u64,
     /// All there is.
     pub total: u64,
+}
+
+impl Sum for Capacity {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        let add = |sum: Self, part: Self| Self { available: sum.available + part.available, total: sum.total + part.total };
+        parts.fold(Self::default(), add)
+    }
 }
 
 impl Capacity {

@@ -135,3 +135,71 @@ fn a_priority_is_a_small_number_and_another_one_is_another_endpoint() {
         assert!(spec.is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn under_every_strategy_a_zone_is_preferred_while_it_can_carry_its_share() {
+    for kind in StrategySpec::KINDS {
+        let options = ["zone: a", "zone: a", "zone: b", "weight: 1"];
+        let upstream = upstream(&listed(&options, &format!("strategy: {{{kind}: {{}}}}, locality: {{zone: a}}")));
+        upstream.publish();
+        let near = || {
+            let counts = counts(&upstream);
+            assert_eq!(counts[2] > 0, counts[3] > 0, "{kind}: {counts:?}");
+            counts[0] + counts[1]
+        };
+        assert_eq!(near(), 2000, "{kind}");
+        set_healthy(&upstream, 0, false);
+        // A third of what is available, where it should be half: within five standard deviations.
+        assert!(near().abs_diff(1333) < 106, "{kind}: {}", near());
+        set_healthy(&upstream, 1, false);
+        assert_eq!(near(), 0, "{kind}");
+        (0..2).for_each(|index| set_healthy(&upstream, index, true));
+        assert_eq!(near(), 2000, "{kind}");
+        let endpoints = upstream.endpoints();
+        assert_ne!(upstream.select(b"key", &endpoints[..2]).unwrap().zone(), Some("a"), "{kind}: a retry goes further");
+    }
+}
+
+#[test]
+fn zones_are_preferred_within_a_priority() {
+    let options = ["zone: b", "zone: a, priority: 1", "zone: b, priority: 1"];
+    let upstream = upstream(&listed(&options, "locality: {zone: a}, panic_threshold: 0%"));
+    upstream.publish();
+    assert_eq!(counts(&upstream), [2000, 0, 0]);
+    set_healthy(&upstream, 0, false);
+    assert_eq!(counts(&upstream), [0, 2000, 0]);
+    set_healthy(&upstream, 1, false);
+    assert_eq!(counts(&upstream), [0, 0, 2000]);
+}
+
+#[test]
+fn in_a_panic_zones_do_not_count_and_an_unknown_zone_prefers_nobody() {
+    let options = ["zone: a", "zone: b", "zone: b", "zone: b"];
+    let panicking = upstream(&listed(&options, "locality: {zone: a}"));
+    panicking.publish();
+    (1..4).for_each(|index| set_healthy(&panicking, index, false));
+    assert!(panicking.is_panicking());
+    assert_eq!(counts(&panicking), [500; 4]);
+    let elsewhere = upstream(&listed(&options, "locality: {zone: c}"));
+    elsewhere.publish();
+    assert_eq!(counts(&elsewhere), [500; 4]);
+}
+
+#[test]
+fn a_zone_whose_circuits_are_open_is_tried_again() {
+    let keys = "locality: {zone: a}, panic_threshold: 0%, circuit_breaker: {failure_threshold: 1, recovery_timeout: 1ms, max_ejected: 100%}";
+    // Either zone; the other one is short of half of what it has.
+    for (failed, unhealthy) in [(0, 1), (2, 1)] {
+        let upstream = upstream(&listed(&["zone: a", "zone: a", "zone: b"], keys));
+        upstream.publish();
+        let endpoints = upstream.endpoints();
+        endpoints[unhealthy].set_health(HealthStatus::Unhealthy, "test");
+        endpoints[failed].record(AttemptResult { ok: false, first_byte: None });
+        let back = endpoints[failed].returns_at().unwrap();
+        while Instant::now() < back {
+            std::hint::spin_loop();
+        }
+        let probe = upstream.take(b"", &[]).unwrap();
+        assert!(Arc::ptr_eq(probe.endpoint(), &endpoints[failed]), "{failed}");
+    }
+}

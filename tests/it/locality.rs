@@ -1,4 +1,4 @@
-//! Groups of endpoints by priority: which ones take the traffic.
+//! Groups of endpoints by priority and zone: which ones take the traffic.
 
 use std::{
     collections::BTreeMap,
@@ -128,4 +128,35 @@ async fn a_file_may_move_an_endpoint_to_another_group() {
     let first = async || edge.admin_get("/stats").await.json()["upstreams"][0]["endpoints"][0]["priority"] == 1;
     crate::eventually!(first().await);
     assert_eq!(answers(&edge, 10).await, BTreeMap::from([("b".to_owned(), 10)]));
+}
+
+#[tokio::test]
+async fn a_zone_serves_what_it_can_and_the_rest_spills_over() {
+    let (a, b, c, d) = (member("a").await, member("b").await, member("c").await, member("d").await);
+    let zones = [(&a, "zone: near"), (&b, "zone: near"), (&c, "zone: far"), (&d, "weight: 1")];
+    let edge = over(&zones, "locality: {zone: near}").await;
+    let near = BTreeMap::from([("a".to_owned(), 10), ("b".to_owned(), 10)]);
+    assert_eq!(answers(&edge, 20).await, near);
+    let stats = edge.admin_get("/stats").await.json();
+    assert_eq!(
+        (&stats["upstreams"][0]["endpoints"][2]["zone"], &stats["upstreams"][0]["endpoints"][3]["zone"]),
+        (&"far".into(), &().into())
+    );
+
+    a.well.store(false, Relaxed);
+    crate::eventually!(alive(&edge).await == 3);
+    let counts = answers(&edge, 600).await;
+    // A third of what is available, where it was half of all: two thirds stay, within five standard deviations.
+    assert!(counts["b"].abs_diff(400) < 58 && !counts.contains_key("a"), "{counts:?}");
+    assert!(counts["c"].abs_diff(counts["d"]) <= 1, "in turn: {counts:?}");
+
+    b.well.store(false, Relaxed);
+    crate::eventually!(alive(&edge).await == 2);
+    assert_eq!(answers(&edge, 20).await, BTreeMap::from([("c".to_owned(), 10), ("d".to_owned(), 10)]));
+
+    a.well.store(true, Relaxed);
+    b.well.store(true, Relaxed);
+    crate::eventually!(alive(&edge).await == 4);
+    let counts = answers(&edge, 20).await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["a", "b"]);
 }

@@ -22,6 +22,7 @@ fn upstream(strategy: &str, endpoints: u32) -> Arc<Upstream> {
         .map(|index| EndpointSpec {
             address: address(index).into(),
             weight: (index % 3 + 1).try_into().expect("not 0"),
+            priority: 0,
             zone: None,
         })
         .collect();

@@ -102,6 +102,7 @@ fn state(upstream: &Upstream) -> UpstreamState {
     let endpoint = |endpoint: &Arc<Endpoint>| EndpointState {
         label: endpoint.label().clone(),
         weight: endpoint.weight(),
+        priority: endpoint.priority(),
         zone: endpoint.zone().map(Arc::from),
         healthy: endpoint.may_take(now),
         situation: endpoint.situation(),

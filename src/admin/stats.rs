@@ -43,6 +43,7 @@ struct Endpoint {
     /// RFC 3339.
     since: String,
     weight: u32,
+    priority: u8,
     zone: Option<Arc<str>>,
     requests: u64,
     errors: u64,
@@ -88,6 +89,7 @@ impl From<EndpointState> for Endpoint {
             reason: state.situation.reason,
             since: humantime::format_rfc3339_seconds(state.situation.since).to_string(),
             weight: state.weight,
+            priority: state.priority,
             zone: state.zone,
             requests: stats.requests,
             errors: stats.errors,

@@ -35,6 +35,7 @@ impl StateSource for OneUpstream {
         let endpoint = EndpointState {
             label: "127.0.0.1:9001".into(),
             weight: 3,
+            priority: 0,
             zone: None,
             healthy: false,
             situation: Situation {

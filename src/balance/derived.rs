@@ -68,12 +68,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use super::{super::Clock, *};
-    use crate::endpoint::EndpointRegistry;
+    use crate::endpoint::{EndpointRegistry, Place};
 
     #[test]
     fn only_a_change_of_its_own_weights_derives_anew() {
         let registry = EndpointRegistry::default();
-        let endpoint = |upstream: &str| registry.get(&upstream.parse().unwrap(), &"127.0.0.1:1".parse().unwrap(), 1, None);
+        let endpoint =
+            |upstream: &str| registry.get(&upstream.parse().unwrap(), &"127.0.0.1:1".parse().unwrap(), 1, Place::default());
         let (ours, other) = ([endpoint("ours")], endpoint("other"));
         let count = Arc::new(AtomicUsize::new(0));
         let derived = Derived::new({

@@ -6,12 +6,14 @@
 
 mod consistent_hash;
 mod derived;
+mod groups;
 mod hash;
 mod ip_hash;
 mod key;
 mod least_connections;
 mod least_response_time;
 mod load;
+mod locality;
 mod maglev;
 mod peak_ewma;
 mod power_of_two;
@@ -28,7 +30,7 @@ use std::{
 };
 
 pub use key::{Key, SelectionKey};
-pub use selection::{Candidates, Selection};
+pub use selection::{Candidates, Selection, SelectionConfig};
 pub use sticky::{RandomKey, Sticky, StickyId, StickySpec};
 
 use crate::{
@@ -191,7 +193,7 @@ impl<'a> Among<'a> {
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::endpoint::{EndpointRegistry, HealthStatus};
+    use crate::endpoint::{EndpointRegistry, HealthStatus, Place};
 
     /// A strategy over the endpoints `a`, `b`, `c`, ... with these weights.
     pub(super) struct Pool {
@@ -210,7 +212,7 @@ mod testing {
                 .zip(weights)
                 .map(|(letter, weight)| {
                     let address = format!("unix:/{}", letter as char).parse().unwrap();
-                    registry.get(&"pool".parse().unwrap(), &address, *weight, None)
+                    registry.get(&"pool".parse().unwrap(), &address, *weight, Place::default())
                 })
                 .collect();
             Self { strategy: spec.build(&endpoints), endpoints }

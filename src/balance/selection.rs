@@ -7,34 +7,48 @@ use pingora_load_balancing::{
     selection::{BackendIter, BackendSelection},
 };
 
-use super::{Among, Clock, Strategy, StrategySpec, hash::hash};
-use crate::endpoint::Endpoint;
+use super::{
+    Among, Clock, StrategySpec,
+    groups::{First, Groups},
+    hash::hash,
+};
+use crate::{endpoint::Endpoint, types::Name};
+
+/// How to select.
+#[derive(Debug, Clone, Default)]
+pub struct SelectionConfig {
+    /// Within a group.
+    pub strategy: StrategySpec,
+    /// The zone that is preferred, if any is.
+    pub zone: Option<Name>,
+}
 
 /// A strategy over the backends of a load balancer. Each backend carries its [`Endpoint`] in `ext`.
 #[derive(Debug)]
 pub struct Selection {
     backends: Box<[Backend]>,
-    endpoints: Box<[Arc<Endpoint>]>,
-    strategy: Box<dyn Strategy>,
+    groups: Groups,
 }
 
 impl BackendSelection for Selection {
     type Iter = Candidates;
-    type Config = StrategySpec;
+    type Config = SelectionConfig;
 
-    fn build_with_config(backends: &BTreeSet<Backend>, config: &StrategySpec) -> Self {
+    fn build_with_config(backends: &BTreeSet<Backend>, config: &SelectionConfig) -> Self {
         let (backends, endpoints): (Vec<_>, Vec<_>) =
             backends.iter().filter_map(|backend| Some((backend.clone(), backend.ext.get::<Arc<Endpoint>>()?.clone()))).unzip();
-        Self { strategy: config.build(&endpoints), backends: backends.into(), endpoints: endpoints.into() }
+        Self { groups: Groups::new(&endpoints, config), backends: backends.into() }
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
-        Self::build_with_config(backends, &StrategySpec::default())
+        Self::build_with_config(backends, &SelectionConfig::default())
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> Candidates {
-        let key = if key.is_empty() { 0 } else { hash(key) };
-        Candidates { selection: self.clone(), key, refused: Vec::new(), clock: Clock::default() }
+        let (key, clock) = (if key.is_empty() { 0 } else { hash(key) }, Clock::default());
+        let first = self.groups.first(key, &clock);
+        let group = if let First::Group(group) = first { group } else { 0 };
+        Candidates { selection: self.clone(), key, first, group, left: 0, refused: Vec::new(), clock }
     }
 }
 
@@ -43,16 +57,32 @@ impl BackendSelection for Selection {
 pub struct Candidates {
     selection: Arc<Selection>,
     key: u64,
-    /// Everything handed out so far. Asking for the next one means that these were refused.
+    first: First,
+    /// The group that is being looked through.
+    group: usize,
+    /// Those that come after the first one, in order, begin here.
+    left: usize,
+    /// Everything of this group handed out so far. Asking for the next one means that these were refused.
     refused: Vec<usize>,
     clock: Clock,
 }
 
 impl BackendIter for Candidates {
     fn next(&mut self) -> Option<&Backend> {
-        let Selection { backends, endpoints, strategy } = &*self.selection;
-        let index = strategy.pick(self.key, &Among::new(endpoints, &self.refused, &self.clock))?;
-        self.refused.push(index);
-        backends.get(index)
+        loop {
+            let group = self.selection.groups.get(self.first, self.group)?;
+            if let Some(index) = group.strategy.pick(self.key, &Among::new(&group.endpoints, &self.refused, &self.clock)) {
+                self.refused.push(index);
+                return self.selection.backends.get(*group.places.get(index)?);
+            }
+            // Nobody is left in this group: the others, the one that is preferred first.
+            let First::Group(first) = self.first else { return None };
+            if self.left == first {
+                self.left += 1;
+            }
+            self.group = self.left;
+            self.left += 1;
+            self.refused.clear();
+        }
     }
 }

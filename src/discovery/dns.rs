@@ -146,7 +146,7 @@ struct Family {
 impl Family {
     fn endpoints(&self, port: u16, weight: NonZeroU32) -> impl Iterator<Item = EndpointSpec> {
         let address = move |ip: &IpAddr| Address::Tcp(SocketAddr::new(*ip, port));
-        self.v4.iter().chain(&self.v6).map(move |ip| EndpointSpec { address: address(ip), weight, zone: None })
+        self.v4.iter().chain(&self.v6).map(move |ip| EndpointSpec { address: address(ip), weight, priority: 0, zone: None })
     }
 }
 

@@ -5,7 +5,10 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::Address;
+use crate::{
+    endpoint::Place,
+    types::{Address, Name},
+};
 
 /// Above this a weight says nothing that a smaller one could not, and sums of weights stay far from overflow.
 pub const MAX_WEIGHT: u32 = 65_535;
@@ -17,8 +20,17 @@ pub struct EndpointSpec {
     pub address: Address,
     /// Its share of the traffic relative to the others.
     pub weight: NonZeroU32,
+    /// Its group: those with a higher number stand in for those with a lower one.
+    pub priority: u8,
     /// The availability zone it is in.
-    pub zone: Option<String>,
+    pub zone: Option<Name>,
+}
+
+impl EndpointSpec {
+    /// Where it stands among the endpoints of its upstream.
+    pub fn place(&self) -> Place {
+        Place { priority: self.priority, zone: self.zone.clone() }
+    }
 }
 
 /// The long form of [`EndpointSpec`].
@@ -30,6 +42,12 @@ struct EndpointOptions {
     /// Its share of the traffic relative to the others; 1 to 65535.
     #[serde(default = "EndpointOptions::default_weight")]
     weight: NonZeroU32,
+    /// Its group, 0 to 255: endpoints of a higher number get what those of lower numbers cannot carry.
+    #[serde(default)]
+    priority: u8,
+    /// The availability zone it is in, for `locality`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<Name>,
 }
 
 impl EndpointOptions {
@@ -40,7 +58,8 @@ impl EndpointOptions {
 
 impl Serialize for EndpointSpec {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EndpointOptions { address: self.address.clone(), weight: self.weight }.serialize(serializer)
+        let Self { address, weight, priority, zone } = self.clone();
+        EndpointOptions { address, weight, priority, zone }.serialize(serializer)
     }
 }
 
@@ -55,11 +74,12 @@ impl<'de> Deserialize<'de> for EndpointSpec {
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<EndpointSpec, E> {
                 let address = text.parse().map_err(E::custom)?;
-                Ok(EndpointSpec { address, weight: NonZeroU32::MIN, zone: None })
+                Ok(EndpointSpec { address, weight: NonZeroU32::MIN, priority: 0, zone: None })
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<EndpointSpec, A::Error> {
                 let options = EndpointOptions::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(EndpointSpec { address: options.address, weight: options.weight, zone: None })
+                let EndpointOptions { address, weight, priority, zone } = options;
+                Ok(EndpointSpec { address, weight, priority, zone })
             }
         }
         deserializer.deserialize_any(Visitor)

@@ -5,8 +5,9 @@
 //! Nobody ever waits for a source: requests are served by what was found last.
 //!
 //! For Pingora, the set of an upstream is one `ServiceDiscovery`, [`Fixed`]. A `Backend` stands for an
-//! endpoint and carries it in `ext`; its weight is always 1. The weight that counts is the endpoint's own: a
-//! backend with another weight would be another backend for Pingora, and a weight of 0 panics inside it.
+//! endpoint and carries it in `ext`. The weight that counts is the endpoint's own: a backend with another
+//! weight would be another backend for Pingora, and a weight of 0 panics inside it. So what stands there only
+//! tells one place of an endpoint from another, which makes one that moved another backend.
 
 mod dns;
 mod endpoint;
@@ -14,7 +15,10 @@ mod file;
 mod fixed;
 mod run;
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 pub use endpoint::{EndpointSpec, MAX_WEIGHT};
 pub use fixed::Fixed;
@@ -73,5 +77,9 @@ pub fn socket_address(address: &Address) -> Option<SocketAddr> {
 pub fn backend(endpoint: &Arc<Endpoint>) -> Option<Backend> {
     let mut ext = Extensions::new();
     ext.insert(endpoint.clone());
-    Some(Backend { addr: socket_address(endpoint.address())?, weight: 1, ext })
+    let mut hasher = DefaultHasher::new();
+    endpoint.place().hash(&mut hasher);
+    // 32 bits, so that nothing can overflow where weights are summed up.
+    let weight = (hasher.finish() as u32).max(1) as usize;
+    Some(Backend { addr: socket_address(endpoint.address())?, weight, ext })
 }

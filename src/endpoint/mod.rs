@@ -7,6 +7,7 @@ mod ewma;
 mod in_flight;
 mod latency;
 mod pool;
+mod priority;
 mod ramp;
 mod registry;
 mod standing;
@@ -25,6 +26,7 @@ use std::{
 
 pub use in_flight::InFlight;
 pub use pool::Pool;
+pub use priority::{Capacity, OVERPROVISIONING, shares};
 pub use registry::{Discovered, EndpointRegistry};
 pub use standing::{Condition, Health, HealthStatus, Situation, Transitions};
 pub use state::{AttemptResult, EndpointStats};
@@ -51,6 +53,15 @@ pub struct EndpointSettings {
     pub slow_start: Option<Duration>,
 }
 
+/// Where an endpoint stands among those of its upstream. Another place makes it another endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Its group: 0 is used first.
+    pub priority: u8,
+    /// Its availability zone.
+    pub zone: Option<Name>,
+}
+
 /// One address of one upstream.
 ///
 /// In the order of the fields: what is read of every endpoint at a choice lies together, which counts in pools
@@ -66,28 +77,21 @@ pub struct Endpoint {
     upstream: Name,
     address: Address,
     label: Arc<str>,
-    zone: Option<Arc<str>>,
+    place: Place,
 }
 
 impl Endpoint {
     /// An endpoint nothing is known about yet: taken to be healthy, with nothing in flight.
     /// A weight of 0 counts as 1 (zero weights panic inside Pingora).
-    pub fn new(upstream: Name, address: Address, weight: u32, zone: Option<Arc<str>>) -> Self {
+    pub fn new(upstream: Name, address: Address, weight: u32, place: Place) -> Self {
         let pool = Arc::new(Pool::new(upstream.clone()));
-        Self::in_pool(upstream, address, weight, zone, pool, Arc::default())
+        Self::in_pool(upstream, address, weight, place, pool, Arc::default())
     }
-    fn in_pool(
-        upstream: Name,
-        address: Address,
-        weight: u32,
-        zone: Option<Arc<str>>,
-        pool: Arc<Pool>,
-        changes: Arc<AtomicU64>,
-    ) -> Self {
+    fn in_pool(upstream: Name, address: Address, weight: u32, place: Place, pool: Arc<Pool>, changes: Arc<AtomicU64>) -> Self {
         let (label, start) = (address.to_string().into(), Instant::now());
         let weight = AtomicU32::new(weight.max(1));
         let (state, standing, ramp) = (state::State::default(), Standing::new(start), Ramp::new(start));
-        Self { upstream, address, label, zone, weight, state, standing, ramp, pool, changes }
+        Self { upstream, address, label, place, weight, state, standing, ramp, pool, changes }
     }
     /// The upstream it belongs to.
     pub fn upstream(&self) -> &Name {
@@ -101,9 +105,17 @@ impl Endpoint {
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
+    /// Its place among the endpoints of its upstream.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+    /// Its group: 0 is used first.
+    pub fn priority(&self) -> u8 {
+        self.place.priority
+    }
     /// The availability zone that the configuration names.
     pub fn zone(&self) -> Option<&str> {
-        self.zone.as_deref()
+        self.place.zone.as_deref()
     }
     /// Its share of the traffic relative to the others, at least 1.
     pub fn weight(&self) -> u32 {
@@ -156,6 +168,10 @@ impl Endpoint {
     /// The same, where the time is read only if the answer depends on it.
     pub fn may_take_by(&self, now: impl FnOnce() -> Instant) -> bool {
         self.standing.may_take(now)
+    }
+    /// When it may be chosen again, where it only has to wait.
+    pub fn returns_at(&self) -> Option<Instant> {
+        self.standing.returns_at()
     }
     /// Was it asked to take no new requests?
     pub fn is_draining(&self) -> bool {
@@ -279,7 +295,8 @@ impl Endpoint {
     /// Everything that may change the endpoint's standing passes here: its pool hears of it, and the log of a
     /// transition of its circuit. Returns the epoch that follows, too.
     fn change<T>(&self, change: impl FnOnce(&mut Detail) -> T) -> (T, u32) {
-        let (result, epoch, turn) = self.standing.change(change, |before, after| self.pool.count(before, after));
+        let (result, epoch, turn) =
+            self.standing.change(change, |before, after, moved| self.pool.count(self.priority(), before, after, moved));
         match turn {
             None => {}
             Some(Turn::Opened { time_out, reason }) => {
@@ -327,7 +344,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         // The upstream is gone or the process ends, else it would have left before.
-        self.pool.forget(self.standing.read(Detail::counted));
+        self.pool.forget(self.priority(), self.standing.read(Detail::counted));
     }
 }
 

@@ -7,13 +7,16 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
 use parking_lot::Mutex;
 
-use super::{Endpoint, EndpointSettings};
+use super::{Capacity, Endpoint, EndpointSettings, priority::carry_all};
 use crate::types::{Name, Ratio};
 
 /// The endpoints of one upstream, counted.
@@ -26,11 +29,14 @@ pub struct Pool {
     members: Mutex<Vec<Weak<Endpoint>>>,
     tally: Mutex<Tally>,
     panicking: AtomicBool,
+    changes: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Tally {
     counts: Counts,
+    /// The same by priority: as many as there are groups, one as a rule.
+    groups: Vec<(u8, Counts)>,
     threshold: Ratio,
     /// Members are joining and leaving: no conclusions before that is done.
     settling: bool,
@@ -54,16 +60,44 @@ impl Counts {
     }
 }
 
+impl Tally {
+    fn replace(&mut self, priority: u8, before: Counts, after: Counts) {
+        self.counts.replace(before, after);
+        // Ejections are counted ahead of time, and for all groups together.
+        let (before, after) = (Counts { ejected: 0, ..before }, Counts { ejected: 0, ..after });
+        match self.groups.iter_mut().find(|(group, _)| *group == priority) {
+            Some((_, counts)) => counts.replace(before, after),
+            None => self.groups.push((priority, after)),
+        }
+    }
+
+    /// Do other groups carry what some endpoints do not? Then there is no reason to use these.
+    fn stood_in_for(&self) -> bool {
+        let groups = || self.groups.iter().filter(|(_, counts)| counts.members > 0).map(|(_, counts)| counts);
+        groups().nth(1).is_some()
+            && carry_all(groups().map(|counts| Capacity {
+                available: counts.members.saturating_sub(counts.out) as u64,
+                total: counts.members as u64,
+            }))
+    }
+}
+
 impl Pool {
     /// A pool without members.
     pub(super) fn new(upstream: Name) -> Self {
-        let tally = Tally { counts: Counts::default(), threshold: Ratio::percent(0), settling: false };
-        Self { upstream, members: Mutex::default(), tally: Mutex::new(tally), panicking: AtomicBool::new(false) }
+        let tally = Tally { counts: Counts::default(), groups: Vec::new(), threshold: Ratio::percent(0), settling: false };
+        let (panicking, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { upstream, members: Mutex::default(), tally: Mutex::new(tally), panicking, changes }
     }
 
     /// Are so few endpoints available that all are used? One load.
     pub fn is_panicking(&self) -> bool {
         self.panicking.load(Relaxed)
+    }
+
+    /// Counts changes of who may be chosen: what was derived from that is still good while this stays the same.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
     }
 
     /// These endpoints are in service from now on, with these settings, and no others. Those that join others
@@ -90,16 +124,20 @@ impl Pool {
         self.conclude(&tally);
     }
 
-    /// An endpoint adds something else from now on.
-    pub(super) fn count(&self, before: Counts, after: Counts) {
+    /// An endpoint of this priority adds something else from now on, or has `moved`: it may be chosen under
+    /// other conditions.
+    pub(super) fn count(&self, priority: u8, before: Counts, after: Counts, moved: bool) {
         if before != after {
-            self.settle(|tally| tally.counts.replace(before, after));
+            self.settle(|tally| tally.replace(priority, before, after));
+        }
+        if moved || before != after {
+            self.changes.fetch_add(1, Release);
         }
     }
 
     /// An endpoint is no more, which is no reason for conclusions.
-    pub(super) fn forget(&self, counts: Counts) {
-        self.tally.lock().counts.replace(counts, Counts::default());
+    pub(super) fn forget(&self, priority: u8, counts: Counts) {
+        self.tally.lock().replace(priority, counts, Counts::default());
     }
 
     /// One more circuit opens, if so many of so many endpoints may be out; it is counted then.
@@ -116,10 +154,12 @@ impl Pool {
         }
         let Counts { members, out, .. } = tally.counts;
         let available = members.saturating_sub(out);
-        let panicking = (available as f64) < tally.threshold.get() * members as f64;
+        let few = (available as f64) < tally.threshold.get() * members as f64;
+        let panicking = few && !tally.stood_in_for();
         if self.panicking.swap(panicking, Relaxed) == panicking {
             return;
         }
+        self.changes.fetch_add(1, Release);
         if panicking {
             let threshold = tally.threshold;
             log::warn!(

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Endpoint, Pool};
+use super::{Endpoint, Place, Pool};
 use crate::types::{Address, Name};
 
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
@@ -70,18 +70,18 @@ impl EndpointRegistry {
 
     /// The endpoint, made with this weight if it is new. One that is known keeps the weight it has: a
     /// configuration that is compiled and then refused must not change what is being served. An endpoint
-    /// whose zone changed is a new one.
-    pub fn get(&self, upstream: &Name, address: &Address, weight: u32, zone: Option<Arc<str>>) -> Arc<Endpoint> {
+    /// whose place changed is a new one.
+    pub fn get(&self, upstream: &Name, address: &Address, weight: u32, place: Place) -> Arc<Endpoint> {
         let mut known = self.0.lock();
         known.sweep();
         let key = (upstream.clone(), address.clone());
         if let Some(endpoint) = known.endpoints.get(&key).and_then(Weak::upgrade)
-            && endpoint.zone() == zone.as_deref()
+            && *endpoint.place() == place
         {
             return endpoint;
         }
         let (pool, changes) = (known.pool(upstream), known.changes.clone());
-        let endpoint = Arc::new(Endpoint::in_pool(upstream.clone(), address.clone(), weight, zone, pool, changes));
+        let endpoint = Arc::new(Endpoint::in_pool(upstream.clone(), address.clone(), weight, place, pool, changes));
         known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
@@ -124,16 +124,19 @@ mod tests {
     fn an_endpoint_keeps_what_was_learned_while_anyone_uses_it() {
         let registry = EndpointRegistry::default();
         let (upstream, address): (Name, Address) = ("api".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
-        let first = registry.get(&upstream, &address, 1, None);
+        let first = registry.get(&upstream, &address, 1, Place::default());
         first.set_health(HealthStatus::Unhealthy, "status 503");
-        let again = registry.get(&upstream, &address, 7, None);
+        let again = registry.get(&upstream, &address, 7, Place::default());
         assert!(Arc::ptr_eq(&first, &again));
         assert_eq!(again.weight(), 1, "compiling alone changes nothing");
-        assert!(registry.get(&"web".parse().unwrap(), &address, 1, None).is_healthy(), "another upstream's is another");
+        assert!(
+            registry.get(&"web".parse().unwrap(), &address, 1, Place::default()).is_healthy(),
+            "another upstream's is another"
+        );
         drop((first, again));
-        assert!(registry.get(&upstream, &address, 1, None).is_healthy(), "nobody used it, so it was forgotten");
+        assert!(registry.get(&upstream, &address, 1, Place::default()).is_healthy(), "nobody used it, so it was forgotten");
         for host in 0..=255 {
-            registry.get(&upstream, &format!("127.0.1.{host}:1").parse().unwrap(), 1, None);
+            registry.get(&upstream, &format!("127.0.1.{host}:1").parse().unwrap(), 1, Place::default());
         }
         assert!(registry.0.lock().endpoints.len() <= 16, "and forgotten endpoints take no room");
     }
@@ -142,7 +145,7 @@ mod tests {
         let registry = EndpointRegistry::default();
         let upstream: Name = "api".parse().unwrap();
         let before = registry.discovered(&upstream, "dns a:1");
-        before.set(vec![registry.get(&upstream, &"127.0.0.1:1".parse().unwrap(), 1, None)]);
+        before.set(vec![registry.get(&upstream, &"127.0.0.1:1".parse().unwrap(), 1, Place::default())]);
         assert_eq!(registry.clone().discovered(&upstream, "dns a:1").get().len(), 1);
         assert!(registry.discovered(&upstream, "dns b:1").get().is_empty(), "another source");
         assert!(registry.discovered(&"web".parse().unwrap(), "dns a:1").get().is_empty(), "another upstream");

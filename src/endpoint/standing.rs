@@ -168,6 +168,13 @@ impl Standing {
     pub(super) fn is_clear(&self) -> bool {
         self.barrier.load(Relaxed) == NONE
     }
+    /// When it may take requests again, if that is a matter of time only.
+    pub(super) fn returns_at(&self) -> Option<Instant> {
+        match self.barrier.load(Relaxed) {
+            NONE | PROBE | NO_ROOM.. => None,
+            time => Some(self.base + Duration::from_nanos(time - PROBE)),
+        }
+    }
     pub(super) fn is_draining(&self) -> bool {
         self.barrier.load(Relaxed) == DRAINING
     }
@@ -188,11 +195,12 @@ impl Standing {
     }
 
     /// Changes something and draws the conclusions: the result, the epoch then, and the circuit's transition
-    /// if there was one. `count` is told what the endpoint added to its pool and adds now, under the lock.
+    /// if there was one. `count` is told what the endpoint added to its pool and adds now, and whether it may be
+    /// chosen under other conditions than before, under the lock.
     pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&mut Detail) -> T,
-        count: impl FnOnce(Counts, Counts),
+        count: impl FnOnce(Counts, Counts, bool),
     ) -> (T, u32, Option<Turn>) {
         let mut detail = self.detail.lock();
         let phase = std::mem::discriminant(&detail.breaker.state());
@@ -203,11 +211,12 @@ impl Standing {
         }
         // A circuit that closes since it was switched off has proven nothing.
         let turn = (turned && detail.settings.is_some()).then(|| detail.turn());
-        self.barrier.store(self.barrier_of(&detail), Relaxed);
+        let barrier = self.barrier_of(&detail);
+        let moved = self.barrier.swap(barrier, Relaxed) != barrier;
         self.quiet.store(detail.breaker.state() == BreakerState::Closed { failures: 0 }, Relaxed);
         let after = detail.counts();
         let before = std::mem::replace(&mut detail.counted, after);
-        count(before, after);
+        count(before, after, moved);
         (result, self.epoch(), turn)
     }
 

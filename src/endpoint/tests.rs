@@ -18,7 +18,7 @@ fn settings() -> EndpointSettings {
 /// So many endpoints in service.
 fn pool(size: usize, settings: EndpointSettings, panic_threshold: u8) -> Vec<Arc<Endpoint>> {
     let (registry, name) = (EndpointRegistry::default(), "pool".parse().unwrap());
-    let endpoint = |port| registry.get(&name, &format!("127.0.0.1:{}", port + 1).parse().unwrap(), 1, None);
+    let endpoint = |port| registry.get(&name, &format!("127.0.0.1:{}", port + 1).parse().unwrap(), 1, Place::default());
     let endpoints: Vec<_> = (0..size).map(endpoint).collect();
     registry.pool(&name).publish(&endpoints, settings, Ratio::percent(panic_threshold));
     endpoints
@@ -190,7 +190,7 @@ fn new_and_recovered_endpoints_start_slowly_and_the_first_ones_do_not() {
         "pool".parse().unwrap(),
         "127.0.0.1:9".parse().unwrap(),
         1,
-        None,
+        Place::default(),
         endpoints[0].pool().clone(),
         Arc::default(),
     ));

@@ -35,6 +35,8 @@ pub struct EndpointState {
     pub label: Arc<str>,
     /// Its share of the traffic.
     pub weight: u32,
+    /// Its group: 0 is used first.
+    pub priority: u8,
     /// Its availability zone.
     pub zone: Option<Arc<str>>,
     /// May it be chosen?

@@ -58,10 +58,7 @@ impl Upstream {
         let listed: Vec<Arc<Endpoint>> = spec
             .endpoints
             .iter()
-            .map(|endpoint| {
-                let zone = endpoint.zone.as_deref().map(Arc::from);
-                registry.get(name, &endpoint.address, endpoint.weight.get(), zone)
-            })
+            .map(|endpoint| registry.get(name, &endpoint.address, endpoint.weight.get(), endpoint.place()))
             .collect();
         let parts = Parts {
             endpoints: listed,

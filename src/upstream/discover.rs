@@ -56,8 +56,7 @@ impl Upstream {
         let listed: Vec<Arc<Endpoint>> = self.weights.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         let fixed: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
         let found = found.iter().filter(|found| !fixed.contains(&found.address)).map(|found| {
-            let zone = found.zone.as_deref().map(Arc::from);
-            let endpoint = discover.registry.get(&self.name, &found.address, found.weight.get(), zone);
+            let endpoint = discover.registry.get(&self.name, &found.address, found.weight.get(), found.place());
             endpoint.set_weight(found.weight.get());
             if let Some(decay) = self.spec.strategy.decay() {
                 endpoint.set_decay(decay);

@@ -6,6 +6,8 @@
 
 mod compile;
 mod discover;
+#[cfg(test)]
+mod groups_tests;
 mod peer;
 mod spec;
 mod sticky;
@@ -29,11 +31,11 @@ use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer};
 
 pub use peer::for_tunnel;
-pub use spec::{ConnectionsSpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
+pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
 
 use crate::{
-    balance::{Clock, Key, Selection},
+    balance::{Clock, Key, Selection, SelectionConfig},
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver},
@@ -91,7 +93,9 @@ impl Upstream {
             None => endpoints,
         });
         let backends = Backends::new(Box::new(endpoints.clone()));
-        let balancer = LoadBalancer::from_backends_with_config(backends, Some(spec.strategy.clone()));
+        let zone = spec.locality.as_ref().map(|locality| locality.zone.clone());
+        let selection = SelectionConfig { strategy: spec.strategy.clone(), zone };
+        let balancer = LoadBalancer::from_backends_with_config(backends, Some(selection));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
         let upstream = Self {
             name,

@@ -8,7 +8,7 @@ use crate::{
     discovery::{DiscoverSpec, EndpointSpec},
     health::HealthCheckSpec,
     resilience::{CircuitBreakerSpec, LimitsSpec, RetryBudgetSpec},
-    types::{ConfigPath, Ratio, Span, Switch},
+    types::{ConfigPath, Name, Ratio, Span, Switch},
 };
 
 /// A pool of endpoints that serve the same thing.
@@ -40,6 +40,9 @@ pub struct UpstreamSpec {
     /// How long an endpoint that is new or back takes to get its full share; at once when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<Span>,
+    /// Prefer the endpoints of one availability zone. All zones are the same when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<LocalitySpec>,
     /// How many requests at a time, and how many wait. No limit when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
@@ -58,6 +61,14 @@ impl UpstreamSpec {
     fn default_panic_threshold() -> Ratio {
         Ratio::percent(50)
     }
+}
+
+/// Which endpoints are near.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LocalitySpec {
+    /// The availability zone to prefer, while it can carry its share.
+    pub zone: Name,
 }
 
 /// The protocol spoken to endpoints.

@@ -17,7 +17,7 @@ use tokio::{
 use super::*;
 use crate::{
     discovery::Changes,
-    endpoint::EndpointRegistry,
+    endpoint::{EndpointRegistry, Place},
     types::{Code, Problem, Problems},
 };
 
@@ -150,7 +150,7 @@ fn a_strategy_goes_by_the_key_it_was_given() {
 #[test]
 fn endpoints_can_be_replaced_while_running() {
     let upstream = upstream("endpoints: ['127.0.0.1:1']");
-    let other = Arc::new(Endpoint::new("api".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), 1, None));
+    let other = Arc::new(Endpoint::new("api".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), 1, Place::default()));
     upstream.replace_endpoints(vec![other.clone()]);
     assert!((0..4).all(|_| Arc::ptr_eq(&upstream.select(b"", &[]).unwrap(), &other)));
     upstream.replace_endpoints(Vec::new());
@@ -589,7 +589,7 @@ async fn checks_follow_the_set_of_endpoints() {
     let (one, two) = (Origin::start(&answer("200 OK", "")).await, Origin::start(&answer("200 OK", "")).await);
     let mut running = Running::start(&format!("{{endpoints: ['{}'], health_check: {{http: {{}}, {QUICK}}}}}", one.address));
     running.change().await;
-    let other = Arc::new(Endpoint::new("api".parse().unwrap(), two.address.into(), 1, None));
+    let other = Arc::new(Endpoint::new("api".parse().unwrap(), two.address.into(), 1, Place::default()));
     running.upstream.replace_endpoints(vec![other]);
     let mut seen = 0;
     while seen < 5 {

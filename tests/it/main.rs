@@ -13,6 +13,7 @@ mod health;
 mod lab;
 mod limits;
 mod listeners;
+mod locality;
 mod observe;
 mod routing;
 mod sticky;

@@ -146,6 +146,7 @@ impl StateSource for OneEndpoint {
         let endpoint = EndpointState {
             label: "127.0.0.1:9001".into(),
             weight: 1,
+            priority: 0,
             zone: None,
             healthy: false,
             situation: Situation { condition: Condition::Unhealthy, reason: "status 503".into(), since: SystemTime::now() },

@@ -20,6 +20,7 @@ mod power_of_two;
 mod random;
 mod round_robin;
 mod selection;
+mod sticky;
 
 use std::{
     cell::OnceCell,
@@ -30,6 +31,7 @@ use std::{
 
 pub use key::{Key, SelectionKey};
 pub use selection::{Candidates, Selection, SelectionConfig};
+pub use sticky::{RandomKey, Sticky, StickyId, StickySpec};
 
 use crate::{
     endpoint::{Endpoint, WEIGHT_SCALE},

@@ -14,7 +14,7 @@ use crate::{
     route::Route,
     snapshot::Snapshot,
     types::{Cause, Client, Phase, Reply, Who},
-    upstream::Upstream,
+    upstream::{Pinned, Upstream},
 };
 
 /// One request. It reports its outcome exactly once, in `logging` or, when Pingora is cancelled before that, on drop.
@@ -32,6 +32,8 @@ pub struct RequestCtx {
     pub(super) deadline: Option<Instant>,
     /// The upstream that serves it: one for all tries.
     pub(super) upstream: Option<Arc<Upstream>>,
+    /// The session that the request belongs to, where those stay with an endpoint.
+    pub(super) pinned: Option<Pinned>,
     /// Its place among the requests in flight on that upstream, where those are limited.
     pub(super) permit: Option<Permit>,
     pub(super) attempt: Option<Attempting>,
@@ -130,6 +132,7 @@ impl RequestCtx {
             rewritten: None,
             deadline: None,
             upstream: None,
+            pinned: None,
             permit: None,
             attempt: None,
             tries: 0,

@@ -14,7 +14,7 @@ use crate::{
         response::BadResponse,
     },
     resilience::Failure,
-    types::Phase,
+    types::{Phase, Scheme},
 };
 
 /// The head of a response (of any status, 1xx too) came from the endpoint.
@@ -81,6 +81,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         };
         route.chain.response(&mut view, &mut ctx.slots);
     }
+    keep(response, ctx)?;
     if !upgraded && !ctx.arrival.connection.stays_open() {
         session.set_keepalive(None);
     }
@@ -92,6 +93,17 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         }
     }
     Ok(())
+}
+
+/// Keeps the client with the endpoint that answered, where the upstream wants that. After the filters, so that one
+/// that removes the endpoint's own cookies does not end sessions.
+fn keep(response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    let (Some(upstream), Some(attempt)) = (&ctx.upstream, &ctx.attempt) else { return Ok(()) };
+    let (secure, now) = (ctx.client.scheme == Scheme::Https, ctx.arrival.began.time);
+    match upstream.set_cookie(ctx.pinned.as_ref(), attempt.guard.endpoint(), secure, now) {
+        Some(cookie) => response.append_header(header::SET_COOKIE, cookie).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Removes what was meant for us alone (RFC 9110 section 7.6.1).

@@ -24,8 +24,9 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     if ctx.tried.is_empty() {
         upstream.arrived(ctx.arrival.began.at);
         queue(&upstream, ctx).await?;
+        ctx.pinned = upstream.pinned(&request::head(request, ctx), ctx.arrival.began.time);
     }
-    let Some(guard) = take(&upstream, request, ctx) else { return Err(none_left(ctx)) };
+    let Some(guard) = stay(ctx).or_else(|| take(&upstream, request, ctx)) else { return Err(none_left(ctx)) };
     let endpoint = guard.endpoint().clone();
     let forgiven = std::mem::take(&mut ctx.forgiven);
     let again = ctx.tried.iter().filter(|tried| Arc::ptr_eq(tried, &endpoint)).count();
@@ -80,6 +81,14 @@ async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The endpoint of the request's session: at first, and again when all that failed was a connection that it had
+/// closed while nobody used it, which is no reason to lose a session.
+fn stay(ctx: &RequestCtx) -> Option<InFlight> {
+    let pinned = ctx.pinned.as_ref()?;
+    let may = ctx.tried.last().is_none_or(|last| ctx.forgiven && pinned.is_with(last));
+    if may { pinned.enter() } else { None }
 }
 
 /// An endpoint that this request has not tried; where that may be, else any but the last one, else any.

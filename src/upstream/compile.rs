@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::{Parts, Protocol, Upstream, UpstreamSpec, discover::Discover, peer, tls};
+use super::{Parts, Protocol, Upstream, UpstreamSpec, discover::Discover, peer, sticky::Sessions, tls};
 use crate::{
+    balance::RandomKey,
     discovery::{Discovery, MAX_WEIGHT},
     endpoint::{Endpoint, EndpointRegistry, EndpointSettings},
     health::Dial,
@@ -40,7 +41,14 @@ impl Upstream {
             Some(breaker) => breaker.compile(&at.key("circuit_breaker")).map(Some),
             None => Some(None),
         };
-        let (tls, checker, discover, breaker) = (tls?, checker?, discover?, breaker?);
+        let sessions = match &spec.sticky {
+            Some(sticky) => {
+                let key = registry.shared(name, RandomKey::generate);
+                sticky.compile(name, &key, &at.key("sticky")).map(|sticky| Some(Sessions::new(sticky, key)))
+            }
+            None => Some(None),
+        };
+        let (tls, checker, discover, breaker, sessions) = (tls?, checker?, discover?, breaker?, sessions?);
         let settings = EndpointSettings { breaker, slow_start: spec.slow_start.and_then(Span::limit) };
         let pool = registry.pool(name);
         if !(addresses_fine && strategy_fine && protocol_fine) {
@@ -61,6 +69,7 @@ impl Upstream {
             peer: peer::Template::new(name, spec, tls.as_ref()),
             budget: registry.shared(name, || RetryBudget::new(Instant::now())),
             places: registry.shared(name, Places::default),
+            sessions,
         };
         Some(Arc::new(Upstream::new(name.clone(), spec.clone(), parts)))
     }

@@ -10,6 +10,7 @@ mod discover;
 mod groups_tests;
 mod peer;
 mod spec;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -31,6 +32,7 @@ use pingora_load_balancing::{Backends, LoadBalancer};
 
 pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
+pub use sticky::Pinned;
 
 use crate::{
     balance::{Clock, Key, Selection, SelectionConfig},
@@ -60,6 +62,7 @@ pub struct Upstream {
     peer: peer::Template,
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
+    sessions: Option<sticky::Sessions>,
 }
 
 /// What an upstream is made of, compiled.
@@ -73,6 +76,7 @@ struct Parts {
     peer: peer::Template,
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
+    sessions: Option<sticky::Sessions>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -81,7 +85,7 @@ impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 
 impl Upstream {
     fn new(name: Name, spec: UpstreamSpec, parts: Parts) -> Self {
-        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places } = parts;
+        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places, sessions } = parts;
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(match &discover {
@@ -93,8 +97,22 @@ impl Upstream {
         let selection = SelectionConfig { strategy: spec.strategy.clone(), zone };
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(selection));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
-        let upstream =
-            Self { name, spec, endpoints, weights, balancer, pool, settings, published, checker, discover, peer, budget, places };
+        let upstream = Self {
+            name,
+            spec,
+            endpoints,
+            weights,
+            balancer,
+            pool,
+            settings,
+            published,
+            checker,
+            discover,
+            peer,
+            budget,
+            places,
+            sessions,
+        };
         upstream.update();
         upstream
     }
@@ -141,6 +159,9 @@ impl Upstream {
     }
 
     fn update(&self) {
+        if let Some(sessions) = &self.sessions {
+            sessions.replace(&self.endpoints.endpoints());
+        }
         // Discovery is a read of memory and cannot fail, so this is done when it returns.
         let updated = self.balancer.update().now_or_never();
         debug_assert!(matches!(updated, Some(Ok(()))));

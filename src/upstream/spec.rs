@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    balance::StrategySpec,
+    balance::{StickySpec, StrategySpec},
     discovery::{DiscoverSpec, EndpointSpec},
     health::HealthCheckSpec,
     resilience::{CircuitBreakerSpec, LimitsSpec, RetryBudgetSpec},
@@ -18,6 +18,9 @@ pub struct UpstreamSpec {
     /// How an endpoint is chosen.
     #[serde(default)]
     pub strategy: StrategySpec,
+    /// Clients stay with the endpoint that answered them, by a signed cookie. Off when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickySpec>,
     /// The endpoints: an address, or an address with options. At least one, unless `discover` finds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointSpec>,

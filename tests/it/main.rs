@@ -16,5 +16,6 @@ mod listeners;
 mod locality;
 mod observe;
 mod routing;
+mod sticky;
 mod tls;
 mod upstreams;

@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo build test check fmt lint docs bench prerequisites
+.PHONY: help demo build test check fmt lint docs bench bench-balance prerequisites
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
@@ -11,6 +11,7 @@ help:
 	@echo 'make test    all tests'
 	@echo 'make check   formatting, lints, documentation'
 	@echo 'make bench   benchmarks'
+	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
 
 demo: build
 	target/release/weir demo
@@ -34,6 +35,10 @@ docs: prerequisites
 
 bench: prerequisites
 	$(CARGO) bench --locked
+
+# `ARGS='--only peak_ewma --seconds 20'` for less or more of it.
+bench-balance: prerequisites
+	$(CARGO) bench --locked --profile bench-quick --bench quality -- $(ARGS)
 
 prerequisites:
 	@sh tools/prerequisites

@@ -61,6 +61,7 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
 /// The backend's own faults come before whatever was asked for.
 async fn disturbed(request: Request<Incoming>, connection: &Connection) -> Result<Response<Body>, Reset> {
     let faults = &connection.backend.faults;
+    let _worker = connection.backend.workers.take().await;
     let (wait, failure) = {
         let mut random = rand::rng();
         (faults.wait(&mut random), faults.strike(&mut random))

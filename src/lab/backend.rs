@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{answers, body::Body, faults::Faults, serving::Serving};
+use super::{answers, body::Body, faults::Faults, serving::Serving, workers::Workers};
 
 /// What a [`Backend`] is called, where it listens and how it misbehaves.
 #[derive(Debug, Clone)]
@@ -35,12 +35,19 @@ pub struct BackendOptions {
     pub address: SocketAddr,
     /// What goes wrong on purpose. Requests for `/health` are spared: they tell what the switch says.
     pub faults: Faults,
+    /// How many requests it works on at a time; the others wait. No bound unless one is set.
+    pub workers: u32,
 }
 
 impl BackendOptions {
     /// A well-behaved backend on a free port of 127.0.0.1.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), address: (Ipv4Addr::LOCALHOST, 0).into(), faults: Faults::default() }
+        Self {
+            name: name.into(),
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            faults: Faults::default(),
+            workers: Workers::UNBOUNDED,
+        }
     }
 
     /// Listens here.
@@ -52,6 +59,12 @@ impl BackendOptions {
     /// Misbehaves like this.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// Works on so many requests at a time, at least one. The delay of [`Faults`] is the work.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers.clamp(1, Workers::UNBOUNDED);
         self
     }
 }
@@ -72,6 +85,7 @@ impl Backend {
             name: options.name,
             header,
             faults: options.faults,
+            workers: Workers::new(options.workers),
             healthy: AtomicBool::new(true),
             requests: AtomicU64::new(0),
         });
@@ -101,6 +115,11 @@ impl BackendHandle {
         self.state.healthy.store(healthy, Ordering::Relaxed);
     }
 
+    /// Lets it work on so many requests at a time from now on, at least one. Call it inside a Tokio runtime.
+    pub fn set_workers(&self, workers: u32) {
+        self.state.workers.set(workers.clamp(1, Workers::UNBOUNDED));
+    }
+
     /// Requests received so far, those for `/health` not counted.
     pub fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::Relaxed)
@@ -118,6 +137,7 @@ pub(super) struct State {
     pub(super) name: String,
     pub(super) header: HeaderValue,
     pub(super) faults: Faults,
+    pub(super) workers: Workers,
     pub(super) healthy: AtomicBool,
     pub(super) requests: AtomicU64,
 }

@@ -15,6 +15,7 @@ pub mod send;
 mod serving;
 mod tcp_echo;
 mod websocket;
+mod workers;
 
 pub use backend::{Backend, BackendHandle, BackendOptions};
 pub use faults::{Failure, Faults};

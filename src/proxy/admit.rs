@@ -63,7 +63,7 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
         hop::join_cookies(fields)?;
     }
     let passed = fields.get_all(header::VIA).iter().map(HeaderValue::as_bytes);
-    ctx.via = Some(hop::via(passed, admitted.http)?);
+    ctx.onward.via = Some(hop::via(passed, admitted.http)?);
     forward(fields, ctx);
     Ok(())
 }

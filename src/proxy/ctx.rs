@@ -24,12 +24,29 @@ pub struct RequestCtx {
     pub(super) client: Client,
     pub(super) route: Option<Arc<Route>>,
     pub(super) slots: Slots,
+    /// When the whole exchange must be over.
+    pub(super) deadline: Option<Instant>,
+    pub(super) onward: Onward,
+    /// What Weir decided to answer, when a phase can only fail to say so.
+    pub(super) decided: Option<Decided>,
+    pub(super) body_in: u64,
+    /// The client was told to go on with its body.
+    pub(super) continued: bool,
+    /// The whole response went to the client, whatever becomes of the rest of the request.
+    pub(super) answered: bool,
+    pub(super) outcome: Outcome,
+    pub(super) in_flight: Option<crate::observe::RequestGuard>,
+    pub(super) observer: Arc<Observer>,
+    pub(super) finished: bool,
+}
+
+/// The way to an endpoint: what is kept from try to try.
+#[derive(Default)]
+pub(super) struct Onward {
     /// Our entry in Via.
     pub(super) via: Option<&'static str>,
     /// The path and query to forward instead of the client's own.
     pub(super) rewritten: Option<String>,
-    /// When the whole exchange must be over.
-    pub(super) deadline: Option<Instant>,
     /// The upstream that serves it: one for all tries.
     pub(super) upstream: Option<Arc<Upstream>>,
     /// The session that the request belongs to, where those stay with an endpoint.
@@ -47,17 +64,6 @@ pub struct RequestCtx {
     pub(super) retrying: bool,
     /// The endpoints that were tried, in order.
     pub(super) tried: Vec<Arc<Endpoint>>,
-    /// What Weir decided to answer, when a phase can only fail to say so.
-    pub(super) decided: Option<Decided>,
-    pub(super) body_in: u64,
-    /// The client was told to go on with its body.
-    pub(super) continued: bool,
-    /// The whole response went to the client, whatever becomes of the rest of the request.
-    pub(super) answered: bool,
-    pub(super) outcome: Outcome,
-    pub(super) in_flight: Option<crate::observe::RequestGuard>,
-    pub(super) observer: Arc<Observer>,
-    pub(super) finished: bool,
 }
 
 /// An answer of Weir's own, with the words that explain it.
@@ -128,18 +134,8 @@ impl RequestCtx {
             client,
             route: None,
             slots: Slots::default(),
-            via: None,
-            rewritten: None,
             deadline: None,
-            upstream: None,
-            pinned: None,
-            permit: None,
-            attempt: None,
-            tries: 0,
-            stale: false,
-            forgiven: false,
-            retrying: false,
-            tried: Vec::new(),
+            onward: Onward::default(),
             decided: None,
             body_in: 0,
             continued: false,
@@ -165,7 +161,7 @@ impl RequestCtx {
 
     /// Writes down how the attempt under way ended, once.
     pub(super) fn record_attempt(&mut self, status: Option<u16>, failed: Option<Cause>) {
-        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.recorded) else { return };
+        let Some(attempt) = self.onward.attempt.as_mut().filter(|attempt| !attempt.recorded) else { return };
         attempt.recorded = true;
         let endpoint = attempt.guard.endpoint();
         let took = attempt.started.elapsed();
@@ -174,7 +170,7 @@ impl RequestCtx {
         if !attempt.blameless {
             attempt.guard.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
         }
-        if let Some(permit) = &self.permit
+        if let Some(permit) = &self.onward.permit
             && (status.is_some_and(|status| status < 500) || failed == Some(Cause::HttpResponseTimeout))
         {
             // A failure that comes quickly says nothing about how fast the upstream is.

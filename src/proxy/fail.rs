@@ -23,7 +23,7 @@ pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box
 
 /// An attempt failed on an open connection.
 pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    if std::mem::take(&mut ctx.retrying) {
+    if std::mem::take(&mut ctx.onward.retrying) {
         error.set_retry(true);
         return error;
     }
@@ -33,7 +33,7 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
         return error;
     }
     let cause = if overdue { Cause::HttpResponseTimeout } else { upstream_cause(&error, ctx.outcome.phase) };
-    let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
+    let answered = ctx.onward.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
     error.retry.decide_reuse(reused);
     let open = !answered && !responded(session);
     let stale = open && stale(session, ctx, &error);
@@ -52,14 +52,14 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
 fn stale(session: &Session, ctx: &mut RequestCtx, error: &Error) -> bool {
     let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     // Pingora says so of errors before the first byte of a response, on connections that were reused.
-    if !error.retry() || !replayable || ctx.stale {
+    if !error.retry() || !replayable || ctx.onward.stale {
         return false;
     }
-    (ctx.stale, ctx.forgiven) = (true, true);
-    if let Some(attempt) = &mut ctx.attempt {
+    (ctx.onward.stale, ctx.onward.forgiven) = (true, true);
+    if let Some(attempt) = &mut ctx.onward.attempt {
         attempt.blameless = true;
     }
-    ctx.tries = ctx.tries.saturating_sub(1);
+    ctx.onward.tries = ctx.onward.tries.saturating_sub(1);
     true
 }
 

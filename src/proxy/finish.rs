@@ -47,8 +47,8 @@ pub(super) fn abandoned(ctx: &mut RequestCtx) {
 
 fn report(ctx: &mut RequestCtx) {
     ctx.finished = true;
-    ctx.attempt = None;
-    ctx.permit = None;
+    ctx.onward.attempt = None;
+    ctx.onward.permit = None;
     ctx.in_flight = None;
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
     ctx.observer.finished(&ctx.outcome);

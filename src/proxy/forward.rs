@@ -16,11 +16,11 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
         // client, which they cannot through HTTP/1; gRPC services insist on it. Pingora has removed it.
         request.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
-    if let Some(target) = &ctx.rewritten {
+    if let Some(target) = &ctx.onward.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);
     }
-    if let Some(via) = ctx.via {
+    if let Some(via) = ctx.onward.via {
         request.append_header(header::VIA, HeaderValue::from_static(via))?;
     }
     if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards) {

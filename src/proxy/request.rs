@@ -100,7 +100,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
             host: &ctx.outcome.host,
             path: &ctx.outcome.path,
             query: ctx.arrival.admitted.query.as_deref(),
-            forward: &mut ctx.rewritten,
+            forward: &mut ctx.onward.rewritten,
             client: &ctx.client,
             route: &route.name,
             fields: &mut fields,
@@ -137,7 +137,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
 
 fn forward(upstream: &Arc<Upstream>, ctx: &mut RequestCtx) {
     ctx.outcome.upstream = Some(upstream.name().clone());
-    ctx.upstream = Some(upstream.clone());
+    ctx.onward.upstream = Some(upstream.clone());
 }
 
 /// The request as policy sees it.

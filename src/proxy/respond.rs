@@ -29,7 +29,7 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
     let status = response.status.as_u16();
     if retry::another(session, ctx, Failure::Status(status), None) {
         ctx.record_attempt(Some(status), None);
-        ctx.retrying = true;
+        ctx.onward.retrying = true;
         // The way Pingora has for dropping a response. Its connection goes with it, since its body was not read.
         let mut error = Error::explain(ErrorType::HTTPStatus(status), "worth another try");
         error.as_up();
@@ -70,7 +70,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
     }
     ctx.outcome.status = response.status.as_u16();
     if let Some(route) = &ctx.route {
-        let endpoint = ctx.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
+        let endpoint = ctx.onward.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
         let mut fields = ResponseFields(response);
         let mut view = FilterResponse {
             status: ctx.outcome.status,
@@ -98,9 +98,9 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
 /// Keeps the client with the endpoint that answered, where the upstream wants that. After the filters, so that one
 /// that removes the endpoint's own cookies does not end sessions.
 fn keep(response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
-    let (Some(upstream), Some(attempt)) = (&ctx.upstream, &ctx.attempt) else { return Ok(()) };
+    let (Some(upstream), Some(attempt)) = (&ctx.onward.upstream, &ctx.onward.attempt) else { return Ok(()) };
     let (secure, now) = (ctx.client.scheme == Scheme::Https, ctx.arrival.began.time);
-    match upstream.set_cookie(ctx.pinned.as_ref(), attempt.guard.endpoint(), secure, now) {
+    match upstream.set_cookie(ctx.onward.pinned.as_ref(), attempt.guard.endpoint(), secure, now) {
         Some(cookie) => response.append_header(header::SET_COOKIE, cookie).map(drop),
         None => Ok(()),
     }

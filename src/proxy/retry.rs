@@ -12,15 +12,15 @@ use crate::{
 
 /// Should this request be tried once more after this failure? A yes has paid for the try.
 pub(super) fn another(session: &Session, ctx: &RequestCtx, failure: Failure, cause: Option<Cause>) -> bool {
-    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.upstream) else { return false };
+    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.onward.upstream) else { return false };
     let tries = Tries {
-        made: ctx.tries,
+        made: ctx.onward.tries,
         idempotent: session.req_header().method.is_idempotent(),
         replayable: !session.as_ref().retry_buffer_truncated(),
     };
     let possible = route.retry.calls_for_another(failure, tries)
         && !ctx.time_left().is_some_and(|left| left.is_zero())
-        && (route.retry.same_endpoint() || upstream.has_another(&ctx.tried));
+        && (route.retry.same_endpoint() || upstream.has_another(&ctx.onward.tried));
     possible && (costs_nothing(cause) || withdraw(ctx))
 }
 
@@ -32,7 +32,7 @@ fn costs_nothing(cause: Option<Cause>) -> bool {
 }
 
 fn withdraw(ctx: &RequestCtx) -> bool {
-    let Some(upstream) = &ctx.upstream else { return false };
+    let Some(upstream) = &ctx.onward.upstream else { return false };
     let paid = upstream.withdraw_retry(Instant::now());
     if !paid {
         ctx.observer.metrics().retry_budget_exhausted(upstream.name());

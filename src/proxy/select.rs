@@ -17,19 +17,19 @@ use crate::{
 pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     ctx.outcome.phase = Phase::Select;
     // The attempt before this one ends here.
-    ctx.attempt = None;
-    let Some(upstream) = ctx.upstream.clone() else {
+    ctx.onward.attempt = None;
+    let Some(upstream) = ctx.onward.upstream.clone() else {
         return Err(ctx.decide(Reply::status(500), Cause::ProxyInternalError, "no_upstream", Who::Weir));
     };
-    if ctx.tried.is_empty() {
+    if ctx.onward.tried.is_empty() {
         upstream.arrived(ctx.arrival.began.at);
         queue(&upstream, ctx).await?;
-        ctx.pinned = upstream.pinned(&request::head(request, ctx), ctx.arrival.began.time);
+        ctx.onward.pinned = upstream.pinned(&request::head(request, ctx), ctx.arrival.began.time);
     }
     let Some(guard) = stay(ctx).or_else(|| take(&upstream, request, ctx)) else { return Err(none_left(ctx)) };
     let endpoint = guard.endpoint().clone();
-    let forgiven = std::mem::take(&mut ctx.forgiven);
-    let again = ctx.tried.iter().filter(|tried| Arc::ptr_eq(tried, &endpoint)).count();
+    let forgiven = std::mem::take(&mut ctx.onward.forgiven);
+    let again = ctx.onward.tried.iter().filter(|tried| Arc::ptr_eq(tried, &endpoint)).count();
     if again > 0 && !forgiven {
         let wait = Backoff::wait(again as u8, &mut rand::rng());
         tokio::time::sleep(ctx.time_left().map_or(wait, |left| left.min(wait))).await;
@@ -50,11 +50,11 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     if let Some(link) = &ctx.arrival.link {
         link.set_deadline(patience.map(|patience| Instant::now() + patience));
     }
-    ctx.tries += 1;
+    ctx.onward.tries += 1;
     // A body that is sent again is counted again.
     ctx.body_in = 0;
-    ctx.tried.push(endpoint);
-    ctx.attempt =
+    ctx.onward.tried.push(endpoint);
+    ctx.onward.attempt =
         Some(Attempting { guard, blameless: false, started: Instant::now(), connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
@@ -64,7 +64,7 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
 async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
     let Some((entry, limits)) = upstream.enter() else { return Ok(()) };
     match entry {
-        Entry::Admitted(permit) => ctx.permit = Some(permit),
+        Entry::Admitted(permit) => ctx.onward.permit = Some(permit),
         Entry::Refused => return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_full", Who::Weir)),
         Entry::Queued(turn) => {
             let began = Instant::now();
@@ -74,8 +74,8 @@ async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
                 None => turn.await.ok(),
             };
             ctx.outcome.times.queue = began.elapsed();
-            ctx.permit = turn;
-            if ctx.permit.is_none() {
+            ctx.onward.permit = turn;
+            if ctx.onward.permit.is_none() {
                 return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_timeout", Who::Weir));
             }
         }
@@ -86,8 +86,8 @@ async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
 /// The endpoint of the request's session: at first, and again when all that failed was a connection that it had
 /// closed while nobody used it, which is no reason to lose a session.
 fn stay(ctx: &RequestCtx) -> Option<InFlight> {
-    let pinned = ctx.pinned.as_ref()?;
-    let may = ctx.tried.last().is_none_or(|last| ctx.forgiven && pinned.is_with(last));
+    let pinned = ctx.onward.pinned.as_ref()?;
+    let may = ctx.onward.tried.last().is_none_or(|last| ctx.onward.forgiven && pinned.is_with(last));
     if may { pinned.enter() } else { None }
 }
 
@@ -95,8 +95,10 @@ fn stay(ctx: &RequestCtx) -> Option<InFlight> {
 fn take(upstream: &Upstream, request: &RequestHeader, ctx: &RequestCtx) -> Option<InFlight> {
     let head = request::head(request, ctx);
     let key = &upstream.key(&head, &ctx.client);
-    let fresh = upstream.take(key, &ctx.tried);
-    let (Some(last), true) = (ctx.tried.last(), ctx.forgiven || ctx.route.as_ref()?.retry.same_endpoint()) else { return fresh };
+    let fresh = upstream.take(key, &ctx.onward.tried);
+    let (Some(last), true) = (ctx.onward.tried.last(), ctx.onward.forgiven || ctx.route.as_ref()?.retry.same_endpoint()) else {
+        return fresh;
+    };
     fresh.or_else(|| upstream.take(key, std::slice::from_ref(last))).or_else(|| upstream.take(key, &[]))
 }
 
@@ -119,7 +121,7 @@ fn unavailable() -> Reply {
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
     ctx.outcome.phase = Phase::Request;
-    let Some(attempt) = &mut ctx.attempt else { return };
+    let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();
     attempt.reused = reused;
     attempt.connected = Some(took);

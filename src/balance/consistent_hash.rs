@@ -1,4 +1,7 @@
 //! The `consistent_hash` strategy: a ketama ring with bounded loads.
+//!
+//! Finding the place on the ring is a binary search; the bound costs one pass over the endpoints, for it is a share of
+//! all requests in flight.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The `ip_hash` strategy: the same client goes to the same endpoint.
+//!
+//! A choice costs one pass over the endpoints, by nature: each of them bids for the key.
 
 use std::sync::Arc;
 

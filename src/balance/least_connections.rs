@@ -1,4 +1,6 @@
 //! The `least_connections` strategy: the fewest requests in flight per weight.
+//!
+//! A choice costs one pass over the endpoints, by nature: the least of all is known only when all were looked at.
 
 use std::{cmp::Ordering, sync::Arc};
 

@@ -1,4 +1,6 @@
 //! The `least_response_time` strategy: the lowest expected wait of all.
+//!
+//! A choice costs one pass over the endpoints, by nature: the least of all is known only when all were looked at.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The `round_robin` strategy: smooth weighted round robin.
+//!
+//! A choice costs one pass over the endpoints, by nature: each of them gains its weight at every turn.
 
 use std::sync::Arc;
 

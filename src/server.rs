@@ -26,6 +26,7 @@ use crate::{
     observe::{EndpointState, Observer, StateSource, UpstreamState},
     proxy,
     snapshot::{self, Snapshot, Store},
+    tls::{self, ServerTls},
     types::{Address, Name, Problem, Problems, Secret},
     upstream::Upstream,
 };
@@ -169,11 +170,7 @@ impl Prepared {
     pub fn serve(self) -> RunningServer {
         let Self { snapshot, bound, admin, observer } = self;
         let server = snapshot.spec.server.clone();
-        let certificates: Vec<_> =
-            snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| tls.certificates()).collect();
-        observer
-            .metrics()
-            .certificates(certificates.iter().map(|certificate| (certificate.name.as_str(), certificate.not_after)));
+        tell_certificates(&snapshot, &observer);
         observer.metrics().started(snapshot.generation);
 
         let store = Arc::new(Store::new(snapshot));
@@ -201,6 +198,9 @@ impl Prepared {
         let background = TaskTracker::new();
         for upstream in store.load().upstreams.values() {
             background.spawn(upstream.clone().run(stopping_seen.clone(), Arc::new(LoopMetrics(observer.clone()))));
+        }
+        for tls in store.load().listeners.values().filter_map(|listener| listener.tls.clone()) {
+            background.spawn(keep_renewed(tls, store.clone(), observer.clone(), stopping_seen.clone()));
         }
         let state: Arc<dyn StateSource> = Arc::new(LiveState(store.clone()));
         observer.metrics().watch(&state);
@@ -382,6 +382,25 @@ async fn bind_admin(spec: &Spec) -> Result<Option<(tokio::net::TcpListener, Addr
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} for the admin API: {error}")))?;
     let address = Address::Tcp(listener.local_addr()?);
     Ok(Some((listener, address, options.clone())))
+}
+
+/// How often certificate files are looked at.
+const CERTIFICATE_WATCH: Duration = Duration::from_secs(10);
+
+/// Serves renewed certificates of a listener until the edge stops.
+async fn keep_renewed(tls: Arc<ServerTls>, store: Arc<Store>, observer: Arc<Observer>, mut stopping: watch::Receiver<bool>) {
+    let renewed = |_: &ServerTls| tell_certificates(&store.load(), &observer);
+    tokio::select! {
+        _ = tls::watch(tls, CERTIFICATE_WATCH, renewed) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+}
+
+/// The metrics say when each certificate expires.
+fn tell_certificates(snapshot: &Snapshot, observer: &Observer) {
+    let tls = snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref());
+    let certificates: Vec<_> = tls.flat_map(|tls| tls.certificates()).collect();
+    observer.metrics().certificates(certificates.iter().map(|certificate| (certificate.name.as_str(), certificate.not_after)));
 }
 
 /// The CPUs this process may use: affinity and cgroup quota counted.

@@ -26,6 +26,7 @@ mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub use client::{ClientTlsError, Identity, Trust, Unverified, client_config};
 pub use facts::{CertificateFacts, Source};
 pub use server::{ReloadError, ServerTls};
 pub use spec::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
+pub use watch::watch;
 
 /// Makes aws-lc the process's default for rustls. Must run before Pingora builds a connector, which
 /// would otherwise choose for everyone. Later calls do nothing.

@@ -149,6 +149,43 @@ async fn certificates_change_under_open_connections() {
 }
 
 #[tokio::test]
+async fn a_renewed_file_is_noticed_and_a_bad_one_changes_nothing() {
+    let ca = Authority::new("ca");
+    let spec = certificates([ca.issue("a", &["old.test"])]);
+    let tls = serve(&spec);
+    let (told, mut renewals) = tokio::sync::mpsc::unbounded_channel();
+    let renewed = move |tls: &super::super::ServerTls| drop(told.send(tls.certificates()[0].names.clone()));
+    let watching = tokio::spawn(super::super::watch(tls.clone(), std::time::Duration::from_millis(5), renewed));
+    // The watch compares with what it saw first: wait for that, or the change could come before it.
+    let touch = |file: &std::path::Path, age: u64| {
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+        std::fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+    };
+    let cert = tls.files()[0].clone();
+    let mut age = 1000;
+    while renewals.is_empty() {
+        touch(&cert, age);
+        age += 1;
+        assert!(age < 2000, "no change was noticed");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(renewals.recv().await.unwrap(), ["old.test"]);
+
+    std::fs::write(&cert, "no certificate").unwrap();
+    touch(&cert, 5000);
+    ca.issue("a", &["new.test"]);
+    touch(&cert, 6000);
+    loop {
+        let names = tokio::time::timeout(std::time::Duration::from_secs(10), renewals.recv()).await.expect("a renewal").unwrap();
+        if names == ["new.test"] {
+            break;
+        }
+        assert_eq!(names, ["old.test"], "what cannot be used is not served");
+    }
+    watching.abort();
+}
+
+#[tokio::test]
 async fn a_bad_reload_changes_nothing() {
     let ca = Authority::new("ca");
     let mut spec = certificates([ca.issue("a", &["a.test"]), ca.issue("b", &["b.test"])]);

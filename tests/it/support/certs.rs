@@ -5,9 +5,8 @@ use std::{fs, path::PathBuf, sync::Arc};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 use tempfile::TempDir;
@@ -170,7 +169,7 @@ impl Tls {
         let builder = builder.with_protocol_versions(self.versions.unwrap_or(rustls::DEFAULT_VERSIONS)).expect("versions");
         let builder = match &self.ca {
             Some(pem) => builder.with_root_certificates(roots(pem)),
-            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider()))),
+            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(weir::tls::Unverified(provider()))),
         };
         let mut config = match &self.identity {
             Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.key()).expect("a client certificate"),
@@ -183,41 +182,5 @@ impl Tls {
     pub fn server_name(&self) -> ServerName<'static> {
         let name = self.sni.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
         ServerName::try_from(name).expect("a server name")
-    }
-}
-
-/// Takes any certificate. Signatures are still checked: a server without the key is a bug, not a self-signed test.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     config::{AdminSpec, Spec},
     discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, EndpointRegistry, HealthStatus},
+    filter::Kept,
     health::HealthObserver,
     listener::{self, Bound, ConnectionLimit, Shared},
     observe::{EndpointState, Observer, StateSource, UpstreamState},
@@ -157,7 +158,7 @@ impl Prepared {
         crate::tls::install_provider();
         let problems = Problems::default();
         let endpoints = EndpointRegistry::default();
-        let compiled = snapshot::compile(spec, 1, &endpoints, SystemTime::now(), &problems);
+        let compiled = snapshot::compile(spec, 1, &endpoints, &Kept::default(), SystemTime::now(), &problems);
         let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
         let bound = bind_all(&snapshot)?;
         resolve_redirects(&mut snapshot, &bound);
@@ -198,6 +199,9 @@ impl Prepared {
         let background = TaskTracker::new();
         for upstream in store.load().upstreams.values() {
             background.spawn(upstream.clone().run(stopping_seen.clone(), Arc::new(LoopMetrics(observer.clone()))));
+        }
+        for task in store.load().filter_tasks(&stopping_seen) {
+            background.spawn(task);
         }
         for tls in store.load().listeners.values().filter_map(|listener| listener.tls.clone()) {
             background.spawn(keep_renewed(tls, store.clone(), observer.clone(), stopping_seen.clone()));

@@ -7,6 +7,7 @@ use super::{Listener, Snapshot};
 use crate::{
     config::{ListenerSpec, Loaded, Spec},
     endpoint::EndpointRegistry,
+    filter::{Chain, Chains, Kept},
     route::{Route, Table},
     tls::ServerTls,
     types::{At, Code, Name, Problems},
@@ -15,11 +16,12 @@ use crate::{
 
 /// Compiles a configuration. `None` when a problem that is an error was reported.
 ///
-/// Endpoints come from the registry, so what is known of those that stay is kept.
+/// Endpoints come from the registry, and what filters count from `kept`, so what is known of those that stay is kept.
 pub fn compile(
     spec: Spec,
     generation: u64,
     endpoints: &EndpointRegistry,
+    kept: &Kept,
     now: SystemTime,
     problems: &Problems,
 ) -> Option<Snapshot> {
@@ -40,17 +42,19 @@ pub fn compile(
             Some((name.clone(), Arc::new(Listener::compile(name, listener, tls_port, now, &at)?)))
         })
         .collect();
+    let chains = Chains::compile(&spec.filter_chains, kept, &at.key("filter_chains"));
+    let listener_filters = listener_filters(&spec, &chains, &at.key("listeners"));
     let routes = spec
         .routes
         .iter()
         .enumerate()
-        .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &at.key("routes").index(index)))
+        .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &chains, &at.key("routes").index(index)))
         .collect();
     let routes = Table::build(routes, &at.key("routes"));
     if problems.any_error() {
         return None;
     }
-    Some(Snapshot { generation, spec, listeners, routes, upstreams })
+    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams })
 }
 
 /// Everything that a start finds out about a configuration: what its text, its Spec and its compilation say.
@@ -58,10 +62,18 @@ pub fn check(loaded: Loaded) -> Loaded {
     let mut loaded = loaded.check();
     if let Some(spec) = &loaded.spec {
         let problems = Problems::default();
-        compile(spec.clone(), 0, &EndpointRegistry::default(), SystemTime::now(), &problems);
+        compile(spec.clone(), 0, &EndpointRegistry::default(), &Kept::default(), SystemTime::now(), &problems);
         loaded.add(problems.take());
     }
     loaded
+}
+
+fn listener_filters(spec: &Spec, chains: &Chains, at: &At) -> BTreeMap<Name, Chain> {
+    let build = |(name, listener): (&Name, &ListenerSpec)| {
+        let at = at.key(name.as_str()).key("filters");
+        Some((name.clone(), chains.build(&format!("listener {name}"), &listener.filters, &at)?))
+    };
+    spec.listeners.iter().filter_map(build).filter(|(_, chain)| !chain.is_empty()).collect()
 }
 
 /// The port that redirects to https point at: that of the first TLS listener.

@@ -8,10 +8,16 @@ mod store;
 pub use compile::{check, compile};
 pub use store::Store;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use tokio::sync::watch;
 
 use crate::{
     config::{HttpSpec, Spec},
+    filter::{Chain, FilterTask},
     route::Table,
     tls::ServerTls,
     types::{Address, CidrSet, Name},
@@ -27,10 +33,24 @@ pub struct Snapshot {
     pub spec: Spec,
     /// Where to accept connections.
     pub listeners: BTreeMap<Name, Arc<Listener>>,
+    /// The filters of the listeners that have any.
+    pub listener_filters: BTreeMap<Name, Chain>,
     /// Which requests go where.
     pub routes: Table,
     /// Pools of endpoints.
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
+}
+
+impl Snapshot {
+    /// What filters do beside requests, to be run while this snapshot is the current one. Each ends when `stopping`
+    /// turns true.
+    pub fn filter_tasks(&self, stopping: &watch::Receiver<bool>) -> Vec<FilterTask> {
+        let chains = self.listener_filters.values().chain(self.routes.routes().iter().map(|route| &route.chain));
+        // A filter of a named chain is one, however many routes use it.
+        let mut seen = HashSet::new();
+        let filters = chains.flat_map(|chain| chain.filters()).filter(|filter| seen.insert(Arc::as_ptr(filter).cast::<()>()));
+        filters.filter_map(|filter| Arc::clone(filter).task(stopping.clone())).collect()
+    }
 }
 
 /// One listener.

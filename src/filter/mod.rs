@@ -11,6 +11,7 @@ mod headers;
 mod ip_access;
 mod request_id;
 mod rewrite;
+pub mod small_file;
 mod template;
 #[cfg(test)]
 mod tests_support;

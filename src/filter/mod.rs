@@ -4,17 +4,21 @@
 //! Registering it is one line in [`FilterSpec`] and one in `FilterSpec::compile`. What a filter must
 //! remember of one request it keeps in its own [`Slot`].
 
+mod api_key;
 mod body_limit;
 mod chain;
 mod cors;
 mod headers;
 mod ip_access;
+mod maintenance;
 mod request_id;
 mod rewrite;
+mod security_headers;
 pub mod small_file;
 mod template;
 #[cfg(test)]
 mod tests_support;
+mod user_agent;
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
@@ -40,6 +44,14 @@ registry! {
         BodyLimit(body_limit::BodyLimitSpec) = "body_limit",
         /// Lets pages of other origins read the answers.
         Cors(cors::CorsSpec) = "cors",
+        /// Makes browsers strict about the answers.
+        SecurityHeaders(security_headers::SecurityHeadersSpec) = "security_headers",
+        /// Admits by what the client says it is.
+        UserAgent(user_agent::UserAgentSpec) = "user_agent",
+        /// Answers in place of the service while a file exists.
+        Maintenance(maintenance::MaintenanceSpec) = "maintenance",
+        /// Admits by a key that was handed out.
+        ApiKey(api_key::ApiKeySpec) = "api_key",
     }
 }
 
@@ -54,6 +66,10 @@ impl FilterSpec {
             FilterSpec::Headers(spec) => spec.compile(&at),
             FilterSpec::BodyLimit(spec) => spec.compile(&at),
             FilterSpec::Cors(spec) => spec.compile(&at),
+            FilterSpec::SecurityHeaders(spec) => spec.compile(&at),
+            FilterSpec::UserAgent(spec) => spec.compile(&at),
+            FilterSpec::Maintenance(spec) => spec.compile(&at),
+            FilterSpec::ApiKey(spec) => spec.compile(&at),
         }
     }
 }

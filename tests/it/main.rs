@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod breaker;
 mod discovery;
 mod faults;
@@ -15,6 +16,7 @@ mod limits;
 mod listeners;
 mod locality;
 mod observe;
+mod pages;
 mod reload;
 mod routing;
 mod sticky;

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     config::{self, Loaded},
-    snapshot::{
-        self, Diff,
-        diff::View,
-    },
+    snapshot::{self, Diff, diff::View},
 };
 
 /// Say what changes in meaning from one configuration to another.

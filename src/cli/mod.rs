@@ -3,6 +3,7 @@
 pub mod check;
 mod demo;
 pub mod diff;
+mod explain;
 pub mod lab;
 pub mod remote;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what changes in meaning between two configurations, or from the running one to a file
     Diff(diff::DiffArgs),
+    /// Say where a request would go, and why
+    Explain(explain::ExplainArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args, &crate::snapshot::check),
         Command::Diff(args) => diff::run(&args),
+        Command::Explain(args) => explain::run(args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

@@ -379,9 +379,8 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("token");
-        let from_file = |file: &std::path::Path| {
-            Remote::new(&AdminArgs { token_file: Some(file.into()), ..args("127.0.0.1:1", None) })
-        };
+        let from_file =
+            |file: &std::path::Path| Remote::new(&AdminArgs { token_file: Some(file.into()), ..args("127.0.0.1:1", None) });
         assert!(matches!(from_file(&file), Err(RemoteError::Token(_))));
         std::fs::write(&file, "\n").unwrap();
         assert!(matches!(from_file(&file), Err(RemoteError::Token(_))));

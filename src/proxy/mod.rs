@@ -21,9 +21,11 @@ mod respond;
 mod retry;
 mod select;
 
+pub use admit::prepare;
 pub use arrival::Arrival;
 pub use ctx::{RequestCtx, new_request_id};
 pub use reply::{refuse_h2, render_refusal};
+pub use request::{https_location, is_misdirected};
 
 use std::{sync::Arc, time::Duration};
 

@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admin::{self, AdminState, Commands, Token},
+    admin::{self, Commands, Token},
     config::{AdminSpec, Spec},
     discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, EndpointRegistry, HealthStatus},
     health::HealthObserver,
     listener::{self, Bound, ConnectionLimit, Shared},
-    observe::{EndpointState, Observer, StateSource, UpstreamState},
+    observe::{EndpointState, Observer, StateSource, Tone, UpstreamState},
     proxy,
     snapshot::{self, Snapshot, Store},
     tls::{self, ServerTls},
@@ -140,6 +140,8 @@ impl DiscoveryObserver for LoopMetrics {
     }
     fn replaced(&self, upstream: &Name, changes: Changes) {
         self.0.metrics().endpoints_replaced(upstream, changes.added as u64, changes.removed as u64);
+        let Changes { added, removed } = changes;
+        self.0.timeline().add_of(upstream, Tone::Neutral, format_args!("discovery: {added} endpoints came, {removed} left"));
     }
 }
 
@@ -163,6 +165,7 @@ impl Prepared {
         resolve_redirects(&mut snapshot, &bound);
         let admin = bind_admin(&snapshot.spec).await?;
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
+        endpoints.witnessed_by(observer.timeline().clone());
         Ok(Self { snapshot, bound, admin, observer })
     }
 
@@ -207,8 +210,9 @@ impl Prepared {
         let admin = admin.map(|(listener, address, options)| {
             let token = Token::new(&options.token);
             let made = token.made().cloned();
-            let admin_state = AdminState {
-                metrics: observer.metrics().clone(),
+            let sources = admin::Sources {
+                observer: observer.clone(),
+                store: store.clone(),
                 state: state.clone(),
                 commands: control.clone(),
                 ready: control.ready.clone(),
@@ -219,7 +223,7 @@ impl Prepared {
             let until = async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
             };
-            background.spawn(admin::serve(listener, Arc::new(admin_state), until));
+            background.spawn(admin::serve(listener, sources, until));
             Admin { address, is_made: made.is_some(), token: made.unwrap_or(options.token) }
         });
         // Every socket is bound, so nobody who comes from here on is turned away.

@@ -6,10 +6,13 @@
 
 mod access;
 mod answer;
+mod api;
+mod live;
 mod pages;
 mod serve;
 mod stats;
 mod token;
+mod verdict;
 
 use std::sync::{
     Arc,
@@ -19,8 +22,11 @@ use std::sync::{
 pub use serve::{Accept, serve};
 pub use token::Token;
 
+use live::Live;
+
 use crate::{
-    observe::{Metrics, StateSource},
+    observe::{Metrics, Observer, StateSource},
+    snapshot::Store,
     types::Address,
 };
 
@@ -31,9 +37,11 @@ pub trait Commands: Send + Sync {
 }
 
 /// What the pages are made from.
-pub struct AdminState {
-    /// The metrics of this process.
-    pub metrics: Arc<Metrics>,
+pub struct Sources {
+    /// The metrics, the last errors and the last changes of this process.
+    pub observer: Arc<Observer>,
+    /// The running configuration.
+    pub store: Arc<Store>,
     /// Upstreams and endpoints as they are now.
     pub state: Arc<dyn StateSource>,
     /// Where orders go.
@@ -46,7 +54,23 @@ pub struct AdminState {
     pub address: Address,
 }
 
+/// What the pages share.
+struct AdminState {
+    sources: Sources,
+    live: Live,
+}
+
+impl std::ops::Deref for AdminState {
+    type Target = Sources;
+    fn deref(&self) -> &Sources {
+        &self.sources
+    }
+}
+
 impl AdminState {
+    fn metrics(&self) -> &Metrics {
+        self.observer.metrics()
+    }
     fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
     }

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::{AdminState, access::Local, pages};
+use super::{AdminState, Sources, access::Local, live::Live, pages};
 
 /// Connections at a time: an operator, a dashboard, a few scrapers and probes. Further ones wait in the backlog.
 const CONNECTIONS: usize = 64;
@@ -56,8 +56,9 @@ impl Accept for UnixListener {
 }
 
 /// Serves the admin pages until `shutdown`, then gives open connections five seconds.
-pub async fn serve(mut listener: impl Accept, state: Arc<AdminState>, shutdown: impl Future<Output = ()>) {
-    let router = pages::router(state);
+pub async fn serve(mut listener: impl Accept, sources: Sources, shutdown: impl Future<Output = ()>) {
+    let state = Arc::new(AdminState { sources, live: Live::default() });
+    let router = pages::router(state.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -82,8 +83,10 @@ pub async fn serve(mut listener: impl Accept, state: Arc<AdminState>, shutdown: 
     };
     tokio::select! {
         () = accepting => {}
+        () = state.live.run(&state) => {}
         () = shutdown => {}
     }
+    state.live.feed.close();
     drop(listener);
     drop(stop);
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;

@@ -73,6 +73,15 @@ impl Split {
         &self.shares[index].1
     }
 
+    /// All of its upstreams with the share of each, 0 to 1.
+    pub fn shares(&self) -> impl Iterator<Item = (&Arc<Upstream>, f64)> {
+        let before = [0].into_iter().chain(self.shares.iter().map(|(bound, _)| *bound));
+        self.shares
+            .iter()
+            .zip(before)
+            .map(|((bound, upstream), before)| (upstream, f64::from(bound - before) / f64::from(self.sum)))
+    }
+
     /// All of its upstreams, in the order of the file.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.shares.iter().map(|(_, upstream)| upstream)

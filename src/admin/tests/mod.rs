@@ -1,5 +1,7 @@
 //! The access rules one by one, in bytes over a real socket.
 
+mod api;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -65,10 +67,33 @@ impl Commands for Counting {
     }
 }
 
+/// A configuration with something of everything.
+const CONFIGURATION: &str = r#"
+listeners: {web: {address: 127.0.0.1:8080}, edge: {address: 127.0.0.1:8443, tls: {self_signed: [localhost]}}}
+routes:
+  - {name: app, match: {host: app.example, path_regex: "<script>"}, upstream: pool}
+  - {name: canary, match: {path: /next/*}, split: [{upstream: pool, weight: 95}, {upstream: spare, weight: 5}]}
+  - {name: ping, match: {path: /ping}, respond: {body: pong}}
+upstreams: {pool: {endpoints: [127.0.0.1:9001]}, spare: {endpoints: [127.0.0.1:9002]}}
+"#;
+
+fn sources(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, address: Address) -> Sources {
+    crate::tls::install_provider();
+    let loaded = crate::config::parse_str("test.yaml", CONFIGURATION, std::path::Path::new("."), &|_| None);
+    assert!(loaded.is_ok(), "{:?}", loaded.diagnostics);
+    let (problems, endpoints) = (crate::types::Problems::default(), crate::endpoint::EndpointRegistry::default());
+    let snapshot = crate::snapshot::compile(loaded.spec.unwrap(), 1, &endpoints, SystemTime::now(), &problems).unwrap();
+    let log = crate::observe::AccessLogSpec { path: "off".into(), ..Default::default() };
+    let observer = Arc::new(Observer::new(&log).unwrap());
+    let (store, state) = (Arc::new(Store::new(snapshot)), Arc::new(OneUpstream));
+    Sources { observer, store, state, commands, ready, token, address }
+}
+
 struct Admin {
     address: SocketAddr,
     ready: Arc<AtomicBool>,
     drained: Arc<Counting>,
+    observer: Arc<Observer>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
     token: Token,
@@ -87,7 +112,9 @@ impl Answer {
     #[track_caller]
     fn refuses(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.json()["code"].as_str()), (status, Some(code)), "{}{}", self.head, self.body);
-        assert!(self.json()["error"].is_string());
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        assert_eq!(self.json()["status"], status);
+        assert!(self.json()["detail"].is_string() && self.json()["title"].is_string());
     }
 }
 
@@ -107,19 +134,13 @@ impl Admin {
         let address = SocketAddr::new(ip.parse().unwrap(), listener.local_addr().unwrap().port());
         let (ready, drained) = (Arc::new(AtomicBool::new(true)), Arc::<Counting>::default());
         let token = Token::new(&Secret::from(token.to_owned()));
-        let state = Arc::new(AdminState {
-            metrics: Arc::default(),
-            state: Arc::new(OneUpstream),
-            commands: drained.clone(),
-            ready: ready.clone(),
-            token: token.clone(),
-            address: address.into(),
-        });
+        let sources = sources(drained.clone(), ready.clone(), token.clone(), address.into());
+        let observer = sources.observer.clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, state, async {
+        let served = tokio::spawn(serve(listener, sources, async {
             let _ = stopped.await;
         }));
-        Self { address, ready, drained, stop: Some(stop), served, token }
+        Self { address, ready, drained, observer, stop: Some(stop), served, token }
     }
     async fn open() -> Self {
         Self::bound("127.0.0.1", "").await
@@ -365,15 +386,9 @@ async fn a_unix_socket_serves_the_same_and_reads_freely() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let state = Arc::new(AdminState {
-        metrics: Arc::default(),
-        state: Arc::new(OneUpstream),
-        commands: Arc::<Counting>::default(),
-        ready: Arc::default(),
-        token: Token::new(&Secret::default()),
-        address: Address::Unix(path.clone()),
-    });
-    let _served = tokio::spawn(serve(listener, state, std::future::pending()));
+    let token = Token::new(&Secret::default());
+    let sources = sources(Arc::default(), Arc::default(), token, Address::Unix(path.clone()));
+    let _served = tokio::spawn(serve(listener, sources, std::future::pending()));
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n");
     assert_eq!(exchange(UnixStream::connect(&path).await.unwrap(), &request("GET /readyz")).await.status, 503);
     let answer = exchange(UnixStream::connect(&path).await.unwrap(), &request("POST /api/v1/drain")).await;

@@ -218,6 +218,7 @@ impl Prepared {
                 ready: control.ready.clone(),
                 token,
                 address: address.clone(),
+                dashboard: options.dashboard,
             };
             let mut stopping = stopping_seen.clone();
             let until = async move {

@@ -7,6 +7,7 @@
 mod access;
 mod answer;
 mod api;
+mod dashboard;
 mod live;
 mod pages;
 mod serve;
@@ -52,6 +53,8 @@ pub struct Sources {
     pub token: Token,
     /// Where this listener is bound, with the real port.
     pub address: Address,
+    /// The dashboard is served.
+    pub dashboard: bool,
 }
 
 /// What the pages share.

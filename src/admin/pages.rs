@@ -12,14 +12,16 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{AdminState, access, answer, answer::Refusal, api, stats};
+use super::{AdminState, access, answer, answer::Refusal, api, dashboard, stats};
 
 /// The media type of the text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All pages, behind the access rules.
 pub(super) fn router(state: Arc<AdminState>) -> Router {
+    let dashboard = if state.dashboard { dashboard::router() } else { Router::new() };
     Router::new()
+        .merge(dashboard)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

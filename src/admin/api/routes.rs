@@ -14,6 +14,7 @@ use super::{
     Document,
 };
 use crate::{
+    observe::NO_ROUTE,
     route::{Action, Route as Compiled},
     types::Name,
 };
@@ -109,6 +110,13 @@ impl<'a> Traffic<'a> {
     }
 }
 
+impl RouteTraffic {
+    /// That of requests without a route.
+    pub(in crate::admin) fn unrouted(state: &AdminState, moment: &Moment) -> Self {
+        Traffic::new(state, moment).of(NO_ROUTE)
+    }
+}
+
 impl NamedTraffic {
     /// That of every route of the running configuration.
     pub(in crate::admin) fn all(state: &AdminState, moment: &Moment) -> Vec<Self> {
@@ -159,7 +167,7 @@ async fn routes(State(state): State<Arc<AdminState>>) -> Json<Routes> {
     let moment = state.live.moment(&state);
     let (snapshot, traffic) = (state.store.load(), Traffic::new(&state, &moment));
     let routes = snapshot.routes.routes().iter().map(|route| Route::new(route, traffic.of(&route.name))).collect();
-    Json(Routes { generation: snapshot.generation, routes, unrouted: traffic.of("_none") })
+    Json(Routes { generation: snapshot.generation, routes, unrouted: traffic.of(NO_ROUTE) })
 }
 
 pub(super) fn router() -> Router<Arc<AdminState>> {

@@ -3,7 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{listeners::Listener, overview::Overview, routes::NamedTraffic, upstreams::Upstream};
+use super::{
+    listeners::Listener,
+    overview::Overview,
+    routes::{NamedTraffic, RouteTraffic},
+    upstreams::Upstream,
+};
 use crate::admin::AdminState;
 
 /// Everything that moves, at one moment.
@@ -13,6 +18,8 @@ pub(in crate::admin) struct Snapshot {
     listeners: Vec<Listener>,
     /// The traffic of each route. What a route matches is in `/api/v1/routes`.
     routes: Vec<NamedTraffic>,
+    /// Requests that no route matched, or that were refused before one was looked for.
+    unrouted: RouteTraffic,
     upstreams: Vec<Upstream>,
 }
 
@@ -23,6 +30,7 @@ impl Snapshot {
             overview: Overview::read(state, &moment),
             listeners: Listener::all(state, &moment),
             routes: NamedTraffic::all(state, &moment),
+            unrouted: RouteTraffic::unrouted(state, &moment),
             upstreams: Upstream::all(&moment),
         }
     }

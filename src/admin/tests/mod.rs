@@ -86,7 +86,7 @@ fn sources(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, addres
     let log = crate::observe::AccessLogSpec { path: "off".into(), ..Default::default() };
     let observer = Arc::new(Observer::new(&log).unwrap());
     let (store, state) = (Arc::new(Store::new(snapshot)), Arc::new(OneUpstream));
-    Sources { observer, store, state, commands, ready, token, address }
+    Sources { observer, store, state, commands, ready, token, address, dashboard: true }
 }
 
 struct Admin {
@@ -308,7 +308,7 @@ async fn forms_change_nothing() {
 #[tokio::test]
 async fn unknown_pages_are_not_found_in_json() {
     let admin = Admin::open().await;
-    for page in ["/", "/nowhere", "/api/v1/", "/metrics/", "/%2e%2e/healthz"] {
+    for page in ["/dashboard", "/dashboard/", "/dashboard/mod.rs", "/nowhere", "/api/v1/", "/metrics/", "/%2e%2e/healthz"] {
         admin.ask(&format!("GET {page}"), "").await.refuses(404, "not_found");
     }
 }

@@ -29,7 +29,7 @@ use crate::{endpoint::Counted, types::Name};
 use traffic::{Traffic, TrafficCollector};
 
 /// The label of requests that no route matched.
-const NO_ROUTE: &str = "_none";
+pub const NO_ROUTE: &str = "_none";
 
 /// Every metric of one process instance.
 pub struct Metrics {

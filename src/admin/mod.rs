@@ -7,6 +7,7 @@
 mod access;
 mod answer;
 mod api;
+mod commands;
 mod dashboard;
 mod live;
 mod pages;
@@ -20,6 +21,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use arc_swap::ArcSwap;
+pub use commands::{Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Target};
 pub use serve::{Accept, serve};
 pub use token::Token;
 
@@ -30,12 +33,6 @@ use crate::{
     snapshot::Store,
     types::Address,
 };
-
-/// What an operator can order. The process decides how it is done.
-pub trait Commands: Send + Sync {
-    /// Stop being ready, finish what is in flight, exit. Returns at once; saying it twice changes nothing.
-    fn drain(&self);
-}
 
 /// What the pages are made from.
 pub struct Sources {
@@ -50,15 +47,13 @@ pub struct Sources {
     /// True while new traffic is welcome: not while starting, not while draining.
     pub ready: Arc<AtomicBool>,
     /// Who may change things.
-    pub token: Token,
+    pub token: ArcSwap<Token>,
     /// Where this listener is bound, with the real port.
     pub address: Address,
-    /// The dashboard is served.
-    pub dashboard: bool,
 }
 
 /// What the pages share.
-struct AdminState {
+pub struct AdminState {
     sources: Sources,
     live: Live,
 }
@@ -71,6 +66,13 @@ impl std::ops::Deref for AdminState {
 }
 
 impl AdminState {
+    /// What the pages of one admin listener share.
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, live: Live::default() }
+    }
+    fn shows_dashboard(&self) -> bool {
+        self.store.load().spec.admin.on().is_none_or(|admin| admin.dashboard)
+    }
     fn metrics(&self) -> &Metrics {
         self.observer.metrics()
     }

@@ -19,9 +19,8 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All pages, behind the access rules.
 pub(super) fn router(state: Arc<AdminState>) -> Router {
-    let dashboard = if state.dashboard { dashboard::router() } else { Router::new() };
     Router::new()
-        .merge(dashboard)
+        .merge(dashboard::router())
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::{AdminState, Sources, access::Local, live::Live, pages};
+use super::{AdminState, access::Local, pages};
 
 /// Connections at a time: an operator, a dashboard, a few scrapers and probes. Further ones wait in the backlog.
 const CONNECTIONS: usize = 64;
@@ -56,8 +56,7 @@ impl Accept for UnixListener {
 }
 
 /// Serves the admin pages until `shutdown`, then gives open connections five seconds.
-pub async fn serve(mut listener: impl Accept, sources: Sources, shutdown: impl Future<Output = ()>) {
-    let state = Arc::new(AdminState { sources, live: Live::default() });
+pub async fn serve(mut listener: impl Accept, state: Arc<AdminState>, shutdown: impl Future<Output = ()>) {
     let router = pages::router(state.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopped) = watch::channel(());

@@ -16,7 +16,7 @@ pub(crate) mod testing;
 mod timeline;
 
 pub use access_log::AccessLog;
-pub use metrics::{ConnectionGuard, ExchangeCounts, Load, Metrics, NO_ROUTE, RequestGuard, Totals};
+pub use metrics::{ConnectionGuard, ExchangeCounts, Load, Metrics, NO_ROUTE, Pulse, RequestGuard, Totals};
 pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};
 pub use recent::{Recent, RecentError};

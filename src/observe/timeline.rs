@@ -114,7 +114,10 @@ impl Witness for Timeline {
         match change {
             Change::Endpoint { upstream, endpoint, before, now } => {
                 let (tone, text) = match now.condition {
-                    Condition::Healthy if *before == Condition::Draining => (Tone::Good, "takes requests again".to_owned()),
+                    Condition::Disabled => (Tone::Neutral, "is disabled".to_owned()),
+                    Condition::Healthy if matches!(before, Condition::Draining | Condition::Disabled) => {
+                        (Tone::Good, "takes requests again".to_owned())
+                    }
                     Condition::Healthy => (Tone::Good, format!("is healthy again: {}", now.reason)),
                     Condition::HalfOpen => (Tone::Neutral, "is tried again with a few requests".to_owned()),
                     Condition::Draining => (Tone::Neutral, "takes no new requests: it drains".to_owned()),

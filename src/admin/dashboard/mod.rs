@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use super::AdminState;
+use super::{AdminState, answer::Refusal};
 
 /// Scripts, styles, pictures and connections of our own only, nothing inline, nothing evaluated; nobody frames it, no
 /// form is sent anywhere.
@@ -45,7 +46,10 @@ const PARTS: [Part; 11] = [
 ];
 
 impl Part {
-    fn answer(&self) -> Response {
+    fn answer(&self, state: &AdminState) -> Response {
+        if !state.shows_dashboard() {
+            return Refusal::NotFound.into_response();
+        }
         ([(header::CONTENT_TYPE, self.media_type), (header::CONTENT_SECURITY_POLICY, POLICY)], self.body).into_response()
     }
 }
@@ -57,5 +61,7 @@ pub(super) fn has(path: &str) -> bool {
 
 /// The page.
 pub(super) fn router() -> Router<Arc<AdminState>> {
-    PARTS.iter().fold(Router::new(), |router, part| router.route(part.path, get(async || part.answer())))
+    PARTS.iter().fold(Router::new(), |router, part| {
+        router.route(part.path, get(async |State(state): State<Arc<AdminState>>| part.answer(&state)))
+    })
 }

@@ -4,6 +4,7 @@ mod api;
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,6 +24,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    config::{self, Loaded},
     endpoint::{Condition, EndpointStats, Situation, Transitions},
     observe::{EndpointState, UpstreamState},
     types::Secret,
@@ -61,9 +64,46 @@ impl StateSource for OneUpstream {
 #[derive(Default)]
 struct Counting(AtomicUsize);
 
+fn refused<T>() -> Result<T, Refused> {
+    Err(Refused::Conflict("this is a test".to_owned()))
+}
+
+#[async_trait]
 impl Commands for Counting {
     fn drain(&self) {
         self.0.fetch_add(1, Relaxed);
+    }
+    async fn reload(&self, _: Guard) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn apply(&self, _: String, _: Guard) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn rollback(&self) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn change(&self, _: Change) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn revert(&self, _: Target) -> Result<Applied, Refused> {
+        refused()
+    }
+    fn overrides(&self) -> Vec<Override> {
+        Vec::new()
+    }
+    async fn check(&self, text: String) -> Loaded {
+        config::parse_str("posted", &text, Path::new("/"), &|_| None)
+    }
+    fn running(&self) -> Running {
+        Running {
+            generation: 1,
+            since: SystemTime::UNIX_EPOCH,
+            origin: "weir.yaml".to_owned(),
+            text: String::new(),
+            last_refusal: None,
+            probation: None,
+            can_roll_back: false,
+        }
     }
 }
 
@@ -77,7 +117,7 @@ routes:
 upstreams: {pool: {endpoints: [127.0.0.1:9001]}, spare: {endpoints: [127.0.0.1:9002]}}
 "#;
 
-fn sources(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, address: Address) -> Sources {
+fn state(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, address: Address) -> Arc<AdminState> {
     crate::tls::install_provider();
     let loaded = crate::config::parse_str("test.yaml", CONFIGURATION, std::path::Path::new("."), &|_| None);
     assert!(loaded.is_ok(), "{:?}", loaded.diagnostics);
@@ -86,7 +126,8 @@ fn sources(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, addres
     let log = crate::observe::AccessLogSpec { path: "off".into(), ..Default::default() };
     let observer = Arc::new(Observer::new(&log).unwrap());
     let (store, state) = (Arc::new(Store::new(snapshot)), Arc::new(OneUpstream));
-    Sources { observer, store, state, commands, ready, token, address, dashboard: true }
+    let token = ArcSwap::from_pointee(token);
+    Arc::new(AdminState::new(Sources { observer, store, state, commands, ready, token, address }))
 }
 
 struct Admin {
@@ -134,10 +175,10 @@ impl Admin {
         let address = SocketAddr::new(ip.parse().unwrap(), listener.local_addr().unwrap().port());
         let (ready, drained) = (Arc::new(AtomicBool::new(true)), Arc::<Counting>::default());
         let token = Token::new(&Secret::from(token.to_owned()));
-        let sources = sources(drained.clone(), ready.clone(), token.clone(), address.into());
-        let observer = sources.observer.clone();
+        let state = state(drained.clone(), ready.clone(), token.clone(), address.into());
+        let observer = state.observer.clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, sources, async {
+        let served = tokio::spawn(serve(listener, state, async {
             let _ = stopped.await;
         }));
         Self { address, ready, drained, observer, stop: Some(stop), served, token }
@@ -387,8 +428,8 @@ async fn a_unix_socket_serves_the_same_and_reads_freely() {
     let path = dir.path().join("admin.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let token = Token::new(&Secret::default());
-    let sources = sources(Arc::default(), Arc::default(), token, Address::Unix(path.clone()));
-    let _served = tokio::spawn(serve(listener, sources, std::future::pending()));
+    let state = state(Arc::default(), Arc::default(), token, Address::Unix(path.clone()));
+    let _served = tokio::spawn(serve(listener, state, std::future::pending()));
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n");
     assert_eq!(exchange(UnixStream::connect(&path).await.unwrap(), &request("GET /readyz")).await.status, 503);
     let answer = exchange(UnixStream::connect(&path).await.unwrap(), &request("POST /api/v1/drain")).await;

@@ -163,6 +163,7 @@ impl Prepared {
         resolve_redirects(&mut snapshot, &bound);
         let admin = bind_admin(&snapshot.spec).await?;
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
+        observer.set_tracing(snapshot.spec.observability.tracing.on())?;
         Ok(Self { snapshot, bound, admin, observer })
     }
 

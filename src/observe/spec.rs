@@ -5,16 +5,25 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::types::Ratio;
+use super::TracingSpec;
+use crate::types::{Ratio, Switch};
 
-/// Logs.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// Logs and traces.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObservabilitySpec {
     /// The process log, on standard error.
     pub log: LogSpec,
     /// One line for each request.
     pub access_log: AccessLogSpec,
+    /// Spans of requests, for a collector that speaks OTLP. `off` by default.
+    pub tracing: Switch<TracingSpec>,
+}
+
+impl Default for ObservabilitySpec {
+    fn default() -> Self {
+        Self { log: LogSpec::default(), access_log: AccessLogSpec::default(), tracing: TracingSpec::off() }
+    }
 }
 
 /// The process log.

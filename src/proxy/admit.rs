@@ -7,7 +7,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::{
     gate::{
         Refusal,
@@ -82,6 +82,7 @@ fn forward(fields: &mut HeaderMap, ctx: &mut RequestCtx) {
     }
     (ctx.client.ip, ctx.client.port, ctx.client.scheme) = (found.ip, found.port, found.scheme);
     (ctx.outcome.client, ctx.outcome.client_port) = (found.ip, found.port);
+    trace::begin(fields, ctx, found.trusted());
 }
 
 /// Tells the endpoint whose certificate the client has shown. What a client itself sends under these names is gone by now.

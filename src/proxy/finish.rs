@@ -2,7 +2,7 @@
 
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::{
     gate::Refusal,
     types::{Cause, Phase, Who},
@@ -47,6 +47,7 @@ pub(super) fn abandoned(ctx: &mut RequestCtx) {
 
 fn report(ctx: &mut RequestCtx) {
     ctx.finished = true;
+    trace::finish(ctx);
     ctx.onward.attempt = None;
     ctx.onward.permit = None;
     ctx.in_flight = None;

@@ -17,6 +17,7 @@ mod request;
 mod respond;
 mod retry;
 mod select;
+mod trace;
 
 pub use arrival::Arrival;
 pub use ctx::{RequestCtx, new_request_id};

@@ -18,4 +18,5 @@ mod observe;
 mod routing;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

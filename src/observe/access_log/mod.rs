@@ -147,7 +147,7 @@ impl Open {
 }
 
 /// The text, shortened to at most `limit` bytes between two characters.
-fn cut(text: &str, limit: usize) -> &str {
+pub(super) fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 

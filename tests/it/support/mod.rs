@@ -6,6 +6,7 @@
 
 pub mod certs;
 pub mod client;
+pub mod collector;
 pub mod dns;
 pub mod edge;
 pub mod h2_client;

@@ -9,7 +9,7 @@ use super::TracingSpec;
 use crate::types::{Ratio, Switch};
 
 /// Logs and traces.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObservabilitySpec {
     /// The process log, on standard error.
@@ -27,7 +27,7 @@ impl Default for ObservabilitySpec {
 }
 
 /// The process log.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSpec {
     /// The least severe level that is written.

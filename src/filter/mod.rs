@@ -11,7 +11,6 @@ mod headers;
 mod ip_access;
 mod request_id;
 mod rewrite;
-mod template;
 #[cfg(test)]
 mod tests_support;
 
@@ -22,7 +21,6 @@ use crate::{
     types::{At, Client, Fields, FieldsMut, Reply},
 };
 pub use chain::{Chain, Slots};
-pub use template::{Template, TemplateError};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.

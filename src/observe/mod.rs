@@ -15,8 +15,8 @@ mod state;
 pub(crate) mod testing;
 mod tracing;
 
-pub use access_log::AccessLog;
 use access_log::cut;
+pub use access_log::{AccessLog, LineTemplate};
 pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, Totals};
 pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};

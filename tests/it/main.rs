@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod access_log;
 mod breaker;
 mod discovery;
 mod faults;

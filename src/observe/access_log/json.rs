@@ -143,14 +143,14 @@ impl Object<'_> {
 }
 
 /// Whole microseconds as milliseconds with three digits: exact, and cheaper than floating point.
-fn millis(line: &mut Vec<u8>, duration: Duration) {
+pub(super) fn millis(line: &mut Vec<u8>, duration: Duration) {
     let micros = duration.as_micros() as u64;
     decimal(line, micros / 1000);
     let rest = micros % 1000;
     line.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
 }
 
-fn decimal(line: &mut Vec<u8>, mut number: u64) {
+pub(super) fn decimal(line: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {

@@ -13,6 +13,7 @@ pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
 pub mod origin;
+pub mod tools;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};

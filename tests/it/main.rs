@@ -15,6 +15,7 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
 mod routing;
 mod sticky;

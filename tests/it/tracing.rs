@@ -4,9 +4,9 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Gate,
+    Gate, PATIENCE, certs,
     client::RawClient,
-    collector::{Collector, Seen, collector, collector_that, stuck_collector, text},
+    collector::{Collector, Seen, collector, collector_that, stuck_collector, text, tls_collector},
     edge::{Edge, EdgeBuilder, edge},
     origin::{origin, refused_address},
 };
@@ -129,7 +129,7 @@ async fn strangers_decide_nothing_but_can_be_found() {
     assert!(!told.contains(TRACE) && told.ends_with("-00"), "{told}");
     assert_eq!(received.headers.get("tracestate"), None);
     assert_eq!(edge.access_log().await[0]["trace_id"], told[3..35]);
-    assert!(edge.server.observer().flush(crate::support::PATIENCE));
+    assert!(edge.server.observer().flush(PATIENCE));
     assert_eq!(collector.spans_now().len(), 0);
 }
 
@@ -223,6 +223,24 @@ async fn a_stuck_collector_holds_up_nobody() {
     assert!(dropped > Some(0.0), "{dropped:?}");
     gate.open();
     crate::eventually!(collector.spans_now().len() as f64 + dropped.unwrap_or_default() >= 5500.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_is_reached_over_tls_if_it_is_the_right_one() {
+    let (ca, other) = (certs::ca(), certs::ca());
+    for (authority, trusted) in [(&ca, true), (&other, false)] {
+        let collector = tls_collector(&ca.server(&["localhost"])).await;
+        let builder = edge().route("all", "respond: {}");
+        std::fs::write(builder.file("ca.pem"), authority.pem()).expect("written");
+        let tracing = format!("otlp: 'https://localhost:{}', ca: ca.pem, sample: 100%", collector.address.port());
+        let config = builder.config().replace("observability:\n", &format!("observability:\n  tracing: {{{tracing}}}\n"));
+        let edge = builder.start_as(&config).await;
+        edge.get("/").await;
+        edge.access_log().await;
+        assert!(edge.server.observer().flush(PATIENCE));
+        let lost = edge.metric("weir_spans_dropped_total", &[("reason", "export_failed")]).await;
+        assert_eq!((collector.spans_now().len(), lost), (usize::from(trusted), Some(if trusted { 0.0 } else { 1.0 })));
+    }
 }
 
 #[tokio::test]

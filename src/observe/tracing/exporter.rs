@@ -2,7 +2,8 @@
 //! the collector.
 
 use std::{
-    io,
+    fs, io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -21,7 +22,7 @@ use opentelemetry_proto::tonic::{
 use tokio::sync::{Notify, mpsc as queue};
 use tonic::{
     Code, Status,
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 use super::{SpanCounts, TracingSpec, spans};
@@ -75,7 +76,7 @@ impl Exporter {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(EXPORT_TIMEOUT);
         if spec.otlp.is_tls() {
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(io::Error::other)?;
+            endpoint = endpoint.tls_config(tls(spec.ca.as_deref())?).map_err(io::Error::other)?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sender, entries) = queue::channel(QUEUE);
@@ -114,6 +115,14 @@ impl Exporter {
         }
         told.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }
+}
+
+/// Whom to believe that he is the collector.
+fn tls(ca: Option<&Path>) -> io::Result<ClientTlsConfig> {
+    let config = ClientTlsConfig::new();
+    let Some(ca) = ca else { return Ok(config.with_native_roots()) };
+    let pem = fs::read(ca).map_err(|error| io::Error::new(error.kind(), format!("cannot read {}: {error}", ca.display())))?;
+    Ok(config.ca_certificate(Certificate::from_pem(pem)))
 }
 
 /// Who the spans are from.

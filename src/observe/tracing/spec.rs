@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     string_type,
-    types::{Ratio, Switch},
+    types::{ConfigPath, Ratio, Switch},
 };
 
 /// Spans of requests, for a collector that speaks OTLP over gRPC.
@@ -17,6 +17,9 @@ use crate::{
 pub struct TracingSpec {
     /// The collector: `http://127.0.0.1:4317`, or `https://`.
     pub otlp: OtlpAddress,
+    /// The authority of the collector's certificate, in PEM. Those that the system trusts, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<ConfigPath>,
     /// The share of traces that begin here and are recorded. Those that a caller began are recorded if it records them.
     #[serde(default = "TracingSpec::default_sample")]
     pub sample: Ratio,

@@ -19,10 +19,10 @@ use opentelemetry_proto::tonic::{
 use parking_lot::Mutex;
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use super::Gate;
+use super::{Gate, certs::Identity};
 
 /// What the collector does with a message.
 pub type Script = dyn Fn(usize) -> Result<i64, Status> + Send + Sync;
@@ -32,22 +32,33 @@ pub async fn collector() -> Collector {
     collector_that(|_| Ok(0)).await
 }
 
+/// A collector that takes everything, over TLS.
+pub async fn tls_collector(identity: &Identity) -> Collector {
+    let pem = |file: &std::path::Path| std::fs::read(file).expect("a file of the fixture");
+    let identity = tonic::transport::Identity::from_pem(pem(&identity.cert_file), pem(&identity.key_file));
+    start(Arc::new(|_| Ok(0)), None, Some(ServerTlsConfig::new().identity(identity))).await
+}
+
 /// A collector that answers its nth message (from 0) with so many rejected spans, or with a failure.
 pub async fn collector_that(script: impl Fn(usize) -> Result<i64, Status> + Send + Sync + 'static) -> Collector {
-    start(Arc::new(script), None).await
+    start(Arc::new(script), None, None).await
 }
 
 /// A collector that holds every message back until the gate lets it pass.
 pub async fn stuck_collector(gate: &Gate) -> Collector {
-    start(Arc::new(|_| Ok(0)), Some(gate.clone())).await
+    start(Arc::new(|_| Ok(0)), Some(gate.clone()), None).await
 }
 
-async fn start(script: Arc<Script>, gate: Option<Gate>) -> Collector {
+async fn start(script: Arc<Script>, gate: Option<Gate>, tls: Option<ServerTlsConfig>) -> Collector {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let kept = Arc::<Mutex<Vec<ResourceSpans>>>::default();
     let service = TraceServiceServer::new(Service { script, gate, kept: kept.clone(), messages: AtomicUsize::default() });
-    let serving = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+    let mut server = Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls).expect("a certificate");
+    }
+    let serving = server.add_service(service).serve_with_incoming(TcpIncoming::from(listener));
     let task = tokio::spawn(async move { serving.await.expect("serves") });
     Collector { address, kept, task }
 }

@@ -26,20 +26,41 @@ struct Known {
     changes: Arc<AtomicU64>,
     discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
     shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
+    common: HashMap<TypeId, Weak<dyn Any + Send + Sync>>,
 }
 
 /// The endpoints that one source found last, for the next configuration with the same source to begin with.
 #[derive(Debug, Default)]
-pub struct Discovered(Mutex<Vec<Arc<Endpoint>>>);
+pub struct Discovered(Mutex<Last>);
+
+#[derive(Debug, Default)]
+struct Last {
+    endpoints: Vec<Arc<Endpoint>>,
+    /// Those that drain because the source said that they leave, and not because somebody ordered it.
+    leaving: Vec<Arc<Endpoint>>,
+}
 
 impl Discovered {
     /// What was found last.
     pub fn get(&self) -> Vec<Arc<Endpoint>> {
-        self.0.lock().clone()
+        self.0.lock().endpoints.clone()
     }
-    /// Replaces it.
-    pub fn set(&self, endpoints: Vec<Arc<Endpoint>>) {
-        *self.0.lock() = endpoints;
+    /// Replaces it. Those that are `leaving` drain, and those that left before and are back do so no more.
+    ///
+    /// Returns those that left before and are gone. Once nobody can choose them any more they must be let go of
+    /// (`set_draining(false)`): another one may have the address next.
+    #[must_use]
+    pub fn set(&self, endpoints: Vec<Arc<Endpoint>>, leaving: Vec<Arc<Endpoint>>) -> Vec<Arc<Endpoint>> {
+        let among = |endpoint: &Arc<Endpoint>, some: &[Arc<Endpoint>]| some.iter().any(|one| Arc::ptr_eq(one, endpoint));
+        let mut last = self.0.lock();
+        let before = std::mem::take(&mut last.leaving);
+        last.leaving = leaving.into_iter().filter(|endpoint| among(endpoint, &before) || !endpoint.is_draining()).collect();
+        last.leaving.iter().for_each(|endpoint| endpoint.set_draining(true));
+        let left = before.into_iter().filter(|before| !among(before, &last.leaving));
+        let (back, gone): (Vec<_>, Vec<_>) = left.partition(|left| among(left, &endpoints));
+        back.iter().for_each(|back| back.set_draining(false));
+        last.endpoints = endpoints;
+        gone
     }
 }
 
@@ -99,6 +120,18 @@ impl EndpointRegistry {
         found
     }
 
+    /// What all upstreams share, one of each type: kept while anyone uses it.
+    pub fn common<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let common = &mut self.0.lock().common;
+        let known = common.get(&TypeId::of::<T>()).and_then(Weak::upgrade).and_then(|known| known.downcast().ok());
+        known.unwrap_or_else(|| {
+            let made = Arc::<T>::default();
+            let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&made) as _;
+            common.insert(TypeId::of::<T>(), weak);
+            made
+        })
+    }
+
     /// What all requests to an upstream share, one of each type: kept, like the endpoints, while anyone uses it.
     pub fn shared<T: Any + Send + Sync>(&self, upstream: &Name, make: impl FnOnce() -> T) -> Arc<T> {
         let shared = &mut self.0.lock().shared;
@@ -145,7 +178,7 @@ mod tests {
         let registry = EndpointRegistry::default();
         let upstream: Name = "api".parse().unwrap();
         let before = registry.discovered(&upstream, "dns a:1");
-        before.set(vec![registry.get(&upstream, &"127.0.0.1:1".parse().unwrap(), 1, Place::default())]);
+        let _ = before.set(vec![registry.get(&upstream, &"127.0.0.1:1".parse().unwrap(), 1, Place::default())], Vec::new());
         assert_eq!(registry.clone().discovered(&upstream, "dns a:1").get().len(), 1);
         assert!(registry.discovered(&upstream, "dns b:1").get().is_empty(), "another source");
         assert!(registry.discovered(&"web".parse().unwrap(), "dns a:1").get().is_empty(), "another upstream");

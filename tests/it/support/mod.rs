@@ -8,6 +8,7 @@ pub mod certs;
 pub mod client;
 pub mod dns;
 pub mod edge;
+pub mod engine;
 pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// One place to accept connections.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerSpec {
     /// One address or a list of them.
@@ -37,7 +37,7 @@ pub struct ListenerSpec {
 }
 
 /// PROXY protocol, as sent by HAProxy, Envoy and cloud load balancers.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyProtocolSpec {
     /// The peers that must send it.
@@ -45,7 +45,7 @@ pub struct ProxyProtocolSpec {
 }
 
 /// Limits and timeouts of HTTP on a listener.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSpec {
     /// Offer HTTP/2 on TLS.

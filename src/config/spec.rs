@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A Weir configuration. Only `listeners` and `routes` are required (and `upstreams`, to forward).
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Further files whose listeners, routes and upstreams are added: paths or globs.
@@ -40,7 +40,7 @@ pub struct Spec {
 }
 
 /// The process.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSpec {
     /// Worker threads: `auto` (the CPUs this process may use) or a number.

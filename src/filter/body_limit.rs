@@ -10,7 +10,7 @@ use crate::types::{At, Reply, Size};
 
 /// Bounds the request body. A longer one is refused with 413: before anything is forwarded where its length is
 /// declared, else as soon as it is over.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BodyLimitSpec {
     /// The longest body that is accepted. `0` accepts none.

@@ -224,3 +224,92 @@ pub(super) fn own_id(mountinfo: &str) -> Option<&str> {
     let mut lines = mountinfo.lines().filter(|line| names(line));
     lines.find_map(|line| line.split(' ').nth(3)?.split('/').find(hexadecimal))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A container as an engine tells of it.
+    pub(crate) fn answer(id: &str, labels: &[(&str, &str)], networks: &[(&str, &str)]) -> Value {
+        let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+        let networks: BTreeMap<_, _> = networks.iter().map(|(name, v4)| (*name, json!({"IPAddress": v4}))).collect();
+        json!({
+            "Id": id,
+            "Name": format!("/{id}"),
+            "Created": "2026-01-01T00:00:00Z",
+            "State": {"Running": true, "Paused": false, "StartedAt": "2026-01-01T00:00:01Z"},
+            "Config": {"Labels": labels, "ExposedPorts": null, "StopSignal": null},
+            "NetworkSettings": {"Networks": networks},
+        })
+    }
+
+    pub(crate) fn read(answer: Value) -> Container {
+        serde_json::from_value::<Inspected>(answer).unwrap().into()
+    }
+
+    #[test]
+    fn an_answer_becomes_a_container() {
+        let mut json =
+            answer("app-1", &[("weir.port", "80"), ("other", "x"), (PROJECT, "shop")], &[("a", "10.0.0.2"), ("b", "")]);
+        json["NetworkSettings"]["Networks"]["b"]["GlobalIPv6Address"] = "fd00::2".into();
+        json["Config"]["ExposedPorts"] = json!({"443/tcp": {}, "53/udp": {}, "80/tcp": {}});
+        let container = read(json);
+        assert_eq!(container.name, "app-1");
+        assert_eq!(container.labels, BTreeMap::from([("weir.port".into(), "80".into())]), "only ours are kept");
+        assert_eq!(container.project.as_deref(), Some("shop"));
+        assert_eq!(container.ports, [80, 443]);
+        let networks: Vec<_> = container.networks.values().map(|address| address.unwrap().to_string()).collect();
+        assert_eq!(networks, ["10.0.0.2", "fd00::2"]);
+        assert_eq!((container.phase, container.stop_signal), (Phase::Ready, 15));
+        assert_eq!(read(json!({"Id": "x"})).phase, Phase::Down, "what is not said is not there");
+    }
+
+    #[test]
+    fn how_it_stands() {
+        for (state, phase) in [
+            (json!({"Running": true}), Phase::Ready),
+            (json!({"Running": true, "Health": null}), Phase::Ready),
+            (json!({"Running": true, "Health": {"Status": "none"}}), Phase::Ready),
+            (json!({"Running": true, "Health": {"Status": "healthy"}}), Phase::Ready),
+            (json!({"Running": true, "Health": {"Status": "starting"}}), Phase::Starting),
+            (json!({"Running": true, "Health": {"Status": "unhealthy"}}), Phase::Unhealthy),
+            (json!({"Running": true, "Paused": true, "Health": {"Status": "healthy"}}), Phase::Paused),
+            (json!({"Running": true, "Restarting": true}), Phase::Down),
+            (json!({"Running": false}), Phase::Down),
+        ] {
+            assert_eq!(serde_json::from_value::<State>(state.clone()).unwrap().phase(), phase, "{state}");
+        }
+    }
+
+    #[test]
+    fn signals_in_every_form() {
+        for (written, number) in [
+            (json!("SIGQUIT"), Some(3)),
+            (json!("quit"), Some(3)),
+            (json!("3"), Some(3)),
+            (json!(3), Some(3)),
+            (json!("SIGRTMIN+3"), Some(37)),
+            (json!("RTMIN"), Some(34)),
+            (json!("nonsense"), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(signal(&written), number, "{written}");
+        }
+    }
+
+    #[test]
+    fn the_mounts_of_a_container_name_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let line =
+            format!("1 2 254:1 /var/lib/docker/containers/{id}/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda1 rw");
+        assert_eq!(own_id(&format!("22 27 0:21 / /proc rw - proc proc rw\n{line}\n")), Some(&*id));
+        assert_eq!(
+            own_id("1 2 254:1 / / rw - ext4 /dev/vda1 rw\n1 2 254:1 /run/resolv.conf /etc/resolv.conf rw - tmpfs t rw"),
+            None
+        );
+        // The engine's own directory, mounted into a container of another engine.
+        assert_eq!(own_id(&line.replace(" /etc/resolv.conf", " /data")), None);
+    }
+}

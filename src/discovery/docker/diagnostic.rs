@@ -28,7 +28,8 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(super) fn new(container: &str, label: Option<&str>, message: impl Into<String>) -> Self {
+    /// About a container, and a label of it.
+    pub fn new(container: &str, label: Option<&str>, message: impl Into<String>) -> Self {
         Self { container: container.into(), label: label.map(|label| shown(label).into()), message: message.into() }
     }
 }
@@ -42,7 +43,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// Text that somebody else wrote, on one line and of a readable length.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_SHOWN).is_some() {
         shown.push('…');

@@ -185,3 +185,116 @@ impl Known {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::container::tests::answer, *};
+
+    fn event(id: &str, action: &str, attributes: &[(&str, &str)]) -> Event {
+        let attributes: BTreeMap<_, _> = attributes.iter().copied().collect();
+        let json = json!({"Type": "container", "Action": action, "Actor": {"ID": id, "Attributes": attributes}});
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn running(id: &str) -> Option<Inspected> {
+        serde_json::from_value(answer(id, &[(UPSTREAM, "app")], &[])).unwrap()
+    }
+
+    fn phases(known: &Known) -> Vec<(String, Phase)> {
+        let mut seen = Seen::default();
+        known.show(&mut seen);
+        seen.containers.iter().map(|container| (container.name.clone(), container.phase)).collect()
+    }
+
+    /// One that runs.
+    fn with(id: &str) -> Known {
+        let mut known = Known::default();
+        known.begin(vec![id.into()], None).unwrap();
+        assert!(!known.is_settled());
+        assert_eq!(known.question().as_deref(), Some(id));
+        assert!(known.answered(id, running(id)).unwrap());
+        assert!(known.is_settled());
+        known
+    }
+
+    #[test]
+    fn what_happens_is_asked_about_once() {
+        let mut known = with("a");
+        let label = [(UPSTREAM, "app")];
+        assert!(!known.heard(&event("b", "start", &label)) && !known.heard(&event("b", "health_status: healthy", &label)));
+        assert!(!known.heard(&event("c", "start", &[])), "not one of ours");
+        assert_eq!((known.question().as_deref(), known.question()), (Some("b"), None));
+        assert!(known.answered("b", running("b")).unwrap());
+        known.heard(&event("b", "rename", &label));
+        known.question();
+        assert!(!known.answered("b", running("b")).unwrap(), "nothing is different");
+        assert_eq!(phases(&known), [("a".into(), Phase::Ready), ("b".into(), Phase::Ready)]);
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_counts_for_nothing() {
+        let mut known = with("a");
+        known.heard(&event("a", "unpause", &[]));
+        assert_eq!(known.question().as_deref(), Some("a"));
+        assert!(known.heard(&event("a", "die", &[])));
+        assert!(!known.answered("a", running("a")).unwrap());
+        assert!(phases(&known).is_empty() && known.question().is_none());
+
+        known.heard(&event("a", "start", &[(UPSTREAM, "app")]));
+        known.question();
+        known.heard(&event("a", "die", &[]));
+        known.heard(&event("a", "start", &[(UPSTREAM, "app")]));
+        assert!(!known.answered("a", running("a")).unwrap());
+        assert_eq!(known.question().as_deref(), Some("a"), "it has been started again");
+        assert!(known.answered("a", running("a")).unwrap());
+    }
+
+    #[test]
+    fn one_that_was_told_to_stop_leaves_until_it_is_started_again() {
+        let mut known = with("a");
+        assert!(!known.heard(&event("a", "kill", &[("signal", "1")])), "that is a reload, not the end");
+        assert!(known.heard(&event("a", "kill", &[("signal", "15")])));
+        assert!(!known.heard(&event("a", "kill", &[("signal", "9")])), "it is leaving already");
+        assert!(!known.heard(&event("a", "pause", &[])));
+        known.heard(&event("a", "health_status: healthy", &[]));
+        known.question();
+        assert!(!known.answered("a", running("a")).unwrap());
+        assert_eq!(phases(&known), [("a".into(), Phase::Leaving)]);
+        // The connection breaks, and it has been started again meanwhile.
+        known.begin(vec!["a".into()], None).unwrap();
+        known.question();
+        let mut again = answer("a", &[(UPSTREAM, "app")], &[]);
+        again["State"]["StartedAt"] = "2026-02-02T00:00:00Z".into();
+        assert!(known.answered("a", serde_json::from_value(again).unwrap()).unwrap());
+        assert_eq!(phases(&known), [("a".into(), Phase::Ready)]);
+    }
+
+    #[test]
+    fn without_an_answer_it_stays_as_it_was_and_is_asked_about_again() {
+        let mut known = with("a");
+        known.begin(vec!["a".into(), "b".into()], None).unwrap();
+        let (first, second) = (known.question().unwrap(), known.question().unwrap());
+        assert!(known.unanswered(&first) && !known.is_settled());
+        assert!(known.unanswered(&second) && known.is_settled(), "nobody waits for what the engine is stuck on");
+        assert_eq!(phases(&known).len(), 1);
+        known.heard(&event("a", "die", &[]));
+        assert!(!known.unanswered("a"), "it is gone");
+    }
+
+    #[test]
+    fn weirs_own_container_only_tells_of_its_networks() {
+        let mut known = Known::default();
+        known.begin(Vec::new(), Some("me")).unwrap();
+        assert_eq!(known.question().as_deref(), Some("me"));
+        let own = |networks: &[(&str, &str)]| serde_json::from_value(answer("me", &[(UPSTREAM, "app")], networks)).unwrap();
+        assert!(known.answered("me", own(&[("front", "10.0.0.2")])).unwrap());
+        assert!(phases(&known).is_empty());
+        let network = json!({"Type": "network", "Action": "connect", "Actor": {"ID": "n", "Attributes": {"container": "me"}}});
+        known.heard(&serde_json::from_value(network).unwrap());
+        assert_eq!(known.question().as_deref(), Some("me"));
+        assert!(known.answered("me", own(&[("front", "10.0.0.2"), ("back", "10.0.1.2")])).unwrap());
+        assert!(known.begin(vec![String::new(); MAX_FOUND + 1], None).is_err(), "there is an end to it");
+    }
+}

@@ -20,17 +20,19 @@ use std::{convert::Infallible, fmt, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use container::tests;
 pub use container::{Container, Phase};
-pub use diagnostic::{Diagnostic, Diagnostics};
-pub use endpoints::UPSTREAM;
+pub use diagnostic::{Diagnostic, Diagnostics, Source, shown};
+pub use endpoints::{ROUTE, UPSTREAM};
 pub use engine::{Engine, Engines, Link, Seen};
 pub use host::EngineHost;
 
 use super::{Changes, DiscoveryObserver, Found};
-use crate::types::{At, Code, Name};
+use crate::types::{At, Code, HostPattern, Name, OneOrMany};
 
 /// A Docker engine.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DockerSpec {
     /// Where the engine answers: `unix:///path` or `tcp://host:port`.
@@ -38,12 +40,21 @@ pub struct DockerSpec {
     /// The network in which containers are reached. Left out: their only one, or one that Weir's own container is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Containers may also bring routes to this upstream, by labels. Not allowed when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes: Option<LabelRoutesSpec>,
 }
 
-impl Default for DockerSpec {
-    fn default() -> Self {
-        Self { host: EngineHost::default(), network: None }
-    }
+/// Which routes containers may bring.
+///
+/// Whoever can start a container on the engine can take requests away from other routes with one, by a host or
+/// a path that is more specific than theirs. So it is allowed by a word in the file, and can be held to hosts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LabelRoutesSpec {
+    /// Only for hosts among these: `*.apps.example.com`. Any host, or none, when left out.
+    #[serde(skip_serializing_if = "OneOrMany::is_absent")]
+    pub hosts: OneOrMany<HostPattern>,
 }
 
 impl DockerSpec {

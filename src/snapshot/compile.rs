@@ -23,12 +23,28 @@ pub fn compile(
     now: SystemTime,
     problems: &Problems,
 ) -> Option<Snapshot> {
+    compile_after(spec, generation, endpoints, now, None, problems)
+}
+
+/// The same, and upstreams and TLS settings that are as they were in `running` are taken over from it: their background
+/// loops, positions, certificates and session tickets go on.
+pub fn compile_after(
+    spec: Spec,
+    generation: u64,
+    endpoints: &EndpointRegistry,
+    now: SystemTime,
+    running: Option<&Snapshot>,
+    problems: &Problems,
+) -> Option<Snapshot> {
     let at = problems.root();
     let upstreams: BTreeMap<Name, Arc<Upstream>> = spec
         .upstreams
         .iter()
         .filter_map(|(name, upstream)| {
-            Some((name.clone(), Upstream::compile(name, upstream, endpoints, &at.key("upstreams").key(&**name))?))
+            let compiled = Upstream::compile(name, upstream, endpoints, &at.key("upstreams").key(&**name))?;
+            let known = running.and_then(|running| running.upstreams.get(name));
+            let unchanged = known.filter(|known| known.spec() == upstream && !known.reads_files());
+            Some((name.clone(), unchanged.cloned().unwrap_or(compiled)))
         })
         .collect();
     let tls_port = https_port(&spec);
@@ -37,7 +53,14 @@ pub fn compile(
         .iter()
         .filter_map(|(name, listener)| {
             let at = at.key("listeners").key(&**name);
-            Some((name.clone(), Arc::new(Listener::compile(name, listener, tls_port, now, &at)?)))
+            let mut compiled = Listener::compile(name, listener, tls_port, now, &at)?;
+            let known = running.and_then(|running| running.listeners.get(name)?.tls.as_ref());
+            if let (Some(tls), Some(known)) = (&compiled.tls, known)
+                && known.is_like(tls)
+            {
+                compiled.tls = Some(known.clone());
+            }
+            Some((name.clone(), Arc::new(compiled)))
         })
         .collect();
     let routes = spec

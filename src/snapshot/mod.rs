@@ -5,16 +5,17 @@
 mod compile;
 mod store;
 
-pub use compile::{check, compile};
+pub use compile::{check, compile, compile_after};
 pub use store::Store;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::{HttpSpec, Spec},
+    config::{HttpSpec, ServerSpec, Spec},
+    observe::ObservabilitySpec,
     route::Table,
     tls::ServerTls,
-    types::{Address, CidrSet, Name},
+    types::{Address, CidrSet, Name, OneOrMany, Problems, Switch},
     upstream::Upstream,
 };
 
@@ -31,6 +32,23 @@ pub struct Snapshot {
     pub routes: Table,
     /// Pools of endpoints.
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
+}
+
+impl Snapshot {
+    /// What runs before anything does: generation 0.
+    pub fn nothing() -> Self {
+        let spec = Spec {
+            include: OneOrMany::default(),
+            server: ServerSpec::default(),
+            observability: ObservabilitySpec::default(),
+            admin: Switch::Off,
+            listeners: BTreeMap::new(),
+            routes: Vec::new(),
+            upstreams: BTreeMap::new(),
+        };
+        let routes = Table::build(Vec::new(), &Problems::default().root());
+        Self { generation: 0, spec, listeners: BTreeMap::new(), routes, upstreams: BTreeMap::new() }
+    }
 }
 
 /// One listener.

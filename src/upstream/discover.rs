@@ -55,26 +55,27 @@ impl Upstream {
     fn found(&self, discover: &Discover, found: &[Found]) -> Changes {
         let listed: Vec<Arc<Endpoint>> = self.weights.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         let fixed: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
-        let (mut endpoints, mut leaving) = (Vec::new(), Vec::new());
-        for Found { endpoint: found, leaving: leaves } in found.iter().filter(|found| !fixed.contains(&found.endpoint.address)) {
+        let found = found.iter().filter(|found| !fixed.contains(&found.endpoint.address));
+        let found = found.map(|Found { endpoint: found, leaving }| {
             let endpoint = discover.registry.get(&self.name, &found.address, found.weight.get(), found.place());
             endpoint.set_weight(found.weight.get());
             if let Some(decay) = self.spec.strategy.decay() {
                 endpoint.set_decay(decay);
             }
-            leaving.extend(leaves.then(|| endpoint.clone()));
-            endpoints.push(endpoint);
-        }
-        let gone = discover.found.set(endpoints, leaving);
+            endpoint.set_draining(*leaving);
+            endpoint
+        });
+        discover.found.set(found.collect());
         let (before, now) = (self.endpoints(), discover.join(&listed));
         let (added, removed) = (only_in(&now, &before), only_in(&before, &now));
         let changes = Changes { added: added.len(), removed: removed.len() };
         if changes != Changes::default() {
             self.replace_endpoints(now);
+            // Nobody chooses them any more. The next one at such an address may not be leaving.
+            removed.iter().for_each(|gone| gone.set_draining(false));
             self.log_changes(&added, "added");
             self.log_changes(&removed, "removed; its requests in flight may finish");
         }
-        gone.iter().for_each(|gone| gone.set_draining(false));
         changes
     }
 

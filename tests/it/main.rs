@@ -16,6 +16,7 @@ mod limits;
 mod listeners;
 mod locality;
 mod observe;
+mod reload;
 mod routing;
 mod sticky;
 mod tls;

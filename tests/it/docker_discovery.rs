@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::{
     Gate,
-    edge::{Edge, edge},
+    edge::{Edge, edge, edge_from},
     engine::{FakeContainer, FakeEngine, container, engine_at, tcp_engine},
     origin::{Origin, origin},
 };
@@ -228,4 +228,126 @@ async fn a_hundred_containers_are_known_within_a_second() {
     eventually!(endpoints(&edge).await.len() == 100);
     // A second is what is promised; the rest is for a machine that others use, too.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// An upstream `app` whose containers may bring routes, below a route of the file for everything.
+async fn routing(engine: &FakeEngine, routes: &str, file: &Origin) -> Edge {
+    let discover = format!("discover: {{docker: {{host: '{}', routes: {routes}}}}}", engine.host());
+    let edge = edge()
+        .upstream_with("app", &[], &discover)
+        .upstream("file", &[file.addr()])
+        .route("file", "upstream: file")
+        .start()
+        .await;
+    eventually!(metric(&edge, r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
+    edge
+}
+
+fn diagnostics(edge: &Edge) -> Vec<String> {
+    edge.server.control().container_diagnostics().iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn routes_come_and_go_with_the_containers_that_bring_them() {
+    let (file, app_origin) = (origin().respond(200, "file").spawn().await, origin().respond(200, "app").spawn().await);
+    let engine = engine();
+    let edge = routing(&engine, "{}", &file).await;
+    assert_eq!(edge.get("/app/x").await.text(), "file");
+    let labelled = |id: &str| app(id, &app_origin).label("weir.route.app.path", "/app/*");
+    engine.start(labelled("app-1"));
+    eventually!(edge.get("/app/x").await.text() == "app");
+    assert_eq!(edge.get("/").await.text(), "file");
+    // A replica of it, and one that goes.
+    engine.start(labelled("app-2"));
+    engine.die("app-1");
+    eventually!(edge.get("/app/x").await.text() == "app");
+    engine.die("app-2");
+    eventually!(edge.get("/app/x").await.text() == "file");
+    assert_eq!(diagnostics(&edge), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_route_that_cannot_be_is_left_out_and_named() {
+    let (file, app_origin) = (origin().respond(200, "file").spawn().await, origin().respond(200, "app").spawn().await);
+    let engine = engine();
+    let edge = routing(&engine, "{hosts: '*.apps.test'}", &file).await;
+    let labelled = app("app-1", &app_origin)
+        .label("weir.route.good.host", "good.apps.test")
+        .label("weir.route.bank.host", "bank.test")
+        .label("weir.route.file.host", "x.apps.test")
+        .label("weir.route.listener.host", "x.apps.test")
+        .label("weir.route.listener.listener", "nowhere")
+        .label("weir.route.path.host", "x.apps.test")
+        .label("weir.route.path.path", "no slash")
+        .label("weir.route.method.host", "x.apps.test")
+        .label("weir.route.method.method", "get");
+    engine.start(labelled);
+    let get = async |host: &str| edge.client().await.get(host, "/").await.text();
+    eventually!(get("good.apps.test").await == "app");
+    assert_eq!((get("bank.test").await, get("x.apps.test").await), ("file".into(), "file".into()));
+    let named = |label: &str, words: &str| {
+        let found = diagnostics(&edge);
+        let one = |text: &String| text.starts_with(&format!("container app-1: label weir.route.{label}")) && text.contains(words);
+        assert_eq!(found.iter().filter(|text| one(text)).count(), 1, "{label}: {found:?}");
+    };
+    named("bank", "`bank.test` is not allowed");
+    named("file", "the file has a route of this name");
+    named("listener", "there is no listener `nowhere`");
+    named("path", "no slash");
+    named("method", "case-sensitive");
+    engine.start(container("lost").label("weir.upstream", "apps"));
+    eventually!(
+        diagnostics(&edge).iter().any(|text| text.starts_with("container lost: label weir.upstream: no upstream `apps`"))
+    );
+    engine.die("lost");
+    engine.die("app-1");
+    eventually!(diagnostics(&edge).is_empty());
+}
+
+#[tokio::test]
+async fn without_leave_no_route_is_taken_from_labels() {
+    let (file, app_origin) = (origin().respond(200, "file").spawn().await, origin().respond(200, "app").spawn().await);
+    let engine = engine();
+    let discover = format!("discover: {{docker: {{host: '{}'}}}}", engine.host());
+    let edge = edge()
+        .upstream_with("app", &[], &discover)
+        .upstream("file", &[file.addr()])
+        .route("app", "match: {path: /app}\nupstream: app")
+        .route("file", "upstream: file")
+        .start()
+        .await;
+    engine.start(app("app-1", &app_origin).label("weir.route.all.path", "/stolen"));
+    eventually!(edge.get("/app").await.status == 200);
+    eventually!(diagnostics(&edge).iter().any(|text| text.contains("containers may not bring routes to `app`")));
+    assert_eq!(edge.get("/stolen").await.text(), "file");
+}
+
+#[tokio::test]
+async fn a_reload_keeps_endpoints_and_routes_and_takes_back_what_it_forbids() {
+    let (file, app_origin) = (origin().respond(200, "file").spawn().await, origin().respond(200, "app").spawn().await);
+    let engine = engine();
+    engine.put(app("app-1", &app_origin).label("weir.route.app.path", "/app"));
+    let config = |routes: &str, timeout: &str| {
+        let (host, file) = (engine.host(), file.addr());
+        format!(
+            "listeners: {{web: {{address: '127.0.0.1:0'}}}}\n\
+             admin: {{address: '127.0.0.1:0'}}\n\
+             routes: [{{name: file, upstream: file, timeout: {timeout}}}, {{name: other, match: {{path: /other}}, upstream: app}}]\n\
+             upstreams: {{file: {{endpoints: ['{file}']}}, app: {{discover: {{docker: {{host: '{host}'{routes}}}}}}}}}\n"
+        )
+    };
+    let edge = edge_from(&config(", routes: {}", "10s")).await;
+    eventually!(edge.get("/app").await.text() == "app");
+    for timeout in ["11s", "12s"] {
+        edge.reload(&config(", routes: {}", timeout)).await;
+        for _ in 0..3 {
+            assert_eq!(edge.get("/app").await.text(), "app");
+        }
+    }
+    assert_eq!(engine.streams(), 1, "an upstream that stays goes on as it was");
+    edge.reload(&config("", "12s")).await;
+    eventually!(edge.get("/app").await.text() == "file");
+    assert_eq!(edge.get("/other").await.text(), "app");
+    edge.reload(&config(", routes: {}", "12s")).await;
+    eventually!(edge.get("/app").await.text() == "app");
 }

@@ -28,14 +28,20 @@ use crate::{
 /// What the overlay is called.
 const SOURCE: &str = "labels of containers";
 
-/// Keeps the routes of labels in service, for every configuration that comes, until the future is dropped.
-pub(super) async fn follow(control: Weak<Control>, engines: Arc<Engines>, mut base: watch::Receiver<Arc<Spec>>) {
+/// Keeps the routes of labels in service, for every configuration that comes, until the process stops.
+pub(super) async fn follow(
+    control: Weak<Control>,
+    engines: Arc<Engines>,
+    mut base: watch::Receiver<Arc<Spec>>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut labels = Labels { control, source: engines.diagnostics().source(), engines, applied: Vec::new() };
     loop {
         let spec = base.borrow_and_update().clone();
         tokio::select! {
             () = labels.serve(&spec) => {}
             changed = base.changed() => if changed.is_err() { return },
+            _ = stopping.wait_for(|stopping| *stopping) => return,
         }
     }
 }

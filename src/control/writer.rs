@@ -168,14 +168,8 @@ impl Control {
         self.publish(&mut writer, ready).await;
         // Every socket accepts, so nobody who comes from here on is turned away.
         self.switches.ready.store(true, Ordering::Release);
-        let mut stopping = self.switches.stopping.subscribe();
-        let labels = labels::follow(self.me.clone(), self.engines.clone(), self.base.subscribe());
-        writer.live.background.spawn(async move {
-            tokio::select! {
-                () = labels => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
-            }
-        });
+        let stopping = self.switches.stopping.subscribe();
+        writer.live.background.spawn(labels::follow(self.me.clone(), self.engines.clone(), self.base.subscribe(), stopping));
         if let Some(me) = self.me.upgrade() {
             let mut stopping = self.switches.stopping.subscribe();
             writer.live.background.spawn(async move {

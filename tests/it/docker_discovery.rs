@@ -331,7 +331,7 @@ async fn a_reload_keeps_endpoints_and_routes_and_takes_back_what_it_forbids() {
         let (host, file) = (engine.host(), file.addr());
         format!(
             "listeners: {{web: {{address: '127.0.0.1:0'}}}}\n\
-             admin: {{address: '127.0.0.1:0'}}\n\
+             admin: {{address: '127.0.0.1:0'}}\nobservability: {{access_log: {{path: /dev/null}}}}\n\
              routes: [{{name: file, upstream: file, timeout: {timeout}}}, {{name: other, match: {{path: /other}}, upstream: app}}]\n\
              upstreams: {{file: {{endpoints: ['{file}']}}, app: {{discover: {{docker: {{host: '{host}'{routes}}}}}}}}}\n"
         )

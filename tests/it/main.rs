@@ -6,6 +6,7 @@ mod support;
 mod breaker;
 mod discovery;
 mod docker_discovery;
+mod docker_engine;
 mod faults;
 mod filters;
 mod fixtures;

@@ -18,8 +18,9 @@ use crate::{
     config::Spec,
     discovery::{
         DiscoverSpec,
-        docker::{Diagnostic, EngineHost, Engines, ROUTE, Seen, Source},
+        docker::{Diagnostic, EnginePlace, Engines, ROUTE, Seen, Source},
     },
+    filter::Chains,
     route::{self, Allowed, LabelRoute, Route, RouteSpec},
     types::{Name, Problem, Problems, Severity},
     upstream::{Upstream, UpstreamSpec},
@@ -55,11 +56,15 @@ struct Labels {
 }
 
 /// The engines that upstreams find containers on, and what those may bring to which.
-fn wanted(upstreams: &BTreeMap<Name, UpstreamSpec>) -> BTreeMap<EngineHost, Allowed> {
-    let mut wanted = BTreeMap::<EngineHost, Allowed>::new();
+fn wanted(upstreams: &BTreeMap<Name, UpstreamSpec>) -> Vec<(EnginePlace, Allowed)> {
+    let mut wanted: Vec<(EnginePlace, Allowed)> = Vec::new();
     for (name, upstream) in upstreams {
         if let Some(DiscoverSpec::Docker(docker)) = &upstream.discover {
-            wanted.entry(docker.host.clone()).or_default().insert(name.clone(), docker.routes.clone());
+            let (place, allowed) = (docker.place(), (name.clone(), docker.routes.clone()));
+            match wanted.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, upstreams)) => drop(upstreams.insert(allowed.0, allowed.1)),
+                None => wanted.push((place, Allowed::from([allowed]))),
+            }
         }
     }
     wanted
@@ -75,8 +80,10 @@ impl Labels {
         }
         let seen = Mutex::new(vec![Seen::default(); wanted.len()]);
         let (changed, mut changes) = watch::channel(());
-        let following = wanted.keys().enumerate().map(|(index, host)| {
-            let (engine, seen, changed) = (self.engines.get(host), &seen, &changed);
+        // Their upstreams have been compiled, so they are known.
+        let known = wanted.iter().enumerate().filter_map(|(index, (place, _))| Some((index, self.engines.known(place)?)));
+        let following = known.map(|(index, engine)| {
+            let (seen, changed) = (&seen, &changed);
             async move {
                 let look = |now: &Seen| {
                     seen.lock()[index] = now.clone();
@@ -90,7 +97,7 @@ impl Labels {
             // The sender is at hand, so there is no other end to this.
             while changes.changed().await.is_ok() {
                 let now = seen.lock().clone();
-                let containers = wanted.values().zip(&now).flat_map(|(allowed, seen)| {
+                let containers = wanted.iter().zip(&now).flat_map(|((_, allowed), seen)| {
                     let containers = seen.containers.iter();
                     containers.map(move |container| (allowed, container))
                 });
@@ -143,7 +150,8 @@ fn usable(route: LabelRoute, base: &Spec, upstreams: &BTreeMap<Name, Arc<Upstrea
     let unknown = spec.matches.listener.iter().filter(|name| !base.listeners.contains_key(*name));
     faults.extend(unknown.map(|name| about(format!("there is no listener `{name}`"))));
     let problems = Problems::default();
-    let compiled = Route::compile(0, &spec, upstreams, &problems.root());
+    // Labels have no filters, so no chain is needed.
+    let compiled = Route::compile(0, &spec, upstreams, &Chains::default(), &problems.root());
     let problems = problems.take();
     let errors = problems.iter().filter(|problem| problem.code.severity() == Severity::Error);
     faults.extend(errors.map(|problem| about(words(problem))));

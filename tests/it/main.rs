@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod breaker;
 mod discovery;
 mod docker_discovery;
@@ -17,6 +18,7 @@ mod limits;
 mod listeners;
 mod locality;
 mod observe;
+mod pages;
 mod reload;
 mod routing;
 mod sticky;

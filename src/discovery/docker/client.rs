@@ -5,7 +5,7 @@
 //! needed here is a handful of fields of two answers, so those are read and everything else is passed over.
 //! Paths have no version in them: engines stop serving old ones, and these fields are in all of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -13,12 +13,14 @@ use http::{Request, Response, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::TlsConnector;
 
 use super::{
     container::{Event, Inspected},
@@ -46,6 +48,15 @@ const EVENTS: &str = r#"{"type":["container","network"],"event":["start","restar
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     host: EngineHost,
+    tls: Option<EngineTls>,
+}
+
+/// TLS to an engine, compiled.
+#[derive(Debug, Clone)]
+pub(super) struct EngineTls {
+    pub(super) config: Arc<rustls::ClientConfig>,
+    /// What its certificate must name.
+    pub(super) name: ServerName<'static>,
 }
 
 /// One answer, as it arrives.
@@ -63,8 +74,8 @@ struct Listed {
 }
 
 impl Client {
-    pub(super) fn new(host: EngineHost) -> Self {
-        Self { host }
+    pub(super) fn new(host: EngineHost, tls: Option<EngineTls>) -> Self {
+        Self { host, tls }
     }
 
     /// The ids of the running containers that name an upstream.
@@ -107,7 +118,15 @@ impl Client {
                 })?;
                 let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE).with_retries(3);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(|error| error.to_string())?;
-                exchange(stream, &format!("{host}:{port}"), path).await
+                let authority = format!("{host}:{port}");
+                match &self.tls {
+                    None => exchange(stream, &authority, path).await,
+                    Some(tls) => {
+                        let connecting = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), stream);
+                        let stream = connecting.await.map_err(|error| format!("TLS: {error}"))?;
+                        exchange(stream, &authority, path).await
+                    }
+                }
             }
         }
     }

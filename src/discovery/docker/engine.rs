@@ -18,8 +18,8 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use super::{
-    Container, Diagnostic, Diagnostics, EngineHost,
-    client::Client,
+    Container, Diagnostic, Diagnostics, EngineHost, EngineTlsSpec,
+    client::{Client, EngineTls},
     container::{Inspected, own_id},
     known::Known,
 };
@@ -73,8 +73,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    fn new(host: EngineHost, diagnostics: Diagnostics) -> Self {
-        let client = Client::new(host.clone());
+    fn new(host: EngineHost, tls: Option<EngineTls>, diagnostics: Diagnostics) -> Self {
+        let client = Client::new(host.clone(), tls);
         Self { host, client, seen: watch::Sender::default(), known: tokio::sync::Mutex::default(), diagnostics }
     }
 
@@ -194,24 +194,32 @@ fn pause(failures: u32, random: &mut impl Rng) -> Duration {
     full.mul_f64(random.random_range(0.5..=1.0))
 }
 
+/// Where an engine answers, and how.
+pub type EnginePlace = (EngineHost, Option<EngineTlsSpec>);
+
 /// The engines of one process, by where they answer, and what is wrong with their containers.
 #[derive(Debug, Default)]
 pub struct Engines {
-    known: Mutex<HashMap<EngineHost, Weak<Engine>>>,
+    known: Mutex<HashMap<EnginePlace, Weak<Engine>>>,
     diagnostics: Diagnostics,
 }
 
 impl Engines {
-    /// The engine that answers there.
-    pub fn get(&self, host: &EngineHost) -> Arc<Engine> {
-        let mut known = self.known.lock();
-        known.retain(|_, engine| engine.strong_count() > 0);
-        if let Some(engine) = known.get(host).and_then(Weak::upgrade) {
+    /// The engine that answers there, made with these TLS settings if it is new.
+    pub(super) fn get(&self, place: &EnginePlace, tls: Option<EngineTls>) -> Arc<Engine> {
+        if let Some(engine) = self.known(place) {
             return engine;
         }
-        let engine = Arc::new(Engine::new(host.clone(), self.diagnostics.clone()));
-        known.insert(host.clone(), Arc::downgrade(&engine));
+        let engine = Arc::new(Engine::new(place.0.clone(), tls, self.diagnostics.clone()));
+        self.known.lock().insert(place.clone(), Arc::downgrade(&engine));
         engine
+    }
+
+    /// The engine that answers there, if an upstream looks for containers on it.
+    pub fn known(&self, place: &EnginePlace) -> Option<Arc<Engine>> {
+        let mut known = self.known.lock();
+        known.retain(|_, engine| engine.strong_count() > 0);
+        known.get(place).and_then(Weak::upgrade)
     }
 
     /// What is wrong with containers and their labels now.
@@ -241,11 +249,12 @@ mod tests {
     #[test]
     fn one_engine_for_all_who_name_it() {
         let engines = Engines::default();
-        let host = EngineHost::default();
-        let one = engines.get(&host);
-        assert!(Arc::ptr_eq(&one, &engines.get(&host)));
-        assert!(!Arc::ptr_eq(&one, &engines.get(&"tcp://engine:2375".parse().unwrap())));
+        let place = EnginePlace::default();
+        let one = engines.get(&place, None);
+        assert!(Arc::ptr_eq(&one, &engines.get(&place, None)));
+        let other = ("tcp://engine:2375".parse().unwrap(), None);
+        assert!(!Arc::ptr_eq(&one, &engines.get(&other, None)));
         drop(one);
-        assert_eq!(engines.known.lock().values().filter(|engine| engine.strong_count() > 0).count(), 0);
+        assert!(engines.known(&place).is_none());
     }
 }

@@ -17,6 +17,7 @@ mod known;
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +26,16 @@ pub(crate) use container::tests;
 pub use container::{Container, Phase};
 pub use diagnostic::{Diagnostic, Diagnostics, Source, shown};
 pub use endpoints::{ROUTE, UPSTREAM};
-pub use engine::{Engine, Engines, Link, Seen};
+pub use engine::{Engine, EnginePlace, Engines, Link, Seen};
 pub use host::EngineHost;
 
+use client::EngineTls;
+
 use super::{Changes, DiscoveryObserver, Found};
-use crate::types::{At, Code, HostPattern, Name, OneOrMany};
+use crate::{
+    tls::{Identity, Trust, client_config},
+    types::{At, Code, ConfigPath, HostPattern, Name, OneOrMany},
+};
 
 /// A Docker engine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,12 +43,30 @@ use crate::types::{At, Code, HostPattern, Name, OneOrMany};
 pub struct DockerSpec {
     /// Where the engine answers: `unix:///path` or `tcp://host:port`.
     pub host: EngineHost,
+    /// Speak TLS to the engine, over TCP. Cleartext when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EngineTlsSpec>,
     /// The network in which containers are reached. Left out: their only one, or one that Weir's own container is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// Containers may also bring routes to this upstream, by labels. Not allowed when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routes: Option<LabelRoutesSpec>,
+}
+
+/// TLS to an engine. The certificate of the engine must name its host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineTlsSpec {
+    /// A file of CA certificates to trust instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<ConfigPath>,
+    /// The certificate by which the engine knows Weir, with `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<ConfigPath>,
+    /// The key of `cert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<ConfigPath>,
 }
 
 /// Which routes containers may bring.
@@ -58,13 +82,55 @@ pub struct LabelRoutesSpec {
 }
 
 impl DockerSpec {
+    /// Which engine it is: upstreams that agree in this share one.
+    pub fn place(&self) -> EnginePlace {
+        (self.host.clone(), self.tls.clone())
+    }
+
     pub(super) fn compile(&self, engines: Arc<Engines>, at: &At) -> Option<Docker> {
         if self.network.as_ref().is_some_and(String::is_empty) {
             at.key("network").problem(Code::BadValue, "a network has a name").hint("remove `network`, or name one");
             return None;
         }
-        let engine = engines.get(&self.host);
+        let place = self.place();
+        // Read here to say what is wrong with the files; an engine that is known keeps what it has.
+        let tls = match &place.1 {
+            Some(tls) => Some(tls.compile(&self.host, &at.key("tls"))?),
+            None => None,
+        };
+        let engine = engines.get(&place, tls);
         Some(Docker { engine, engines, network: self.network.as_deref().map(Arc::from) })
+    }
+}
+
+impl EngineTlsSpec {
+    fn compile(&self, host: &EngineHost, at: &At) -> Option<EngineTls> {
+        let EngineHost::Tcp(name, _) = host else {
+            at.problem(Code::Conflict, "TLS is spoken over TCP, and this engine is behind a unix socket")
+                .hint("remove `tls`, or write `host: tcp://host:2376`")
+                .at_key();
+            return None;
+        };
+        let Ok(name) = ServerName::try_from(name.clone()) else {
+            at.problem(Code::BadValue, format!("no certificate can name `{name}`")).at_key();
+            return None;
+        };
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some(Identity { cert, key }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                at.problem(Code::Conflict, "`cert` and `key` need each other").at_key();
+                return None;
+            }
+        };
+        let trust = self.ca.as_ref().map_or(Trust::System, |ca| Trust::File(ca));
+        match client_config(trust, identity) {
+            Ok(config) => Some(EngineTls { config: Arc::new(config), name }),
+            Err(error) => {
+                at.problem(Code::BadCertificate, error.to_string());
+                None
+            }
+        }
     }
 }
 

@@ -262,7 +262,7 @@ impl Remote {
             return if self.token.is_some() { RemoteError::WrongToken } else { RemoteError::NoToken };
         }
         let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-        let message = said.as_ref().and_then(|said| said.get("error")?.as_str());
+        let message = said.as_ref().and_then(|said| said.get("detail").or(said.get("error"))?.as_str());
         let message = printable(message.unwrap_or(answer.status.canonical_reason().unwrap_or("for a reason of its own")));
         RemoteError::Refused { status: answer.status, message, body: answer.body }
     }

@@ -11,6 +11,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    Inherited,
     admin_listener::{AdminListener, AdminSocket},
     certificates::Watches,
     observers::LoopMetrics,
@@ -102,7 +103,7 @@ impl Live {
     pub(super) async fn prepare(&self, mut snapshot: Snapshot) -> io::Result<Ready> {
         let sockets = self.bound().bind(&snapshot)?;
         sockets.resolve_redirects(&mut snapshot);
-        let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec).await?;
+        let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec, &mut Inherited::default()).await?;
         let access_log = self.shared.observer.open_access_log(&snapshot.spec.observability.access_log)?;
         // The last thing that can fail, so that nothing needs to be taken back.
         self.shared.observer.set_tracing(snapshot.spec.observability.tracing.on())?;
@@ -247,6 +248,10 @@ impl Live {
         std::mem::replace(&mut self.filters, stop).send_replace(true);
     }
 
+    /// Closes the admin listener; what it is answering may take a moment longer.
+    pub(super) fn close_admin(&mut self) {
+        self.admin = None;
+    }
     pub(crate) fn admin(&self) -> Option<&AdminListener> {
         self.admin.as_ref()
     }
@@ -254,7 +259,8 @@ impl Live {
     pub(super) fn addresses(&self) -> BTreeMap<Name, Vec<Address>> {
         self.bound().addresses(&self.shared.store.load())
     }
-    fn bound(&self) -> Sockets {
+    /// The sockets that accept.
+    pub(super) fn bound(&self) -> Sockets {
         let open = |(key, socket): (&Key, &Weak<Bound>)| Some((key.clone(), socket.upgrade()?));
         Sockets(self.sockets.iter().filter_map(open).collect())
     }
@@ -268,7 +274,7 @@ impl Live {
     /// Ends what serves no requests: the admin listener and certificate watches. Upstream loops and accept loops follow
     /// the process's own switch.
     pub(super) fn stop(&mut self) {
-        self.admin = None;
+        self.close_admin();
         self.certificates.stop();
     }
 }

@@ -13,16 +13,18 @@ mod spec;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+mod timeline;
 mod tracing;
 
 use access_log::cut;
 pub use access_log::{AccessLog, LineTemplate};
-pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, Totals};
+pub use metrics::{ConnectionGuard, ExchangeCounts, Load, Metrics, NO_ROUTE, Pulse, RequestGuard, Totals};
 pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};
 pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
 pub use state::{EndpointState, StateSource, UpstreamState};
+pub use timeline::{Event, Timeline, Tone, Topic};
 pub use tracing::{
     ContinueFrom, OtlpAddress, SpanCounts, SpanId, Trace, TraceId, Traceparent, Tracing, TracingSpec, Unfinished, is_tracestate,
 };

@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod access_log;
 mod breaker;
 mod discovery;
@@ -17,6 +18,8 @@ mod listeners;
 mod locality;
 mod metrics;
 mod observe;
+mod pages;
+mod reload;
 mod routing;
 mod sticky;
 mod tls;

@@ -7,6 +7,8 @@ mod access;
 mod access_log;
 mod breaker;
 mod discovery;
+mod docker_discovery;
+mod docker_engine;
 mod faults;
 mod filters;
 mod fixtures;

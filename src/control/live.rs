@@ -22,7 +22,7 @@ use crate::{
     config::Spec,
     endpoint::EndpointRegistry,
     listener::{Bound, ConnectionLimit, Door, Shared, Slot},
-    observe::{AccessLog, process_log},
+    observe::{AccessLog, Tracing, process_log},
     snapshot::{self, Listener, Registries, Snapshot},
     types::{Address, Name, Problem, Problems},
     upstream::Upstream,
@@ -69,6 +69,7 @@ pub(crate) struct Ready {
     pub(crate) sockets: Sockets,
     pub(crate) admin: Option<AdminSocket>,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) tracing: Option<Arc<Tracing>>,
 }
 
 /// What is made from the token and address of a new admin listener.
@@ -106,19 +107,20 @@ impl Live {
         let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec, &mut Inherited::default()).await?;
         let access_log = self.shared.observer.open_access_log(&snapshot.spec.observability.access_log)?;
         // The last thing that can fail, so that nothing needs to be taken back.
-        self.shared.observer.set_tracing(snapshot.spec.observability.tracing.on())?;
-        Ok(Ready { snapshot, sockets, admin, access_log })
+        let tracing = self.shared.observer.open_tracing(snapshot.spec.observability.tracing.on())?;
+        Ok(Ready { snapshot, sockets, admin, access_log, tracing })
     }
 
     /// Puts a configuration into service.
     pub(crate) async fn publish(&mut self, ready: Ready, pages: AdminPages<'_>) {
-        let Ready { mut snapshot, sockets, admin, access_log } = ready;
+        let Ready { mut snapshot, sockets, admin, access_log, tracing } = ready;
         self.keep_unchanged(&mut snapshot);
         if let Some(access_log) = access_log {
             let observer = self.shared.observer.clone();
             // It waits for the last lines of the one before.
             let _ = tokio::task::spawn_blocking(move || observer.replace_access_log(access_log)).await;
         }
+        self.shared.observer.replace_tracing(tracing);
         process_log::update(&snapshot.spec.observability.log);
         self.shared.store.publish(snapshot);
         let snapshot = self.shared.store.load();

@@ -78,8 +78,8 @@ impl Prepared {
         let admin = AdminListener::prepare(None, &snapshot.spec, &mut inherited).await?;
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
         registries.endpoints.witnessed_by(observer.timeline().clone());
-        observer.set_tracing(snapshot.spec.observability.tracing.on())?;
-        let ready = Ready { snapshot, sockets, admin, access_log: None };
+        let tracing = observer.open_tracing(snapshot.spec.observability.tracing.on())?;
+        let ready = Ready { snapshot, sockets, admin, access_log: None, tracing };
         Ok(Self { loaded, origin, registries, ready, observer, predecessor: inherited.take_ready() })
     }
 

@@ -75,7 +75,7 @@ async fn against_running(args: &DiffArgs, new: View) -> anyhow::Result<ExitCode>
 /// What is wrong goes to standard error; warnings are no hindrance.
 pub(super) fn load(file: &Path) -> Option<Loaded> {
     let loaded = snapshot::check(config::load(file, &|name| std::env::var(name).ok()));
-    run::usable(&loaded).is_some().then_some(loaded)
+    run::usable(&loaded).then_some(loaded)
 }
 
 fn show(format: Format, diff: &Diff) -> ExitCode {

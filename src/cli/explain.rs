@@ -10,9 +10,8 @@ use super::{
     remote::{self, AdminArgs, Body, Remote},
 };
 use crate::{
-    endpoint::EndpointRegistry,
     explain::{self, DescribedRequest, Explanation},
-    snapshot,
+    snapshot::{self, Registries},
     types::{OneOrMany, Problems},
 };
 
@@ -62,8 +61,8 @@ pub(super) fn run(args: ExplainArgs) -> ExitCode {
             let Some(spec) = load(file).and_then(|loaded| loaded.spec) else { return ExitCode::from(TROUBLE) };
             // Upstreams live in a runtime; nothing of them runs here.
             remote::block_on(TROUBLE, async {
-                let (problems, endpoints) = (Problems::default(), EndpointRegistry::default());
-                let snapshot = snapshot::compile(spec, 0, &endpoints, SystemTime::now(), &problems);
+                let (problems, registries) = (Problems::default(), Registries::default());
+                let snapshot = snapshot::compile(spec, 0, &registries, SystemTime::now(), &problems);
                 let snapshot = snapshot.ok_or_else(|| anyhow::anyhow!("the configuration has errors"))?;
                 let told = explain::explain(&snapshot, &described)?;
                 show(args.format, &told, &serde_json::to_value(&told)?);

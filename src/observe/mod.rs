@@ -13,11 +13,13 @@ mod spec;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+mod timeline;
 
 pub use access_log::AccessLog;
-pub use metrics::{ConnectionGuard, Load, Metrics, Pulse, RequestGuard, Totals};
+pub use metrics::{ConnectionGuard, ExchangeCounts, Load, Metrics, NO_ROUTE, Pulse, RequestGuard, Totals};
 pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};
 pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
 pub use state::{EndpointState, StateSource, UpstreamState};
+pub use timeline::{Event, Timeline, Tone, Topic};

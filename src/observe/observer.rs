@@ -4,13 +4,14 @@ use std::{io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent};
+use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent, Timeline};
 
 /// Metrics, access log and recent errors of one process instance. Dropping it waits for the access log, at most two seconds.
 pub struct Observer {
     metrics: Arc<Metrics>,
     access_log: ArcSwap<AccessLog>,
     recent: Recent,
+    timeline: Arc<Timeline>,
 }
 
 impl Observer {
@@ -21,7 +22,7 @@ impl Observer {
     pub fn new(access_log: &AccessLogSpec) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let access_log = AccessLog::open(access_log, metrics.access_log_dropped())?;
-        Ok(Self { metrics, access_log: ArcSwap::from_pointee(access_log), recent: Recent::default() })
+        Ok(Self { metrics, access_log: ArcSwap::from_pointee(access_log), recent: Recent::default(), timeline: Arc::default() })
     }
 
     /// Learns from a finished exchange. Never waits.
@@ -39,6 +40,11 @@ impl Observer {
     /// The last errors.
     pub fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// The last changes of state.
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// For a reload: opens an access log if its settings changed, to be handed to [`Observer::replace_access_log`].

@@ -15,12 +15,13 @@ use prometheus::{
 };
 
 use super::{
+    ExchangeCounts,
     counts::{Codes, Durations, MethodCodes, Observed},
     families::{self, Families},
     named::Named,
 };
 use crate::{
-    endpoint::{Condition, Transitions},
+    endpoint::{Condition, Spread, Transitions},
     observe::{StateSource, UpstreamState},
 };
 
@@ -29,8 +30,24 @@ use crate::{
 pub(super) struct Exchanges {
     pub(super) requests: MethodCodes,
     pub(super) took: Durations,
+    /// The same, finer: for percentiles of the last seconds.
+    pub(super) spread: Spread,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
+}
+
+impl Exchanges {
+    pub(super) fn read(&self) -> ExchangeCounts {
+        let classes = self.requests.classes();
+        ExchangeCounts {
+            requests: classes.iter().sum(),
+            client_errors: classes[4],
+            server_errors: classes[5],
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            took: self.spread.read(),
+        }
+    }
 }
 
 /// TLS version, result, resumed: all words of ours, so the map stays as small as their product.

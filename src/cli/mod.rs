@@ -6,8 +6,10 @@ pub mod diff;
 mod explain;
 pub mod lab;
 pub mod remote;
+mod replay;
 mod run;
 pub mod schema;
+mod top;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,10 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Say where a request would go, and why
     Explain(explain::ExplainArgs),
+    /// Say where the requests of an access log would go by another configuration
+    Replay(replay::ReplayArgs),
+    /// Watch the upstreams and endpoints of the running edge
+    Top(top::TopArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -58,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &crate::snapshot::check),
         Command::Diff(args) => diff::run(&args),
         Command::Explain(args) => explain::run(args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

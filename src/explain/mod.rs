@@ -6,6 +6,7 @@
 
 mod candidates;
 mod described;
+pub mod replay;
 mod text;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};

@@ -20,6 +20,7 @@ mod request;
 mod respond;
 mod retry;
 mod select;
+mod told;
 
 pub use admit::prepare;
 pub use arrival::Arrival;

@@ -5,6 +5,7 @@ mod support;
 
 mod breaker;
 mod discovery;
+mod explain;
 mod faults;
 mod filters;
 mod fixtures;

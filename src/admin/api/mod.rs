@@ -4,6 +4,7 @@ mod certificates;
 mod drain;
 mod errors;
 mod events;
+mod explain;
 mod extract;
 mod history;
 mod listeners;
@@ -33,6 +34,7 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
         .merge(certificates::router())
         .merge(events::router())
         .merge(errors::router())
+        .merge(explain::router())
         .merge(drain::router())
         .merge(openapi::router())
 }
@@ -47,6 +49,7 @@ fn describe(document: &mut Document) {
     certificates::describe(document);
     events::describe(document);
     errors::describe(document);
+    explain::describe(document);
     drain::describe(document);
     openapi::describe(document);
 }

@@ -21,6 +21,7 @@ mod respond;
 mod retry;
 mod select;
 mod told;
+mod trace;
 
 pub use admit::prepare;
 pub use arrival::Arrival;

@@ -11,6 +11,7 @@ mod observers;
 mod overrides;
 mod probation;
 mod sockets;
+mod story;
 mod writer;
 
 pub use writer::{Control, Origin, Overlay};

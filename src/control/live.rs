@@ -22,7 +22,7 @@ use crate::{
     endpoint::EndpointRegistry,
     listener::{Bound, ConnectionLimit, Door, Shared, Slot},
     observe::{AccessLog, process_log},
-    snapshot::{self, Listener, Snapshot},
+    snapshot::{self, Listener, Registries, Snapshot},
     types::{Address, Name, Problem, Problems},
     upstream::Upstream,
 };
@@ -33,13 +33,15 @@ const LOOP_END: Duration = Duration::from_secs(2);
 /// What runs, for `Control` to change.
 pub(crate) struct Live {
     shared: Arc<Shared>,
-    registry: EndpointRegistry,
+    registries: Registries,
     /// Owned by their accept loops, so that each is closed when its loop ends.
     sockets: BTreeMap<Key, Weak<Bound>>,
     slots: BTreeMap<Key, Arc<Slot>>,
     listeners: BTreeMap<Name, Entrance>,
     upstreams: BTreeMap<Name, UpstreamLoop>,
     certificates: Watches,
+    /// Ends the tasks of the filters that are in service.
+    filters: watch::Sender<bool>,
     admin: Option<AdminListener>,
     /// The accept loops, which end when the drain begins.
     pub(super) accepting: TaskTracker,
@@ -72,15 +74,16 @@ pub(crate) struct Ready {
 pub(super) type AdminPages<'a> = &'a (dyn Fn(Token, Address) -> AdminState + Send + Sync);
 
 impl Live {
-    pub(crate) fn new(shared: Arc<Shared>, registry: EndpointRegistry, stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, registries: Registries, stopping: watch::Receiver<bool>) -> Self {
         Self {
             shared,
-            registry,
+            registries,
             sockets: BTreeMap::new(),
             slots: BTreeMap::new(),
             listeners: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             certificates: Watches::default(),
+            filters: watch::Sender::new(false),
             admin: None,
             accepting: TaskTracker::new(),
             background: TaskTracker::new(),
@@ -91,7 +94,7 @@ impl Live {
     /// Compiles a configuration. What stays as it was is taken over from the one that runs.
     pub(super) fn compile(&self, spec: Spec, generation: u64) -> Result<Snapshot, Vec<Problem>> {
         let (problems, running) = (Problems::default(), self.shared.store.load());
-        let compiled = snapshot::compile_after(spec, generation, &self.registry, SystemTime::now(), Some(&running), &problems);
+        let compiled = snapshot::compile_after(spec, generation, &self.registries, SystemTime::now(), Some(&running), &problems);
         compiled.ok_or_else(|| problems.take())
     }
 
@@ -118,6 +121,7 @@ impl Live {
         let snapshot = self.shared.store.load();
         self.follow_upstreams(&snapshot).await;
         self.follow_listeners(&snapshot, sockets);
+        self.follow_filters(&snapshot);
         self.certificates.follow(&snapshot, &self.background, &self.shared.store, &self.shared.observer);
         self.admin = AdminListener::apply(self.admin.take(), &snapshot.spec, admin, &self.background, pages);
         let known_route = |name: &str| snapshot.spec.routes.iter().any(|route| &*route.name == name);
@@ -226,6 +230,21 @@ impl Live {
         self.sockets = sockets.0.iter().map(|(key, socket)| (key.clone(), Arc::downgrade(socket))).collect();
     }
 
+    /// What the filters of this configuration do beside requests, and those of the one before no more.
+    fn follow_filters(&mut self, snapshot: &Snapshot) {
+        let (stop, stopped) = watch::channel(false);
+        for task in snapshot.filter_tasks(&stopped) {
+            let mut stopping = self.stopping.clone();
+            self.background.spawn(async move {
+                tokio::select! {
+                    () = task => {}
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                }
+            });
+        }
+        std::mem::replace(&mut self.filters, stop).send_replace(true);
+    }
+
     pub(crate) fn admin(&self) -> Option<&AdminListener> {
         self.admin.as_ref()
     }
@@ -241,7 +260,7 @@ impl Live {
         &self.shared
     }
     pub(super) fn registry(&self) -> &EndpointRegistry {
-        &self.registry
+        &self.registries.endpoints
     }
 
     /// Ends what serves no requests: the admin listener and certificate watches. Upstream loops and accept loops follow

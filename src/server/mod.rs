@@ -19,11 +19,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{Document, Loaded, Spec},
     control::{AdminListener, Control, Live, LiveState, Origin, Ready, Sockets, Switches},
-    endpoint::EndpointRegistry,
     listener::{ConnectionLimit, Doors, Shared},
     observe::{Observer, StateSource},
     proxy,
-    snapshot::{self, Snapshot, Store},
+    snapshot::{self, Registries, Snapshot, Store},
     types::{Address, Name, Problem, Problems, Secret},
 };
 pub use life::run;
@@ -52,7 +51,7 @@ pub struct RunningServer {
 pub struct Prepared {
     loaded: Loaded,
     origin: Origin,
-    registry: EndpointRegistry,
+    registries: Registries,
     ready: Ready,
     observer: Arc<Observer>,
 }
@@ -63,8 +62,8 @@ impl Prepared {
         crate::tls::install_provider();
         let Some(spec) = loaded.spec.clone() else { return Err(StartError::Configuration(Vec::new())) };
         let problems = Problems::default();
-        let registry = EndpointRegistry::default();
-        let compiled = snapshot::compile(spec, 1, &registry, SystemTime::now(), &problems);
+        let registries = Registries::default();
+        let compiled = snapshot::compile(spec, 1, &registries, SystemTime::now(), &problems);
         let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
         let sockets = Sockets::default().bind(&snapshot)?;
         sockets.resolve_redirects(&mut snapshot);
@@ -72,12 +71,12 @@ impl Prepared {
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
         registry.witnessed_by(observer.timeline().clone());
         let ready = Ready { snapshot, sockets, admin, access_log: None };
-        Ok(Self { loaded, origin, registry, ready, observer })
+        Ok(Self { loaded, origin, registries, ready, observer })
     }
 
     /// Serves.
     pub async fn serve(self) -> RunningServer {
-        let Self { loaded, origin, registry, ready, observer } = self;
+        let Self { loaded, origin, registries, ready, observer } = self;
         let server = ready.snapshot.spec.server.clone();
         let store = Arc::new(Store::new(Snapshot::nothing()));
         let (draining, draining_seen) = watch::channel(false);
@@ -103,7 +102,7 @@ impl Prepared {
         });
         let state: Arc<dyn StateSource> = Arc::new(LiveState(store));
         observer.metrics().watch(&state);
-        let live = Live::new(shared, registry, stopping_seen);
+        let live = Live::new(shared, registries, stopping_seen);
         let control = Control::new(origin, live, state.clone(), switches);
         control.start(&loaded, ready).await;
         RunningServer { control, _state: state, grace: server.shutdown_grace.get() }

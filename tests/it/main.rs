@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod admin_api;
 mod breaker;
 mod discovery;
@@ -16,6 +17,7 @@ mod limits;
 mod listeners;
 mod locality;
 mod observe;
+mod pages;
 mod reload;
 mod routing;
 mod sticky;

@@ -112,7 +112,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code, detail) = self.parts();
-        let mut response = problem_of(ProblemDetails::new(status, code, detail));
+        let mut response = problem(status, code, detail);
         match status {
             StatusCode::UNAUTHORIZED => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"weir\""));
@@ -127,6 +127,11 @@ impl IntoResponse for Refusal {
 }
 
 /// An answer that says what is wrong.
+pub(super) fn problem(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Response {
+    problem_of(ProblemDetails::new(status, code, detail.into()))
+}
+
+/// The same, with everything that is to be said.
 pub(super) fn problem_of(details: ProblemDetails) -> Response {
     let status = StatusCode::from_u16(details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match serde_json::to_vec(&details) {

@@ -109,6 +109,11 @@ pub(super) fn etag(generation: u64) -> [(HeaderName, String); 1] {
     [(header::ETAG, format!("\"{generation}\""))]
 }
 
+/// The answer to a configuration that has errors.
+pub(super) fn invalid(loaded: Loaded) -> Response {
+    refuse(Refused::Invalid(Box::new(loaded)))
+}
+
 fn refuse(refused: Refused) -> Response {
     let text = refused.to_string();
     let (status, code, problems) = match refused {

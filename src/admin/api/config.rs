@@ -16,12 +16,13 @@ use serde_json::json;
 use super::{
     super::{AdminState, answer::Refusal},
     Document,
-    applied::{Finding, answer, etag, findings},
+    applied::{Finding, answer, etag, findings, invalid},
     extract::{Configuration, InBody, if_match},
     time,
 };
 use crate::{
     admin::{Guard, Probation},
+    snapshot::{Diff, diff::View},
     types::Span,
 };
 
@@ -80,6 +81,15 @@ async fn check(State(state): State<Arc<AdminState>>, Configuration(text): Config
     Json(Checked { valid: loaded.is_ok(), diagnostics: findings(&loaded) })
 }
 
+async fn diff(State(state): State<Arc<AdminState>>, Configuration(text): Configuration) -> Response {
+    let loaded = state.commands.check(text).await;
+    let Some(new) = View::of_written(&loaded).filter(|_| loaded.is_ok()) else { return invalid(loaded) };
+    match View::of_effective(&state.commands.running().text) {
+        Ok(old) => Json(Diff::between(&old, &new)).into_response(),
+        Err(reason) => Refusal::Body(format!("the running configuration cannot be compared: {reason}")).into_response(),
+    }
+}
+
 /// How a configuration is put into service.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +135,7 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/api/v1/config", get(config).put(apply))
         .route("/api/v1/config/check", post(check))
+        .route("/api/v1/config/diff", post(diff))
         .route("/api/v1/config/reload", post(reload))
         .route("/api/v1/config/rollback", post(rollback))
 }
@@ -165,6 +176,18 @@ pub(super) fn describe(document: &mut Document) {
         .takes_file()
         .fails(StatusCode::BAD_REQUEST, "The request cannot be read.")
         .answers::<Checked>(StatusCode::OK, "What was found.")
+        .done();
+    document
+        .operation(
+            "post",
+            "/api/v1/config/diff",
+            "diff",
+            "Says what would change if a posted configuration took the place of the running one.",
+        )
+        .takes_file()
+        .fails(StatusCode::BAD_REQUEST, "The request cannot be read.")
+        .fails(StatusCode::UNPROCESSABLE_ENTITY, "The configuration has errors.")
+        .answers::<Diff>(StatusCode::OK, "What would change. Of secrets and variables only what is written is compared.")
         .done();
     document
         .operation("post", "/api/v1/config/reload", "reload", "Takes the configuration from its file again.")

@@ -7,7 +7,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::{
     gate::{
         Admitted, Refusal,
@@ -62,6 +62,7 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
     ctx.onward.via = Some(via);
     (ctx.client.ip, ctx.client.port, ctx.client.scheme) = (found.ip, found.port, found.scheme);
     (ctx.outcome.client, ctx.outcome.client_port) = (found.ip, found.port);
+    trace::begin(fields, ctx, found.trusted());
     Ok(())
 }
 

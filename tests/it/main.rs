@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod access_log;
 mod admin_api;
 mod breaker;
 mod discovery;
@@ -16,10 +17,12 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
 mod pages;
 mod reload;
 mod routing;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

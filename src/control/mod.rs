@@ -12,6 +12,7 @@ mod observers;
 mod overrides;
 mod probation;
 mod sockets;
+mod story;
 mod writer;
 
 pub use writer::{Control, Origin, Overlay};

@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod access_log;
+mod admin_api;
 mod breaker;
 mod discovery;
 mod docker_discovery;

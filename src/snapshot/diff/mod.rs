@@ -10,6 +10,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ use crate::{
 use tree::Node;
 
 /// What changes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Diff {
     /// Routes, by name.
     pub routes: Section,
@@ -40,7 +41,7 @@ pub struct Diff {
 }
 
 /// What changes among things that have a name.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Section {
     /// Those that are new.
     pub added: Vec<Named>,
@@ -51,7 +52,7 @@ pub struct Section {
 }
 
 /// One that is only on one side.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Named {
     /// Its name.
     pub name: String,
@@ -60,7 +61,7 @@ pub struct Named {
 }
 
 /// One that is on both sides.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Changed {
     /// Its name.
     pub name: String,
@@ -69,7 +70,7 @@ pub struct Changed {
 }
 
 /// One value that is different.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Change {
     /// Where it is, below what was named already: `http.header_timeout`, `endpoints[127.0.0.1:9001].weight`.
     pub path: String,
@@ -88,7 +89,7 @@ pub struct Change {
 }
 
 /// Two routes that changed places.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Reordered {
     /// The one that is tried first from now on.
     pub first: String,
@@ -97,7 +98,7 @@ pub struct Reordered {
 }
 
 /// An address that closes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Drained {
     /// The listener that had it.
     pub listener: String,

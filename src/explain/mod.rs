@@ -308,14 +308,6 @@ fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, upgrade: bo
     }
 }
 
-/// The names that an explanation is about, for whoever only wants to compare: route, upstreams, status.
-impl Explanation {
-    /// The upstreams that may get the request.
-    pub fn upstream_names(&self) -> impl Iterator<Item = &str> {
-        self.upstreams.iter().filter(|share| share.share != Some(0.0)).map(|share| share.upstream.as_str())
-    }
-}
-
 /// The time of a session's cookie is that of the request.
 fn now() -> SystemTime {
     SystemTime::now()

@@ -45,6 +45,6 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        insta::assert_snapshot!(text(&board()), @"");
+        insta::assert_snapshot!(text(&board()));
     }
 }

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_screen() {
-        insta::assert_snapshot!(screen(&board(), 110, 9), @"");
+        insta::assert_snapshot!(screen(&board(), 110, 9));
     }
 
     #[test]

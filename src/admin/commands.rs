@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -91,7 +92,7 @@ impl fmt::Display for Refused {
 }
 
 /// A change at runtime. It outlives a reload and is lost with the process.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// One more endpoint.
@@ -202,7 +203,7 @@ pub struct Running {
 }
 
 /// A reload that is watched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Probation {
     /// Being watched.

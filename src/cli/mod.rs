@@ -7,8 +7,10 @@ mod explain;
 pub mod lab;
 mod orders;
 pub mod remote;
+mod replay;
 mod run;
 pub mod schema;
+mod top;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,10 @@ enum Command {
     Drain(orders::OrderArgs),
     /// Make a running edge start the binary that is installed now and let it take over, without a refused connection
     Upgrade(orders::OrderArgs),
+    /// Say where the requests of an access log would go by another configuration
+    Replay(replay::ReplayArgs),
+    /// Watch the upstreams and endpoints of the running edge
+    Top(top::TopArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -71,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Rollback(args) => orders::rollback(&args),
         Command::Drain(args) => orders::drain(&args),
         Command::Upgrade(args) => orders::upgrade(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

@@ -15,6 +15,7 @@ mod observers;
 mod overrides;
 mod probation;
 mod sockets;
+mod story;
 mod writer;
 
 pub use file_watch::watch;

@@ -226,7 +226,9 @@ impl Control {
     pub fn begin_drain(&self) {
         self.switches.ready.store(false, Ordering::Release);
         self.shared.doors.close();
-        self.switches.draining.send_replace(true);
+        if !self.switches.draining.send_replace(true) {
+            self.tell_drain();
+        }
     }
 
     /// Resolves when nothing is in flight any more, after [`Control::begin_drain`].
@@ -388,6 +390,7 @@ impl Control {
     /// Logs and counts how a reload ended.
     fn tell(&self, taken: &Result<Applied, Refused>) {
         let mut status = self.status.lock();
+        self.tell_taken(taken, &status.running.origin);
         match taken {
             Ok(applied) => {
                 self.shared.observer.metrics().reloaded(applied.generation);
@@ -436,7 +439,9 @@ impl Control {
     /// Watches this generation from now on, and goes back to the configuration before if it does worse.
     fn begin_probation(&self, generation: u64, before: Pulse, span: Duration) {
         let Some(me) = self.me.upgrade() else { return };
-        self.status.lock().running.probation = Some(Probation::Running { generation, seconds_left: span.as_secs() });
+        let begun = Probation::Running { generation, seconds_left: span.as_secs() };
+        self.tell_probation(&begun);
+        self.status.lock().running.probation = Some(begun);
         tokio::spawn(async move {
             let mut stopping = me.switches.stopping.subscribe();
             tokio::select! {
@@ -479,6 +484,7 @@ impl Control {
 
     /// Ends the probation that is running.
     pub(super) fn end_probation(&self, end: Probation) {
+        self.tell_probation(&end);
         self.status.lock().running.probation = Some(end);
     }
 }
@@ -574,8 +580,12 @@ impl Commands for Control {
         self.exclusively(move |me| async move {
             let mut writer = me.writer.lock().await;
             me.check_object(&change)?;
-            let overrides = writer.overrides.with(change, &writer.base.spec)?;
-            me.put_overrides(&mut writer, overrides).await
+            let overrides = writer.overrides.with(change.clone(), &writer.base.spec)?;
+            let put = me.put_overrides(&mut writer, overrides).await;
+            if put.is_ok() {
+                me.tell_changed(&change);
+            }
+            put
         })
         .await
     }

@@ -8,5 +8,6 @@ mod child;
 mod command_line;
 mod demo;
 mod explain;
+mod operating;
 mod server;
 mod signals;

@@ -1,13 +1,12 @@
 //! Operating the real binary while it runs: `weir reload` and its relatives, files that are watched, the last good
 //! configuration, and another process that takes over.
 
-use std::{os::unix::process::ExitStatusExt, path::Path, process::Output};
+use std::process::Output;
 
 use nix::sys::signal::Signal;
 
 use crate::{
-    child::{Run, Weir, weir, write},
-    eventually,
+    child::{Run, Weir, weir},
     support::{
         client::RawClient,
         edge::{EdgeBuilder, edge},
@@ -58,7 +57,8 @@ async fn reload_and_rollback_say_how_it_went() {
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert_eq!(run.get("/").await.text(), "one");
     say(&run, "three");
-    std::fs::write(run.file("weir.yaml"), std::fs::read_to_string(run.file("weir.yaml")).unwrap().replace("rspond", "respond")).unwrap();
+    std::fs::write(run.file("weir.yaml"), std::fs::read_to_string(run.file("weir.yaml")).unwrap().replace("rspond", "respond"))
+        .unwrap();
     let done = order(&run, &["reload", "--probation", "1s"]).await;
     assert!(text(&done.stdout).contains("has passed its probation"), "{}{}", text(&done.stdout), text(&done.stderr));
     let nobody = weir(&["reload", "--admin", &run.admin_address().to_string(), "--token", "wrong"]).await;
@@ -103,15 +103,19 @@ async fn what_served_last_starts_when_the_file_is_broken() {
     let file = run.file("weir.yaml");
     let refused = weir(&["run", "--config", file.to_str().unwrap()]).await;
     assert_eq!(refused.status.code(), Some(1));
-    let mut again = Run::started(Weir::spawn(&["run", "--config", file.to_str().unwrap(), "--last-good", state_dir.to_str().unwrap()]), run.edge).await;
+    let mut again = Run::started(
+        Weir::spawn(&["run", "--config", file.to_str().unwrap(), "--last-good", state_dir.to_str().unwrap()]),
+        run.edge,
+    )
+    .await;
     assert_eq!(again.get("/").await.text(), "one");
     again.end(Signal::SIGTERM).await;
 }
 
 /// The process that accepts on a port, by what it says of itself.
 async fn process(run: &Run) -> String {
-    let metrics = run.admin_get_with("/metrics", TOKEN).await.text();
-    metrics.lines().find(|line| line.starts_with("process_start_time_seconds")).unwrap_or_default().to_owned()
+    let metrics = run.admin_get_as(TOKEN, "/metrics").await.text();
+    metrics.lines().find(|line| line.starts_with("process_start_time_seconds ")).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ pub(super) fn invalid(loaded: Loaded) -> Response {
     refuse(Refused::Invalid(Box::new(loaded)))
 }
 
-fn refuse(refused: Refused) -> Response {
+pub(super) fn refuse(refused: Refused) -> Response {
     let text = refused.to_string();
     let (status, code, problems) = match refused {
         Refused::Invalid(loaded) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", findings(&loaded)),

@@ -16,6 +16,7 @@ mod overrides;
 mod overview;
 mod routes;
 mod snapshot;
+mod upgrade;
 mod upstreams;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
         .merge(errors::router())
         .merge(explain::router())
         .merge(drain::router())
+        .merge(upgrade::router())
         .merge(openapi::router())
 }
 
@@ -62,6 +64,7 @@ fn describe(document: &mut Document) {
     errors::describe(document);
     explain::describe(document);
     drain::describe(document);
+    upgrade::describe(document);
     openapi::describe(document);
 }
 

@@ -17,6 +17,8 @@ mod listeners;
 mod locality;
 mod observe;
 mod pages;
+mod rate_limits;
+mod rate_limits_shared;
 mod reload;
 mod routing;
 mod sticky;

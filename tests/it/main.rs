@@ -4,8 +4,11 @@
 mod support;
 
 mod access;
+mod access_log;
 mod breaker;
 mod discovery;
+mod docker_discovery;
+mod docker_engine;
 mod faults;
 mod filters;
 mod fixtures;
@@ -15,6 +18,7 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
 mod pages;
 mod rate_limits;
@@ -23,4 +27,5 @@ mod reload;
 mod routing;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

@@ -102,7 +102,8 @@ impl Store {
             lost: Notify::new(),
             turn: Mutex::new(()),
         };
-        Ok(scope.shared_by_all(&format!("redis {}", address.expose()), make))
+        // The address has a password in it, and names may be printed.
+        Ok(scope.shared_by_all(&key("redis", |see| see(address.expose().as_bytes())), make))
     }
 
     /// Is it worth asking?
@@ -151,6 +152,8 @@ impl Store {
                     self.connect().await;
                 }
                 self.lost.notified().await;
+                // One that is only slow now and then is not worth a line in the log every few milliseconds.
+                sleep(PAUSE).await;
             }
         };
         tokio::select! {

@@ -117,7 +117,7 @@ fn chain(filters: Value) -> Chain {
 fn cases() -> Vec<(&'static str, Value)> {
     vec![
         ("no filters", json!([])),
-        ("request_id", json!(["request_id"])),
+        ("request_id", json!([{"request_id": {}}])),
         ("ip_access", json!([{"ip_access": {"allow": ["192.0.2.0/24", "10.0.0.0/8"], "deny": ["192.0.2.66"]}}])),
         ("rewrite, prefix", json!([{"rewrite": {"strip_prefix": "/v1", "add_prefix": "/api"}}])),
         ("rewrite, regex", json!([{"rewrite": {"regex": "^/v1/customers/([0-9]+)", "replace": "/c/$1"}}])),
@@ -128,7 +128,7 @@ fn cases() -> Vec<(&'static str, Value)> {
         ),
         ("body_limit", json!([{"body_limit": {"max": "10MiB"}}])),
         ("cors", json!([{"cors": {"origins": "https://app.example.com"}}])),
-        ("security_headers", json!(["security_headers"])),
+        ("security_headers", json!([{"security_headers": {}}])),
         ("user_agent", json!([{"user_agent": {"deny": ["GPTBot", "curl"]}}])),
         ("rate_limit", json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000}}])),
         ("rate_limit, no headers", json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000, "headers": false}}])),

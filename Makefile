@@ -45,3 +45,4 @@ prerequisites:
 
 test-tools:
 	@sh tools/test-tools
+	@sh tools/test-redis

@@ -7,14 +7,17 @@
 mod api_key;
 mod body_limit;
 mod chain;
+mod concurrency;
 mod cors;
 mod exchange;
 mod headers;
 mod ip_access;
 mod kept;
+mod key;
 mod maintenance;
 mod named;
 mod passage;
+mod rate_limit;
 mod request_id;
 mod rewrite;
 mod security_headers;
@@ -53,6 +56,10 @@ registry! {
         BodyLimit(body_limit::BodyLimitSpec) = "body_limit",
         /// Lets pages of other origins read the answers.
         Cors(cors::CorsSpec) = "cors",
+        /// Bounds how often somebody may ask.
+        RateLimit(rate_limit::RateLimitSpec) = "rate_limit",
+        /// Bounds how much somebody may ask at a time.
+        Concurrency(concurrency::ConcurrencySpec) = "concurrency",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
         /// Makes browsers strict about the answers.
@@ -69,7 +76,7 @@ registry! {
 impl FilterSpec {
     /// The filters that do what the user wrote: one, or those of a named chain. `None` when a problem was reported
     /// instead. What must outlive a reload comes from the scope.
-    fn compile(&self, at: &At, _scope: &Scope<'_>) -> Option<Arc<dyn Filter>> {
+    fn compile(&self, at: &At, scope: &Scope<'_>) -> Option<Arc<dyn Filter>> {
         let at = at.key(self.kind());
         match self {
             FilterSpec::RequestId(spec) => spec.compile(&at),
@@ -78,6 +85,8 @@ impl FilterSpec {
             FilterSpec::Headers(spec) => spec.compile(&at),
             FilterSpec::BodyLimit(spec) => spec.compile(&at),
             FilterSpec::Cors(spec) => spec.compile(&at),
+            FilterSpec::RateLimit(spec) => spec.compile(&at, scope),
+            FilterSpec::Concurrency(spec) => spec.compile(&at, scope),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
             FilterSpec::SecurityHeaders(spec) => spec.compile(&at),

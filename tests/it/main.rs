@@ -23,6 +23,8 @@ mod locality;
 mod metrics;
 mod observe;
 mod pages;
+mod rate_limits;
+mod rate_limits_shared;
 mod reload;
 mod routing;
 mod sticky;

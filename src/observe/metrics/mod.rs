@@ -32,6 +32,8 @@ use traffic::{Traffic, TrafficCollector};
 
 /// The label of requests that no route matched.
 pub const NO_ROUTE: &str = "_none";
+/// The reason of what the `rate_limit` filter refuses, which is counted by route.
+const RATE_LIMITED: &str = "rate_limited";
 
 /// Every metric of one process instance.
 pub struct Metrics {
@@ -101,6 +103,9 @@ impl Metrics {
         }
         if let Some(cause) = outcome.error() {
             count(&self.traffic.errors, cause.word());
+        }
+        if outcome.reason == Some(RATE_LIMITED) {
+            count(&self.traffic.rate_limited, route);
         }
         if let Some(reason) = outcome.refusal() {
             self.rejected(reason);

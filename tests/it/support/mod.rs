@@ -14,6 +14,7 @@ pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
 pub mod origin;
+pub mod redis;
 pub mod tools;
 pub mod wire;
 

@@ -127,6 +127,7 @@ async fn what_is_wrong_with_an_order_is_said() {
         ("PATCH", &known, json!({"weight": 0}), 400),
         ("PATCH", &known, json!({"weight": 65_536}), 400),
         ("PATCH", &known, json!([]), 400),
+        ("PATCH", &known, json!([null, null]), 400),
         ("PATCH", "/api/v1/upstreams/app/endpoints/127.0.0.1:1", json!({"weight": 2}), 404),
         ("PATCH", "/api/v1/upstreams/app/endpoints/nonsense", json!({"weight": 2}), 404),
         ("PATCH", "/api/v1/upstreams/nobody/endpoints/127.0.0.1:1", json!({"weight": 2}), 404),

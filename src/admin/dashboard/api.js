@@ -99,7 +99,7 @@ export async function follow(on, lost) {
   let last = "";
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
     try {
-      const response = await fetch("api/v1/events", { headers: headers(last && { "last-event-id": last }) });
+      const response = await fetch("api/v1/events", { headers: headers(last ? { "last-event-id": last } : {}) });
       if (response.status === 401) {
         lost(await problem(response));
         await askToken("Reading needs the admin token.");

@@ -1,5 +1,6 @@
 """The real binary with a configuration, backends in this process, and clients that keep it busy."""
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -75,8 +76,9 @@ class Edge:
 
     def read_api(self, path):
         connection = http.client.HTTPConnection(self.admin[7:-1], timeout=60)
-        connection.request("GET", "/api/v1/" + path, headers={"Authorization": f"Bearer {TOKEN}"})
-        return json.load(connection.getresponse())
+        with contextlib.closing(connection):
+            connection.request("GET", "/api/v1/" + path, headers={"Authorization": f"Bearer {TOKEN}"})
+            return json.load(connection.getresponse())
 
     def stop(self):
         if self.process.poll() is None:

@@ -62,6 +62,7 @@ export function ask({ title, words, label, kind = "text", value = "", ok = "OK",
   dialog.returnValue = "";
   dialog.showModal();
   (label ? input : byId("ask-ok")).focus();
+  if (label) input.select();
   asking = new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       asking = null;

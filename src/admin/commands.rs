@@ -29,6 +29,8 @@ pub trait Commands: Send + Sync {
     async fn apply(&self, text: String, guard: Guard) -> Result<Applied, Refused>;
     /// Goes back to the configuration before the last reload.
     async fn rollback(&self) -> Result<Applied, Refused>;
+    /// Starts the binary that is installed now and lets it take over. Answers its process id once it serves.
+    async fn upgrade(&self) -> Result<u32, Refused>;
     /// Changes something at runtime, beside the configuration.
     async fn change(&self, change: Change) -> Result<Applied, Refused>;
     /// Takes a runtime change back.

@@ -7,6 +7,7 @@ mod drain;
 mod endpoints;
 mod errors;
 mod events;
+mod explain;
 mod extract;
 mod history;
 mod listeners;
@@ -41,6 +42,7 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
         .merge(certificates::router())
         .merge(events::router())
         .merge(errors::router())
+        .merge(explain::router())
         .merge(drain::router())
         .merge(openapi::router())
 }
@@ -58,6 +60,7 @@ fn describe(document: &mut Document) {
     certificates::describe(document);
     events::describe(document);
     errors::describe(document);
+    explain::describe(document);
     drain::describe(document);
     openapi::describe(document);
 }

@@ -22,13 +22,14 @@ upstreams: {{app: {{endpoints: ["{backend.address}"]}}}}
 """)
 try:
     code = subprocess.run([
-        sys.argv[2], "--config-file", os.path.join(HERE, "schemathesis.toml"), "run", edge.admin + "api/v1/openapi.json",
+        os.path.abspath(sys.argv[2]), "--config-file", os.path.join(HERE, "schemathesis.toml"), "run", edge.admin + "api/v1/openapi.json",
         "--header", f"Authorization: Bearer {TOKEN}",
         # The stream never ends, and a drain ends the process: both are tested elsewhere.
         "--exclude-operation-id", "events", "--exclude-operation-id", "drain",
         "--phases", "examples,coverage,fuzzing", "--max-examples", "40", "--max-time", "60", "--seed", "1",
         "--request-timeout", "20", "--continue-on-failure", "--no-shrink",
-    ], check=False).returncode
+    # It keeps what it found where it runs.
+    ], cwd=edge.directory.name, check=False).returncode
     if edge.process.poll() is not None:
         sys.exit("weir ended while it was asked")
     overview = edge.read_api("overview")

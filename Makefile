@@ -3,12 +3,13 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo build test check fmt lint docs bench bench-balance prerequisites test-tools
+.PHONY: help demo build test test-browser test-api check fmt lint docs bench bench-balance prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
 	@echo 'make build   the release binary: target/release/weir'
 	@echo 'make test    all tests'
+	@echo 'make test-browser, make test-api   parts of it: the dashboard in Chromium, the admin API against its document'
 	@echo 'make check   formatting, lints, documentation'
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
@@ -21,6 +22,15 @@ build: prerequisites
 
 test: prerequisites test-tools
 	$(CARGO) test --locked
+	@$(MAKE) --no-print-directory test-browser test-api
+
+# The dashboard in headless Chromium; `WEIR_SCREENSHOTS=120` takes the pictures of the README after so many seconds.
+test-browser: prerequisites
+	@CARGO='$(CARGO)' sh tools/test-browser
+
+# The admin API against its OpenAPI document.
+test-api: prerequisites
+	@CARGO='$(CARGO)' sh tools/test-api
 
 check: fmt lint docs
 

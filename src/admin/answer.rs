@@ -28,7 +28,7 @@ pub(super) struct ProblemDetails {
     /// What is wrong, and what to do about it.
     detail: Cow<'static, str>,
     /// What is wrong with a configuration, line by line.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     problems: Vec<Finding>,
 }
 

@@ -32,6 +32,11 @@ fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     Option::deserialize(deserializer).map(Some)
 }
 
+/// A key that may be absent or there, not null.
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Whether an endpoint takes requests.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -50,7 +55,7 @@ enum Takes {
 #[schemars(extend("minProperties" = 1))]
 struct EndpointChange {
     /// Whether it takes requests.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[schemars(with = "Takes")]
     state: Option<Takes>,
     /// Its share of the traffic relative to the others, 1 to 65535; null for what the configuration says.
@@ -96,6 +101,18 @@ impl Place {
         let address = address.parse().map_err(|_| Refusal::NoSuch("endpoint", address))?;
         Ok(Self { upstream: name(&upstream)?, address })
     }
+
+    /// The same, if it is there.
+    fn there(self, state: &AdminState) -> Result<Self, Refusal> {
+        let snapshot = state.store.load();
+        let Some(upstream) = snapshot.upstreams.get(&self.upstream) else {
+            return Err(Refusal::NoSuch("upstream", self.upstream.to_string()));
+        };
+        match upstream.endpoints().iter().any(|endpoint| *endpoint.address() == self.address) {
+            true => Ok(self),
+            false => Err(Refusal::NoSuch("endpoint", self.address.to_string())),
+        }
+    }
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
@@ -115,6 +132,9 @@ async fn change_strategy(
     InBody(change): InBody<UpstreamChange>,
 ) -> Result<Response, Refusal> {
     let upstream = name(&upstream)?;
+    if !state.store.load().upstreams.contains_key(&upstream) {
+        return Err(Refusal::NoSuch("upstream", upstream.to_string()));
+    }
     let outcome = match change.strategy {
         None => revert(&state, Target::Strategy(upstream)).await,
         Some(strategy) => {
@@ -160,7 +180,7 @@ async fn change(
     InPath(place): InPath<(String, String)>,
     InBody(wanted): InBody<EndpointChange>,
 ) -> Result<Response, Refusal> {
-    let Place { upstream, address } = Place::new(place)?;
+    let Place { upstream, address } = Place::new(place)?.there(&state)?;
     let mut outcome = None;
     // A draining endpoint first drains and then changes its weight: nothing is sent to it in between.
     if let Some(mode) = wanted.state {

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{admin::answer::Refusal, config::MAX_BYTES};
 
@@ -40,7 +41,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for InBody<T> {
             _ if kind.as_deref() == Some("application/json") => &body,
             _ => return Err(Refusal::MediaType("application/json")),
         };
-        serde_json::from_slice(text).map(Self).map_err(|error| Refusal::Body(error.to_string()))
+        let wrong = |error: serde_json::Error| Refusal::Body(error.to_string());
+        match serde_json::from_slice(text).map_err(wrong)? {
+            // A list would do for serde: its items are taken for the keys in their order.
+            body @ Value::Object(_) => serde_json::from_value(body).map(Self).map_err(wrong),
+            _ => Err(Refusal::Body("the body is not an object".to_owned())),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod api_key;
 mod body_limit;
 mod chain;
 mod cors;
+mod geo;
 mod headers;
 mod ip_access;
 mod maintenance;
@@ -52,6 +53,8 @@ registry! {
         Maintenance(maintenance::MaintenanceSpec) = "maintenance",
         /// Admits by a key that was handed out.
         ApiKey(api_key::ApiKeySpec) = "api_key",
+        /// Admits by the client's country.
+        Geo(geo::GeoSpec) = "geo",
     }
 }
 
@@ -70,7 +73,13 @@ impl FilterSpec {
             FilterSpec::UserAgent(spec) => spec.compile(&at),
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
+            FilterSpec::Geo(spec) => spec.compile(&at),
         }
+    }
+
+    /// True when it asks for the client's country, which takes a database.
+    pub fn asks_country(&self) -> bool {
+        matches!(self, FilterSpec::Geo(_))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     resilience::Permit,
     route::Route,
     snapshot::Snapshot,
-    types::{Cause, Client, Phase, Reply, Who},
+    types::{Cause, Client, Phase, Reply, Whereabouts, Who},
     upstream::{Pinned, Upstream},
 };
 
@@ -101,6 +101,7 @@ impl RequestCtx {
             scheme: connection.scheme(),
             listener: connection.listener.name.clone(),
             tls: connection.tls.clone(),
+            whereabouts: Whereabouts::new(snapshot.geoip.clone().map(|geoip| geoip as _)),
         };
         let outcome = Outcome {
             started: arrival.began.time,

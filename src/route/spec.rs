@@ -9,7 +9,7 @@ use super::{FallbackSpec, ShareSpec};
 use crate::{
     filter::FilterSpec,
     resilience::RetrySpec,
-    types::{At, Cidr, HostPattern, Name, OneOrMany, Regexp, Span},
+    types::{At, Cidr, Country, HostPattern, Name, OneOrMany, Regexp, Span},
 };
 
 /// Requests that match go to one action: `upstream`, `split`, `redirect` or `respond`.
@@ -58,6 +58,13 @@ impl RouteSpec {
         let shares = self.split.iter().flatten().enumerate();
         whole.chain(shares.map(|(index, share)| (&share.upstream, at_split.index(index).key("upstream")))).collect()
     }
+    /// The places that ask for the client's country, which takes a database.
+    pub fn asking_country(&self, at: &At) -> Vec<At> {
+        let matches = (!self.matches.country.is_absent()).then(|| at.key("match").key("country"));
+        let at_filters = at.key("filters");
+        let filters = self.filters.iter().enumerate().filter(|(_, filter)| filter.asks_country());
+        matches.into_iter().chain(filters.map(|(index, filter)| at_filters.index(index).key(filter.kind()))).collect()
+    }
     fn default_timeout() -> Span {
         Span::secs(30)
     }
@@ -91,6 +98,9 @@ pub struct MatchSpec {
     /// The client's address in any of these ranges.
     #[serde(skip_serializing_if = "OneOrMany::is_absent")]
     pub client_ip: OneOrMany<Cidr>,
+    /// The client's country is any of these. Needs `geoip`.
+    #[serde(skip_serializing_if = "OneOrMany::is_absent")]
+    pub country: OneOrMany<Country>,
     /// Accepted by any of these listeners.
     #[serde(skip_serializing_if = "OneOrMany::is_absent")]
     pub listener: OneOrMany<Name>,

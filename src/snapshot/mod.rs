@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     config::{HttpSpec, Spec},
+    geo::GeoIp,
     route::Table,
     tls::ServerTls,
     types::{Address, CidrSet, Name},
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub routes: Table,
     /// Pools of endpoints.
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
+    /// Where clients are, if that was asked for.
+    pub geoip: Option<Arc<GeoIp>>,
 }
 
 /// One listener.

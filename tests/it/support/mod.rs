@@ -11,6 +11,7 @@ pub mod edge;
 pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
+pub mod mmdb;
 pub mod origin;
 pub mod wire;
 

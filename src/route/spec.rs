@@ -58,13 +58,6 @@ impl RouteSpec {
         let shares = self.split.iter().flatten().enumerate();
         whole.chain(shares.map(|(index, share)| (&share.upstream, at_split.index(index).key("upstream")))).collect()
     }
-    /// The places that ask for the client's country, which takes a database.
-    pub fn asking_country(&self, at: &At) -> Vec<At> {
-        let matches = (!self.matches.country.is_absent()).then(|| at.key("match").key("country"));
-        let at_filters = at.key("filters");
-        let filters = self.filters.iter().enumerate().filter(|(_, filter)| filter.asks_country());
-        matches.into_iter().chain(filters.map(|(index, filter)| at_filters.index(index).key(filter.kind()))).collect()
-    }
     fn default_timeout() -> Span {
         Span::secs(30)
     }

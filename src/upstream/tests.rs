@@ -139,7 +139,7 @@ fn a_strategy_goes_by_the_key_it_was_given() {
     assert_eq!(&*upstream.key(&head, &client), b"a");
     let key = |yaml: &str| self::upstream(yaml).key(&head, &client).to_vec();
     assert_eq!(key("{strategy: {ip_hash: {}}, endpoints: ['127.0.0.1:1']}"), [192, 0, 2, 1]);
-    assert_eq!(key("endpoints: ['127.0.0.1:1']"), []);
+    assert!(key("endpoints: ['127.0.0.1:1']").is_empty());
 }
 
 #[test]

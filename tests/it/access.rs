@@ -1,7 +1,7 @@
 //! Filters that let requests in or not: by what a client says it is, by its key, by its country.
 
 use crate::{
-    filters::{filtered, h2},
+    filters::{filtered, h2, list},
     support::{
         client::RawClient,
         edge::{EdgeBuilder, edge},
@@ -178,26 +178,33 @@ async fn routes_match_by_country() {
     assert_eq!(h2(&edge).await.get("localhost", "/").await.text(), "hallo");
 }
 
-#[test]
-fn a_configuration_that_is_compiled_again_brings_the_database_as_it_is_now() {
-    use weir::{endpoint::EndpointRegistry, types::Countries};
-    let builder = edge().route("all", "match: {country: DE}\nrespond: {}");
-    let mut before: Option<std::sync::Arc<weir::geo::GeoIp>> = None;
-    for code in ["DE", "NO"] {
-        std::fs::write(builder.file("countries.mmdb"), mmdb::countries(&[("192.0.2.0/24", code)])).unwrap();
-        let yaml = builder.config() + "geoip: {database: countries.mmdb}\n";
-        let loaded = weir::config::parse_str("test.yaml", &yaml, builder.file("").as_path(), &|_| None);
-        let spec = loaded.spec.expect("a configuration");
-        let now = std::time::SystemTime::now();
-        let snapshot =
-            weir::snapshot::compile(spec, 1, &EndpointRegistry::default(), now, &Default::default()).expect("a snapshot");
-        let found = |geoip: &weir::geo::GeoIp| geoip.country([192, 0, 2, 1].into()).map(|country| country.to_string());
-        let geoip = snapshot.geoip.expect("a database");
-        assert_eq!(found(&geoip).as_deref(), Some(code));
-        if let Some(before) = before.replace(geoip) {
-            assert_eq!(found(&before).as_deref(), Some("DE"), "requests under way keep theirs");
-        }
-    }
+#[tokio::test]
+async fn a_reload_reads_keys_and_countries_again() {
+    let filters = list("api_key: {file: keys.txt, client_header: x-who}\ngeo: {header: x-country}");
+    let origin = origin().respond(200, "hello").spawn().await;
+    let builder = edge().upstream("app", &[origin.addr()]).route("all", &format!("upstream: app\nfilters:\n{filters}"));
+    let builder = geoip(builder, &[("127.0.0.1/32", "DE")]);
+    std::fs::write(builder.file("keys.txt"), "first:the-first-key-of-all\n").unwrap();
+    let config = builder.config();
+    let edge = builder.start_as(&config).await;
+    let mut client = edge.client().await;
+    let with = |key: &str| format!("GET / HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n\r\n");
+    assert_eq!(client.exchange(with("the-first-key-of-all")).await.status, 200);
+    let sent = origin.next_request().await;
+    assert_eq!((sent.header("x-who"), sent.header("x-country")), (Some("first"), Some("DE")));
+
+    std::fs::write(edge.file("keys.txt"), "second:the-second-key-of-all\n").unwrap();
+    std::fs::write(edge.file("countries.mmdb"), mmdb::countries(&[("127.0.0.0/8", "NO")])).unwrap();
+    edge.reload(&config).await;
+    assert_eq!(client.exchange(with("the-first-key-of-all")).await.status, 401);
+    assert_eq!(client.exchange(with("the-second-key-of-all")).await.status, 200);
+    let sent = origin.next_request().await;
+    assert_eq!((sent.header("x-who"), sent.header("x-country")), (Some("second"), Some("NO")));
+
+    std::fs::write(edge.file("countries.mmdb"), "broken").unwrap();
+    let refused = edge.try_reload(&config).await.expect_err("refused").to_string();
+    assert!(refused.contains("is not a database"), "{refused}");
+    assert_eq!(client.exchange(with("the-second-key-of-all")).await.status, 200);
 }
 
 /// `conf/examples/countries.mmdb` is made of this: `INSTA_UPDATE=always` writes it.

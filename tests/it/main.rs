@@ -17,6 +17,7 @@ mod listeners;
 mod locality;
 mod observe;
 mod pages;
+mod reload;
 mod routing;
 mod sticky;
 mod tls;

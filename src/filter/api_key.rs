@@ -415,6 +415,7 @@ mod tests {
         exchange.request(&chain).unwrap();
         assert_eq!((exchange.get("x-api-client"), exchange.get("x-api-key")), (Some("mobile"), None));
         let keeping = compile(&with_key(r#"{"forward_key": true, "client_header": "x-who"}"#));
+        let mut exchange = Exchange::default();
         exchange.set("x-api-key", KEY);
         exchange.request(&keeping).unwrap();
         assert_eq!((exchange.get("x-who"), exchange.get("x-api-key")), (Some("mobile"), Some(KEY)));

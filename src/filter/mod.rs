@@ -8,7 +8,9 @@ mod api_key;
 mod body_limit;
 mod chain;
 mod cors;
+mod error_pages;
 mod exchange;
+mod fault;
 mod geo;
 mod headers;
 mod ip_access;
@@ -20,6 +22,7 @@ mod request_id;
 mod rewrite;
 mod security_headers;
 pub mod small_file;
+mod static_files;
 mod template;
 #[cfg(test)]
 mod tests_support;
@@ -66,6 +69,12 @@ registry! {
         ApiKey(api_key::ApiKeySpec) = "api_key",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
+        /// Delays or fails some requests on purpose.
+        Fault(fault::FaultSpec) = "fault",
+        /// Answers errors with pages of one's own.
+        ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
+        /// Answers with files of a directory.
+        StaticFiles(static_files::StaticFilesSpec) = "static_files",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
     }
@@ -88,6 +97,9 @@ impl FilterSpec {
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
             FilterSpec::Geo(spec) => spec.compile(&at),
+            FilterSpec::Fault(spec) => spec.compile(&at),
+            FilterSpec::ErrorPages(spec) => spec.compile(&at),
+            FilterSpec::StaticFiles(spec) => spec.compile(&at),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
         }

@@ -18,6 +18,7 @@ pub(super) struct Exchange {
     pub(super) request_id: Arc<str>,
     pub(super) content_length: Option<u64>,
     pub(super) endpoint: Option<String>,
+    pub(super) standard: bool,
     pub(super) slots: Slots,
 }
 
@@ -41,6 +42,7 @@ impl Default for Exchange {
             request_id: "id-1".into(),
             content_length: None,
             endpoint: None,
+            standard: false,
             slots: Slots::default(),
         }
     }
@@ -91,6 +93,7 @@ impl Exchange {
             method: &self.method,
             fields: &mut fields,
             endpoint: self.endpoint.as_deref(),
+            standard: self.standard,
             route: "route-1",
             request_id: &self.request_id,
             wish: BodyWish::Nothing,

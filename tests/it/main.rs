@@ -19,6 +19,7 @@ mod observe;
 mod pages;
 mod reload;
 mod routing;
+mod static_files;
 mod sticky;
 mod tls;
 mod upstreams;

@@ -90,6 +90,7 @@ fn found(opened: nix::Result<OwnedFd>) -> io::Result<Option<Found>> {
 pub(super) fn relative(path: &str, hidden: bool) -> Option<(PathBuf, bool)> {
     let path = path.strip_prefix('/')?;
     let (path, slash) = match path.strip_suffix('/') {
+        Some("") => return None,
         Some(path) => (path, true),
         None => (path, path.is_empty()),
     };

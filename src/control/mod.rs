@@ -6,6 +6,7 @@
 
 mod admin_listener;
 mod certificates;
+mod labels;
 mod live;
 mod observers;
 mod overrides;

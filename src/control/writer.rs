@@ -16,14 +16,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Live,
+    Live, labels,
     live::Ready,
     overrides::Overrides,
     probation::{self, History},
 };
 use crate::{
-    admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Target, Token},
+    admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Sources, Target, Token},
     config::{self, Loaded, Spec},
+    discovery::docker::{Diagnostic, Engines},
     listener::Shared,
     observe::{Pulse, StateSource},
     route::RouteSpec,
@@ -89,6 +90,9 @@ pub struct Control {
     writer: tokio::sync::Mutex<Writer>,
     status: Mutex<Status>,
     history: History,
+    /// The configuration as its author wrote it, for those who add to it.
+    base: watch::Sender<Arc<Spec>>,
+    engines: Arc<Engines>,
 }
 
 /// What others see of the writer's state without waiting for it.
@@ -127,7 +131,7 @@ struct Writer {
 impl Control {
     /// The control of an edge that does not run yet; [`Control::start`] starts it.
     pub(crate) fn new(origin: Origin, live: Live, state: Arc<dyn StateSource>, switches: Switches) -> Arc<Self> {
-        let shared = live.shared().clone();
+        let (shared, engines) = (live.shared().clone(), live.registry().common());
         let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new() };
         let running = Running {
             generation: 0,
@@ -150,6 +154,8 @@ impl Control {
             writer: tokio::sync::Mutex::new(writer),
             status: Mutex::new(status),
             history: History::default(),
+            base: watch::Sender::new(Arc::new(Snapshot::nothing().spec)),
+            engines,
         })
     }
 
@@ -162,6 +168,8 @@ impl Control {
         self.publish(&mut writer, ready).await;
         // Every socket accepts, so nobody who comes from here on is turned away.
         self.switches.ready.store(true, Ordering::Release);
+        let stopping = self.switches.stopping.subscribe();
+        writer.live.background.spawn(labels::follow(self.me.clone(), self.engines.clone(), self.base.subscribe(), stopping));
         if let Some(me) = self.me.upgrade() {
             let mut stopping = self.switches.stopping.subscribe();
             writer.live.background.spawn(async move {
@@ -186,6 +194,10 @@ impl Control {
     /// The bearer token of the admin API, and whether it was made at start for lack of a configured one.
     pub fn admin_token(&self) -> Option<(Secret, bool)> {
         self.status.lock().admin.as_ref().map(|admin| (admin.token.clone(), admin.token_is_made))
+    }
+    /// What is wrong with containers and their labels now, where endpoints are found by those.
+    pub fn container_diagnostics(&self) -> Vec<Diagnostic> {
+        self.engines.diagnostics().list()
     }
     pub(crate) fn switches(&self) -> &Switches {
         &self.switches
@@ -300,13 +312,16 @@ impl Control {
     }
 
     async fn publish(&self, writer: &mut Writer, ready: Ready) {
-        let pages = |token: Token, address: Address| AdminState {
-            metrics: self.shared.observer.metrics().clone(),
-            state: self.state.clone(),
-            commands: self.me.upgrade().expect("whoever publishes holds it"),
-            ready: self.switches.ready.clone(),
-            token: arc_swap::ArcSwap::from_pointee(token),
-            address,
+        let pages = |token: Token, address: Address| {
+            AdminState::new(Sources {
+                observer: self.shared.observer.clone(),
+                store: self.shared.store.clone(),
+                state: self.state.clone(),
+                commands: self.me.upgrade().expect("whoever publishes holds it"),
+                ready: self.switches.ready.clone(),
+                token: arc_swap::ArcSwap::from_pointee(token),
+                address,
+            })
         };
         writer.live.publish(ready, &pages).await;
         let mut status = self.status.lock();
@@ -327,6 +342,14 @@ impl Control {
             ..status.running.clone()
         };
         status.running = now;
+        drop(status);
+        self.base.send_if_modified(|known| {
+            let changed = **known != writer.base.spec;
+            if changed {
+                *known = Arc::new(writer.base.spec.clone());
+            }
+            changed
+        });
     }
 
     /// TLS settings that stay are served by files that may have changed. They were read a moment ago, when the new

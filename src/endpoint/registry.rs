@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Endpoint, Mode, Place, Pool};
+use super::{Endpoint, Mode, Place, Pool, Witness, witness::Witnessed};
 use crate::types::{Address, Name};
 
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
@@ -25,8 +25,10 @@ struct Known {
     /// sweeping costs a constant per endpoint and the dead are never more than the living.
     sweep_at: usize,
     changes: Arc<AtomicU64>,
+    witnessed: Witnessed,
     discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
     shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
+    common: HashMap<TypeId, Weak<dyn Any + Send + Sync>>,
     /// What operators ordered, also for endpoints that are not there now.
     orders: HashMap<(Name, Address), Orders>,
 }
@@ -74,7 +76,7 @@ impl Known {
     fn pool(&mut self, upstream: &Name) -> Arc<Pool> {
         let known = self.pools.get(upstream).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
-            let pool = Arc::new(Pool::new(upstream.clone()));
+            let pool = Arc::new(Pool::new(upstream.clone(), self.witnessed.clone()));
             self.pools.insert(upstream.clone(), Arc::downgrade(&pool));
             pool
         })
@@ -82,6 +84,11 @@ impl Known {
 }
 
 impl EndpointRegistry {
+    /// Tells changes of state to this witness, from now on. The first one stays.
+    pub fn witnessed_by(&self, witness: Arc<dyn Witness>) {
+        self.0.lock().witnessed.by(witness);
+    }
+
     /// The pool that an upstream's endpoints are counted in.
     pub fn pool(&self, upstream: &Name) -> Arc<Pool> {
         self.0.lock().pool(upstream)
@@ -136,6 +143,18 @@ impl EndpointRegistry {
         let found = Arc::new(Discovered::default());
         known.discovered.insert(key, Arc::downgrade(&found));
         found
+    }
+
+    /// What all upstreams share, one of each type: kept while anyone uses it.
+    pub fn common<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let common = &mut self.0.lock().common;
+        let known = common.get(&TypeId::of::<T>()).and_then(Weak::upgrade).and_then(|known| known.downcast().ok());
+        known.unwrap_or_else(|| {
+            let made = Arc::<T>::default();
+            let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&made) as _;
+            common.insert(TypeId::of::<T>(), weak);
+            made
+        })
     }
 
     /// What all requests to an upstream share, one of each type: kept, like the endpoints, while anyone uses it.

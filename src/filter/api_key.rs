@@ -133,7 +133,7 @@ impl ApiKeySpec {
             };
         }
         let client_header = field_name(&self.client_header, &client_header_at);
-        let challenge = match self.realm.bytes().any(|b| b < b' ' || b >= 0x7f || matches!(b, b'"' | b'\\')) {
+        let challenge = match self.realm.bytes().any(|b| !matches!(b, b' '..=b'~') || matches!(b, b'"' | b'\\')) {
             false => HeaderValue::from_str(&self.challenge()).ok(),
             true => None,
         };

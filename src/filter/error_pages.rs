@@ -133,6 +133,11 @@ struct Text(Vec<Part>);
 #[derive(Debug, PartialEq)]
 enum Part {
     Plain(Bytes),
+    Filled(Value),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Value {
     Status,
     Reason,
     RequestId,
@@ -140,17 +145,17 @@ enum Part {
 
 impl Text {
     fn parse(content: &[u8]) -> Self {
-        const NAMES: [(&[u8], fn() -> Part); 3] =
-            [(b"{status}", || Part::Status), (b"{reason}", || Part::Reason), (b"{request_id}", || Part::RequestId)];
+        const NAMES: [(&[u8], Value); 3] =
+            [(b"{status}", Value::Status), (b"{reason}", Value::Reason), (b"{request_id}", Value::RequestId)];
         let mut parts = Vec::new();
         let (mut plain, mut at) = (0, 0);
         while let Some(brace) = memchr::memchr(b'{', &content[at..]).map(|found| found + at) {
-            let Some((name, part)) = NAMES.iter().find(|(name, _)| content[brace..].starts_with(name)) else {
+            let Some((name, value)) = NAMES.iter().find(|(name, _)| content[brace..].starts_with(name)) else {
                 at = brace + 1;
                 continue;
             };
             parts.extend((plain < brace).then(|| Part::Plain(Bytes::copy_from_slice(&content[plain..brace]))));
-            parts.push(part());
+            parts.push(Part::Filled(*value));
             (at, plain) = (brace + name.len(), brace + name.len());
         }
         parts.extend((plain < content.len()).then(|| Part::Plain(Bytes::copy_from_slice(&content[plain..]))));
@@ -165,12 +170,12 @@ impl Text {
         for part in &self.0 {
             match part {
                 Part::Plain(bytes) => out.extend_from_slice(bytes),
-                Part::Status => out.extend_from_slice(status.to_string().as_bytes()),
-                Part::Reason => {
+                Part::Filled(Value::Status) => out.extend_from_slice(status.to_string().as_bytes()),
+                Part::Filled(Value::Reason) => {
                     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
                     out.extend_from_slice(reason.unwrap_or("Error").as_bytes());
                 }
-                Part::RequestId => form.escape(request_id, &mut out),
+                Part::Filled(Value::RequestId) => form.escape(request_id, &mut out),
             }
         }
         out.into()

@@ -105,6 +105,14 @@ impl Predicates {
         *self == Self::default()
     }
 
+    /// False when no request can meet both, as far as methods and listeners tell.
+    pub(super) fn may_meet(&self, other: &Self) -> bool {
+        fn share<T: PartialEq>(ours: &[T], theirs: &[T]) -> bool {
+            ours.is_empty() || theirs.is_empty() || ours.iter().any(|one| theirs.contains(one))
+        }
+        share(&self.methods, &other.methods) && share(&self.listeners, &other.listeners)
+    }
+
     pub(super) fn rank(&self, index: usize) -> Rank {
         let others = [self.clients.is_empty(), self.countries.is_empty(), self.listeners.is_empty()];
         let others = others.into_iter().filter(|absent| !absent).count();

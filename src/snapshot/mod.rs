@@ -3,9 +3,11 @@
 //! A [`Snapshot`] never changes. Every request pins the one that was current when it arrived.
 
 mod compile;
+pub mod diff;
 mod store;
 
 pub use compile::{check, compile, compile_after};
+pub use diff::{Diff, diff};
 pub use store::Store;
 
 use std::{
@@ -23,7 +25,7 @@ use crate::{
     observe::ObservabilitySpec,
     route::Table,
     tls::ServerTls,
-    types::{Address, CidrSet, Name, OneOrMany, Problems, Switch},
+    types::{Address, CidrSet, Name, OneOrMany, Problems, Switch, Whereabouts},
     upstream::Upstream,
 };
 
@@ -79,6 +81,11 @@ impl Snapshot {
             upstreams: BTreeMap::new(),
             geoip: None,
         }
+    }
+
+    /// For finding out where one client is.
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::new(self.geoip.clone().map(|geoip| geoip as _))
     }
 
     /// What filters do beside requests, to be run while this snapshot is the current one. Each ends when `stopping`

@@ -17,6 +17,7 @@ mod registry;
 mod reply;
 mod secret;
 mod switch;
+mod template;
 mod text;
 mod units;
 
@@ -33,6 +34,7 @@ pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, c
 pub use reply::{BodyStream, Reply};
 pub use secret::Secret;
 pub use switch::Switch;
+pub use template::{Part, Template, TemplateError};
 pub use text::{OneOrMany, Regexp};
 pub use units::{Rate, Ratio, Size, Span, UnitError};
 

@@ -4,8 +4,11 @@
 mod support;
 
 mod access;
+mod access_log;
 mod breaker;
 mod discovery;
+mod docker_discovery;
+mod docker_engine;
 mod faults;
 mod filters;
 mod fixtures;
@@ -15,6 +18,7 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
 mod pages;
 mod reload;
@@ -22,4 +26,5 @@ mod routing;
 mod static_files;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ListenerSpec;
 use crate::{
     filter::FilterSpec,
+    geo::GeoIpSpec,
     observe::ObservabilitySpec,
     route::RouteSpec,
     string_type,
@@ -31,6 +32,9 @@ pub struct Spec {
     /// The admin listener: health, metrics, state. `off` closes it.
     #[serde(default)]
     pub admin: Switch<AdminSpec>,
+    /// Where clients are: a database of countries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geoip: Option<GeoIpSpec>,
     /// Where to accept connections, by name.
     pub listeners: BTreeMap<Name, ListenerSpec>,
     /// Which requests go where. The most specific match wins.

@@ -192,7 +192,14 @@ fn decide(
         Ok((found, _)) => found,
         Err(refusal) => return refused(told, refusal),
     };
-    let client = Client { ip: found.ip, port: found.port, scheme: found.scheme, listener: listener.name.clone(), tls };
+    let client = Client {
+        ip: found.ip,
+        port: found.port,
+        scheme: found.scheme,
+        listener: listener.name.clone(),
+        tls,
+        whereabouts: snapshot.whereabouts(),
+    };
     told.gate.admitted = true;
     (told.client, told.scheme) = (client.ip, client.scheme.as_str().into());
     if client.ip != request.client {

@@ -9,7 +9,10 @@ mod body_limit;
 mod chain;
 mod concurrency;
 mod cors;
+mod error_pages;
 mod exchange;
+mod fault;
+mod geo;
 mod headers;
 mod ip_access;
 mod kept;
@@ -22,6 +25,7 @@ mod request_id;
 mod rewrite;
 mod security_headers;
 pub mod small_file;
+mod static_files;
 #[cfg(test)]
 mod tests_support;
 mod user_agent;
@@ -60,8 +64,6 @@ registry! {
         RateLimit(rate_limit::RateLimitSpec) = "rate_limit",
         /// Bounds how much somebody may ask at a time.
         Concurrency(concurrency::ConcurrencySpec) = "concurrency",
-        /// The filters of a chain declared under `filter_chains`, in its place.
-        Chain(ChainSpec) = "chain",
         /// Makes browsers strict about the answers.
         SecurityHeaders(security_headers::SecurityHeadersSpec) = "security_headers",
         /// Admits by what the client says it is.
@@ -70,6 +72,16 @@ registry! {
         Maintenance(maintenance::MaintenanceSpec) = "maintenance",
         /// Admits by a key that was handed out.
         ApiKey(api_key::ApiKeySpec) = "api_key",
+        /// Admits by the client's country.
+        Geo(geo::GeoSpec) = "geo",
+        /// Delays or fails some requests on purpose.
+        Fault(fault::FaultSpec) = "fault",
+        /// Answers errors with pages of one's own.
+        ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
+        /// Answers with files of a directory.
+        StaticFiles(static_files::StaticFilesSpec) = "static_files",
+        /// The filters of a chain declared under `filter_chains`, in its place.
+        Chain(ChainSpec) = "chain",
     }
 }
 
@@ -87,13 +99,22 @@ impl FilterSpec {
             FilterSpec::Cors(spec) => spec.compile(&at),
             FilterSpec::RateLimit(spec) => spec.compile(&at, scope),
             FilterSpec::Concurrency(spec) => spec.compile(&at, scope),
-            // `Chains` puts the filters of the chain here.
-            FilterSpec::Chain(_) => None,
             FilterSpec::SecurityHeaders(spec) => spec.compile(&at),
             FilterSpec::UserAgent(spec) => spec.compile(&at),
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
+            FilterSpec::Geo(spec) => spec.compile(&at),
+            FilterSpec::Fault(spec) => spec.compile(&at),
+            FilterSpec::ErrorPages(spec) => spec.compile(&at),
+            FilterSpec::StaticFiles(spec) => spec.compile(&at),
+            // `Chains` puts the filters of the chain here.
+            FilterSpec::Chain(_) => None,
         }
+    }
+
+    /// True when it asks for the client's country, which takes a database.
+    pub fn asks_country(&self) -> bool {
+        matches!(self, FilterSpec::Geo(_))
     }
 }
 

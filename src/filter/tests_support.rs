@@ -18,6 +18,7 @@ pub(super) struct Exchange {
     pub(super) request_id: Arc<str>,
     pub(super) content_length: Option<u64>,
     pub(super) endpoint: Option<String>,
+    pub(super) standard: bool,
     pub(super) slots: Slots,
 }
 
@@ -29,11 +30,19 @@ impl Default for Exchange {
             path: "/".into(),
             query: None,
             forward: None,
-            client: Client { ip, port: 1, scheme: Scheme::Http, listener: "web".parse().unwrap(), tls: None },
+            client: Client {
+                ip,
+                port: 1,
+                scheme: Scheme::Http,
+                listener: "web".parse().unwrap(),
+                tls: None,
+                whereabouts: Default::default(),
+            },
             fields: HeaderMap::new(),
             request_id: "id-1".into(),
             content_length: None,
             endpoint: None,
+            standard: false,
             slots: Slots::default(),
         }
     }
@@ -101,6 +110,7 @@ impl Exchange {
             method: &self.method,
             fields: &mut fields,
             endpoint: self.endpoint.as_deref(),
+            standard: self.standard,
             route: "route-1",
             request_id: &self.request_id,
             wish: BodyWish::Nothing,

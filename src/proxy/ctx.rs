@@ -105,6 +105,7 @@ impl RequestCtx {
             scheme: connection.scheme(),
             listener: connection.listener.name.clone(),
             tls: connection.tls.clone(),
+            whereabouts: snapshot.whereabouts(),
         };
         let filters = Passage {
             listener: Pass::new(snapshot.listener_filters.get(&client.listener).cloned().unwrap_or_default()),

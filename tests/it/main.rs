@@ -27,6 +27,7 @@ mod rate_limits;
 mod rate_limits_shared;
 mod reload;
 mod routing;
+mod static_files;
 mod sticky;
 mod tls;
 mod tracing;

@@ -16,14 +16,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Live, labels,
+    Live, labels, last_good,
     live::Ready,
     overrides::Overrides,
     probation::{self, History},
 };
 use crate::{
     admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Sources, Target, Token},
-    config::{self, Loaded, Spec},
+    config::{self, Bundle, Loaded, Spec},
     discovery::docker::{Diagnostic, Engines},
     listener::Shared,
     observe::{Pulse, StateSource},
@@ -89,6 +89,7 @@ pub struct Control {
     switches: Switches,
     writer: tokio::sync::Mutex<Writer>,
     status: Mutex<Status>,
+    successor: Mutex<Option<u32>>,
     history: History,
     /// The configuration as its author wrote it, for those who add to it.
     base: watch::Sender<Arc<Spec>>,
@@ -116,10 +117,11 @@ struct Base {
     spec: Spec,
     origin: String,
     text: String,
+    bundle: Bundle,
 }
 
-struct Writer {
-    live: Live,
+pub(super) struct Writer {
+    pub(super) live: Live,
     generation: u64,
     base: Base,
     /// What a rollback goes back to.
@@ -132,7 +134,7 @@ impl Control {
     /// The control of an edge that does not run yet; [`Control::start`] starts it.
     pub(crate) fn new(origin: Origin, live: Live, state: Arc<dyn StateSource>, switches: Switches) -> Arc<Self> {
         let (shared, engines) = (live.shared().clone(), live.registry().common());
-        let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new() };
+        let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new(), bundle: Bundle::default() };
         let running = Running {
             generation: 0,
             since: SystemTime::now(),
@@ -153,6 +155,7 @@ impl Control {
             switches,
             writer: tokio::sync::Mutex::new(writer),
             status: Mutex::new(status),
+            successor: Mutex::default(),
             history: History::default(),
             base: watch::Sender::new(Arc::new(Snapshot::nothing().spec)),
             engines,
@@ -166,6 +169,7 @@ impl Control {
         writer.generation = ready.snapshot.generation;
         self.shared.observer.metrics().started(writer.generation);
         self.publish(&mut writer, ready).await;
+        self.keep_last_good(&writer.base).await;
         // Every socket accepts, so nobody who comes from here on is turned away.
         self.switches.ready.store(true, Ordering::Release);
         let stopping = self.switches.stopping.subscribe();
@@ -199,6 +203,18 @@ impl Control {
     pub fn container_diagnostics(&self) -> Vec<Diagnostic> {
         self.engines.diagnostics().list()
     }
+    pub(super) fn writer(&self) -> &tokio::sync::Mutex<Writer> {
+        &self.writer
+    }
+    /// Another process serves: the successor, in whose favour this one drains and ends.
+    pub(super) fn succeeded(&self, process: u32) {
+        *self.successor.lock() = Some(process);
+        self.switches.exit.send_replace(true);
+    }
+    /// The process that took over, if one has.
+    pub fn successor(&self) -> Option<u32> {
+        *self.successor.lock()
+    }
     pub(crate) fn switches(&self) -> &Switches {
         &self.switches
     }
@@ -210,7 +226,9 @@ impl Control {
     pub fn begin_drain(&self) {
         self.switches.ready.store(false, Ordering::Release);
         self.shared.doors.close();
-        self.switches.draining.send_replace(true);
+        if !self.switches.draining.send_replace(true) {
+            self.tell_drain();
+        }
     }
 
     /// Resolves when nothing is in flight any more, after [`Control::begin_drain`].
@@ -273,8 +291,11 @@ impl Control {
         if let (Ok(_), Some(Probation::Running { generation, .. })) = (&taken, self.running().probation) {
             self.end_probation(Probation::Ended { generation, reason: "another configuration was loaded".to_owned() });
         }
-        if let (Ok(applied), Some(span)) = (&taken, guard.probation) {
-            self.begin_probation(applied.generation, before, span);
+        if let Ok(applied) = &taken {
+            match guard.probation {
+                Some(span) => self.begin_probation(applied.generation, before, span),
+                None => self.keep_last_good(&writer.base).await,
+            }
         }
         self.tell(&taken);
         taken
@@ -369,6 +390,7 @@ impl Control {
     /// Logs and counts how a reload ended.
     fn tell(&self, taken: &Result<Applied, Refused>) {
         let mut status = self.status.lock();
+        self.tell_taken(taken, &status.running.origin);
         match taken {
             Ok(applied) => {
                 self.shared.observer.metrics().reloaded(applied.generation);
@@ -417,7 +439,9 @@ impl Control {
     /// Watches this generation from now on, and goes back to the configuration before if it does worse.
     fn begin_probation(&self, generation: u64, before: Pulse, span: Duration) {
         let Some(me) = self.me.upgrade() else { return };
-        self.status.lock().running.probation = Some(Probation::Running { generation, seconds_left: span.as_secs() });
+        let begun = Probation::Running { generation, seconds_left: span.as_secs() };
+        self.tell_probation(&begun);
+        self.status.lock().running.probation = Some(begun);
         tokio::spawn(async move {
             let mut stopping = me.switches.stopping.subscribe();
             tokio::select! {
@@ -441,8 +465,26 @@ impl Control {
         }
     }
 
+    /// The configuration that runs has proven itself.
+    pub(super) async fn passed(&self, generation: u64) {
+        let writer = self.writer.lock().await;
+        self.end_probation(Probation::Passed { generation });
+        self.keep_last_good(&writer.base).await;
+    }
+
+    /// Keeps a configuration on disk, where the file says so. Posted ones too: they are what served last.
+    async fn keep_last_good(&self, base: &Base) {
+        let Some(directory) = base.spec.server.state_dir.clone() else { return };
+        let bundle = base.bundle.clone();
+        let kept = tokio::task::spawn_blocking(move || last_good::keep(&directory, &bundle).map_err(|error| (directory, error)));
+        if let Ok(Err((directory, error))) = kept.await {
+            log::warn!("the configuration cannot be kept in {directory}: {error}");
+        }
+    }
+
     /// Ends the probation that is running.
     pub(super) fn end_probation(&self, end: Probation) {
+        self.tell_probation(&end);
         self.status.lock().running.probation = Some(end);
     }
 }
@@ -450,7 +492,7 @@ impl Control {
 impl Base {
     fn new(loaded: &Loaded, origin: String) -> Self {
         let spec = loaded.spec.clone().unwrap_or_else(|| Snapshot::nothing().spec);
-        Self { spec, origin, text: config::effective(loaded) }
+        Self { spec, origin, text: config::effective(loaded), bundle: Bundle::of(loaded) }
     }
 }
 
@@ -530,12 +572,20 @@ impl Commands for Control {
         .await
     }
 
+    async fn upgrade(&self) -> Result<u32, Refused> {
+        self.exclusively(|me| async move { me.hand_over().await }).await
+    }
+
     async fn change(&self, change: Change) -> Result<Applied, Refused> {
         self.exclusively(move |me| async move {
             let mut writer = me.writer.lock().await;
             me.check_object(&change)?;
-            let overrides = writer.overrides.with(change, &writer.base.spec)?;
-            me.put_overrides(&mut writer, overrides).await
+            let overrides = writer.overrides.with(change.clone(), &writer.base.spec)?;
+            let put = me.put_overrides(&mut writer, overrides).await;
+            if put.is_ok() {
+                me.tell_changed(&change);
+            }
+            put
         })
         .await
     }
@@ -594,6 +644,7 @@ impl Control {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// What variables in a configuration stand for.
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -19,7 +19,6 @@ mod request_id;
 mod rewrite;
 mod security_headers;
 pub mod small_file;
-mod template;
 #[cfg(test)]
 mod tests_support;
 mod user_agent;
@@ -38,7 +37,6 @@ pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, Reques
 pub use kept::{Kept, Scope};
 pub use named::{ChainSpec, Chains, references};
 pub use passage::{Pass, Passage};
-pub use template::{Template, TemplateError};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.

@@ -6,8 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::{RedirectSpec, RespondSpec, Split};
 use crate::{
-    filter::{Template, TemplateError},
-    types::{At, Client, Code, Reply, RequestHead},
+    types::{At, Client, Code, Reply, RequestHead, Template, TemplateError},
     upstream::Upstream,
 };
 
@@ -70,6 +69,11 @@ impl Redirect {
             return None;
         }
         status_ok.then(|| Self { status: StatusCode::from_u16(spec.status).unwrap_or(StatusCode::PERMANENT_REDIRECT), to })
+    }
+
+    /// The status of every answer.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
     }
 
     /// The answer for this request. `tail` is what [`super::Match`] says of it.

@@ -4,10 +4,13 @@
 mod support;
 
 mod access;
+mod access_log;
+mod admin_api;
 mod breaker;
 mod discovery;
 mod docker_discovery;
 mod docker_engine;
+mod explain;
 mod faults;
 mod filters;
 mod fixtures;
@@ -17,10 +20,12 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
 mod pages;
 mod reload;
 mod routing;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

@@ -82,6 +82,9 @@ impl Commands for Counting {
     async fn rollback(&self) -> Result<Applied, Refused> {
         refused()
     }
+    async fn upgrade(&self) -> Result<u32, Refused> {
+        refused()
+    }
     async fn change(&self, _: Change) -> Result<Applied, Refused> {
         refused()
     }
@@ -121,8 +124,8 @@ fn state(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, address:
     crate::tls::install_provider();
     let loaded = crate::config::parse_str("test.yaml", CONFIGURATION, std::path::Path::new("."), &|_| None);
     assert!(loaded.is_ok(), "{:?}", loaded.diagnostics);
-    let (problems, endpoints) = (crate::types::Problems::default(), crate::endpoint::EndpointRegistry::default());
-    let snapshot = crate::snapshot::compile(loaded.spec.unwrap(), 1, &endpoints, SystemTime::now(), &problems).unwrap();
+    let (problems, registries) = (crate::types::Problems::default(), crate::snapshot::Registries::default());
+    let snapshot = crate::snapshot::compile(loaded.spec.unwrap(), 1, &registries, SystemTime::now(), &problems).unwrap();
     let log = crate::observe::AccessLogSpec { path: "off".into(), ..Default::default() };
     let observer = Arc::new(Observer::new(&log).unwrap());
     let (store, state) = (Arc::new(Store::new(snapshot)), Arc::new(OneUpstream));

@@ -25,7 +25,7 @@ use std::{
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, process_collector::ProcessCollector};
 
-use super::{Attempt, Outcome, StateSource};
+use super::{Attempt, Outcome, SpanCounts, StateSource};
 use crate::{endpoint::Counted, types::Name};
 pub use pulse::Pulse;
 use traffic::{Traffic, TrafficCollector};
@@ -230,6 +230,11 @@ impl Metrics {
     /// The counter of lines that the access log could not write.
     pub fn access_log_dropped(&self) -> Arc<AtomicU64> {
         self.traffic.access_log_dropped.clone()
+    }
+
+    /// The counters of spans that went out and were lost.
+    pub fn spans(&self) -> Arc<SpanCounts> {
+        self.traffic.spans.clone()
     }
 
     /// Connections open and requests in flight, of all listeners and routes.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     endpoint::{Condition, Spread, Transitions},
-    observe::{StateSource, UpstreamState},
+    observe::{SpanCounts, StateSource, UpstreamState},
 };
 
 /// One route as seen through one listener.
@@ -93,6 +93,7 @@ pub(super) struct Traffic {
     pub(super) rejected: Named<AtomicU64>,
     pub(super) errors: Named<AtomicU64>,
     pub(super) access_log_dropped: Arc<AtomicU64>,
+    pub(super) spans: Arc<SpanCounts>,
     pub(super) source: Mutex<Option<Weak<dyn StateSource>>>,
 }
 
@@ -231,6 +232,11 @@ impl Collector for TrafficCollector {
         });
         let dropped = self.traffic.access_log_dropped.load(Relaxed);
         families.add("weir_access_log_dropped_total", &[], dropped as f64);
+        let spans = &self.traffic.spans;
+        families.add("weir_spans_exported_total", &[], spans.exported.load(Relaxed) as f64);
+        for (reason, count) in spans.dropped() {
+            families.add("weir_spans_dropped_total", &[reason], count as f64);
+        }
         families.finish()
     }
 }

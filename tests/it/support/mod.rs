@@ -6,6 +6,7 @@
 
 pub mod certs;
 pub mod client;
+pub mod collector;
 pub mod dns;
 pub mod edge;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
 pub mod origin;
+pub mod tools;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};

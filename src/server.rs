@@ -357,7 +357,7 @@ fn bind_all(snapshot: &Snapshot) -> Result<BTreeMap<Name, Vec<Bound>>, StartErro
 
 /// A redirect to a TLS listener on port 0 points at the port that it got.
 fn resolve_redirects(snapshot: &mut Snapshot, bound: &BTreeMap<Name, Vec<Bound>>) {
-    let tls = snapshot.listeners.values().filter(|listener| listener.tls.is_some());
+    let tls = snapshot.listeners.values().filter(|listener| listener.tls.is_some() && listener.tcp.is_none());
     let port = tls
         .filter_map(|listener| bound.get(&listener.name))
         .flatten()

@@ -14,7 +14,7 @@ use crate::{
     upstream::UpstreamSpec,
 };
 
-/// A Weir configuration. Only `listeners` and `routes` are required (and `upstreams`, to forward).
+/// A Weir configuration. Only `listeners` is required, `routes` where one of them serves HTTP, and `upstreams` to forward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -32,7 +32,8 @@ pub struct Spec {
     pub admin: Switch<AdminSpec>,
     /// Where to accept connections, by name.
     pub listeners: BTreeMap<Name, ListenerSpec>,
-    /// Which requests go where. The most specific match wins.
+    /// Which requests go where. The most specific match wins. Required unless every listener has `tcp`.
+    #[serde(default)]
     pub routes: Vec<RouteSpec>,
     /// Pools of endpoints, by name.
     #[serde(default)]

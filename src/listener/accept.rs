@@ -5,6 +5,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{ConnectionLimit, Shared, connection, socket::Socket, turned};
+use super::{ConnectionLimit, Shared, connection, socket::Socket, tcp, turned};
 use crate::types::{Address, Name};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -126,7 +127,10 @@ impl Bound {
                 continue;
             };
             // Boxed, as in `spawn`: it is held by the block below.
-            let task = Box::pin(connection::serve(socket, peer, listener, shared.clone()));
+            let task: Pin<Box<dyn Future<Output = ()> + Send>> = match listener.tcp {
+                None => Box::pin(connection::serve(socket, peer, listener, shared.clone())),
+                Some(_) => Box::pin(tcp::serve(socket, peer, listener, shared.clone())),
+            };
             shared.spawn(async move {
                 task.await;
                 drop((place, place_in_listener));

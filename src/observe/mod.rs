@@ -15,9 +15,9 @@ mod state;
 pub(crate) mod testing;
 
 pub use access_log::AccessLog;
-pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, Totals};
+pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, SessionMeter, Totals};
 pub use observer::Observer;
-pub use outcome::{Attempt, Outcome, Times};
+pub use outcome::{Attempt, Layer, Outcome, Times};
 pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
 pub use state::{EndpointState, StateSource, UpstreamState};

@@ -9,7 +9,7 @@ use super::{Arrival, finish};
 use crate::{
     endpoint::{Endpoint, InFlight},
     filter::Slots,
-    observe::{Attempt, Observer, Outcome, Times},
+    observe::{Attempt, Layer, Observer, Outcome, Times},
     resilience::Permit,
     route::Route,
     snapshot::Snapshot,
@@ -103,6 +103,7 @@ impl RequestCtx {
             tls: connection.tls.clone(),
         };
         let outcome = Outcome {
+            layer: Layer::Http,
             started: arrival.began.time,
             request_id: new_request_id(),
             client: client.ip,

@@ -10,6 +10,7 @@ mod filters;
 mod fixtures;
 mod grpc_health;
 mod health;
+mod l4;
 mod lab;
 mod limits;
 mod listeners;

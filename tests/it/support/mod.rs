@@ -12,6 +12,7 @@ pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
 pub mod origin;
+pub mod tcp;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};

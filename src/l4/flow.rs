@@ -136,13 +136,25 @@ impl Flow {
         if self.taken > 0 {
             (self.stuck, self.taken) = (Vec::new(), 0);
         }
+        self.poll_pipe(cx, to)
+    }
+
+    /// The same with what waits in the pipe.
+    fn poll_pipe(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
         while pipe.held() > 0 {
-            let written = ready!(to.poll_socket_out(cx, |socket| pipe.drain(socket)))?;
-            self.moved += written as u64;
+            match ready!(to.poll_socket_out(cx, |socket| pipe.drain(socket))) {
+                Ok(written) => self.moved += written as u64,
+                Err(error) if cannot_splice(&error) => {
+                    (self.stuck, self.may_splice) = (pipe.take_back()?, false);
+                    self.pipe = None;
+                    return self.poll_stuck(cx, to);
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
-        if self.full < BULK {
-            self.pipe = None;
+        if let Some(pipe) = self.pipe.take() {
+            pipe.put();
         }
         Poll::Ready(Ok(()))
     }
@@ -190,22 +202,33 @@ impl Flow {
 
     /// Lets the kernel read into a pipe, from where [`Flow::poll_stuck`] goes on.
     fn poll_splice(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<()>> {
-        let Some(pipe) = self.pipe.take().or_else(Pipe::new) else {
+        let Some(mut pipe) = Pipe::get() else {
             self.may_splice = false;
             return Poll::Ready(Ok(()));
         };
-        // Kept while it waits: bulk comes back soon, else the flow ends or turns into a trickle.
-        let pipe = self.pipe.insert(pipe);
-        match ready!(from.poll_socket_in(cx, |socket| pipe.fill(socket))) {
+        let Poll::Ready(result) = from.poll_socket_in(cx, |socket| pipe.fill(socket)) else {
+            // Who waits may wait for long, and needs no pipe for that.
+            pipe.put();
+            return Poll::Pending;
+        };
+        match result {
             Ok(0) => self.state = State::Ending,
             Ok(count) if count < TRICKLE => self.full = 0,
             Ok(_) => {}
-            // Not this kind of socket, or not this kernel. Nothing was moved.
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-                (self.may_splice, self.pipe) = (false, None);
-            }
+            // Nothing was moved.
+            Err(error) if cannot_splice(&error) => self.may_splice = false,
             Err(error) => return Poll::Ready(Err(error)),
+        }
+        if pipe.held() > 0 {
+            self.pipe = Some(pipe);
+        } else {
+            pipe.put();
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Not this kind of socket, or not this kernel.
+fn cannot_splice(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }

@@ -99,7 +99,7 @@ async fn open(arrival: Arrival, tcp: &Tcp) -> Option<(Box<Record>, relay::Relay)
         Ok(endpoint) => endpoint,
         Err(end) => {
             record.end(end);
-            client.abort();
+            client.break_off();
             return None;
         }
     };

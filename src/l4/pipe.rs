@@ -1,6 +1,7 @@
 //! splice(2): bytes go from socket to socket inside the kernel, by way of a pipe.
 
 use std::{
+    cell::RefCell,
     io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -8,19 +9,26 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice},
-    unistd::pipe2,
+    unistd::{pipe2, read},
 };
 
 /// What a pipe holds: enough that one pair of system calls moves much, little enough that [`MOST`] of them stay within
 /// the 64 MiB that Linux lets the pipes of an ordinary user have.
 const CAPACITY: usize = 256 * 1024;
 
-/// Pipes of the process. Each takes two of its file descriptors, of which `max_connections` leaves a fifth unused. Who
+/// Pipes of the process, spare ones included. Each takes two of its file descriptors, of which `max_connections` leaves a fifth unused. Who
 /// gets none copies.
 const MOST: usize = 128;
 
 /// The file descriptors of all pipes are the process's, whoever uses them.
 static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// Kept by each thread for those that come next: making one costs as much as moving a few kilobytes.
+const MOST_SPARE: usize = 4;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A pipe, and how much is in it.
 #[derive(Debug)]
@@ -42,7 +50,20 @@ impl Drop for Counted {
 
 impl Pipe {
     /// An empty pipe; `None` when there are too many, or the system gives none.
-    pub(super) fn new() -> Option<Self> {
+    pub(super) fn get() -> Option<Self> {
+        SPARE.with_borrow_mut(Vec::pop).or_else(Self::new)
+    }
+
+    /// Gives back a pipe for whoever needs one next. One that still holds something is closed.
+    pub(super) fn put(self) {
+        SPARE.with_borrow_mut(|spare| {
+            if self.held == 0 && spare.len() < MOST_SPARE {
+                spare.push(self);
+            }
+        });
+    }
+
+    fn new() -> Option<Self> {
         PIPES.fetch_update(Relaxed, Relaxed, |pipes| (pipes < MOST).then_some(pipes + 1)).ok()?;
         let counted = Counted;
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).ok()?;
@@ -62,6 +83,20 @@ impl Pipe {
         let moved = splice(from, None, &self.write, None, CAPACITY, flags())?;
         self.held += moved;
         Ok(moved)
+    }
+
+    /// Takes everything out of the pipe again, to be written as any bytes.
+    pub(super) fn take_back(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.held];
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match read(&self.read, &mut bytes[taken..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => taken += count,
+            }
+        }
+        self.held = 0;
+        Ok(bytes)
     }
 
     /// Moves out of the pipe what the socket takes.
@@ -99,6 +134,9 @@ mod tests {
         let mut read = [0; 10];
         sink.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"some bytes");
+        source.write_all(b"others").unwrap();
+        pipe.fill(from.as_fd()).unwrap();
+        assert_eq!((pipe.take_back().unwrap(), pipe.held()), (b"others".to_vec(), 0));
         drop(source);
         assert_eq!(pipe.fill(from.as_fd()).unwrap(), 0);
     }

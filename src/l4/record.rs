@@ -165,7 +165,7 @@ impl Record {
         let ours = |cause, reason| End { who: Who::Weir, phase: Phase::Response, cause: Some(cause), reason: Some(reason) };
         match self.end {
             Some(end) => end,
-            None if self.cut.is_cancelled() => ours(Cause::ConnectionTerminated, "cut"),
+            None if self.cut.is_cancelled() => ours(Cause::ConnectionTerminated, "shutdown_grace"),
             None => ours(Cause::ProxyInternalError, "panic"),
         }
     }

@@ -29,6 +29,10 @@ pub(super) struct Relay {
     down: Flow,
     /// Who was the first to end its direction.
     first: Option<Who>,
+    /// Which flow comes first: they take turns, since one that never has to wait would keep the other waiting.
+    down_first: bool,
+    /// It ended in order.
+    parted: bool,
 }
 
 impl Relay {
@@ -36,7 +40,7 @@ impl Relay {
     pub(super) fn new(client: Stream, endpoint: Stream, first: Vec<u8>, sent: u64, splice: bool) -> Self {
         let splice = splice && client.is_socket() && endpoint.is_socket();
         let (up, down) = (Flow::new(first, sent, splice), Flow::new(Vec::new(), 0, splice));
-        Self { client, endpoint, up, down, first: None }
+        Self { client, endpoint, up, down, first: None, down_first: false, parted: false }
     }
 
     /// Passes bytes on until both directions have ended, one side breaks, or nothing moves for too long.
@@ -71,11 +75,17 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let up = self.up.poll(cx, &mut self.client, &mut self.endpoint);
+        self.down_first = !self.down_first;
+        let (up, down) = if self.down_first {
+            let down = self.poll_down(cx);
+            (self.poll_up(cx), down)
+        } else {
+            let up = self.poll_up(cx);
+            (up, self.poll_down(cx))
+        };
         if let Poll::Ready(Err(broken)) = up {
             return Poll::Ready(Ended::Broken(broken, Who::Client, Who::Upstream));
         }
-        let down = self.down.poll(cx, &mut self.endpoint, &mut self.client);
         if let Poll::Ready(Err(broken)) = down {
             return Poll::Ready(Ended::Broken(broken, Who::Upstream, Who::Client));
         }
@@ -89,8 +99,16 @@ impl Relay {
         if up.is_ready() && down.is_ready() { Poll::Ready(Ended::Whole) } else { Poll::Pending }
     }
 
-    /// What it came to; both sides are closed.
-    fn part(self, ended: Ended, record: &mut Record) -> End {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.up.poll(cx, &mut self.client, &mut self.endpoint)
+    }
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.down.poll(cx, &mut self.endpoint, &mut self.client)
+    }
+
+    /// What it came to.
+    fn part(&mut self, ended: Ended, record: &mut Record) -> End {
+        self.parted = true;
         let closed = |who| End { who, phase: Phase::Done, cause: None, reason: None };
         let first = self.first.unwrap_or_default();
         let (broken, from, to) = match ended {
@@ -120,9 +138,18 @@ impl Relay {
             // It had said everything, and wanted to hear no more.
             return closed(who);
         }
-        self.client.abort();
-        self.endpoint.abort();
+        self.parted = false;
         End { who, phase: Phase::Response, cause: Some(Cause::ConnectionTerminated), reason: None }
+    }
+}
+
+impl Drop for Relay {
+    /// What was cut or broke must not look complete to either side.
+    fn drop(&mut self) {
+        if !self.parted {
+            self.client.break_off();
+            self.endpoint.break_off();
+        }
     }
 }
 

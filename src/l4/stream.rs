@@ -33,9 +33,9 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Closes it so that the other end sees a failure rather than an end.
-    pub fn abort(self) {
-        if let Stream::Tcp(stream) = &self {
+    /// Lets the other end see a failure rather than an end when it is closed next.
+    pub(super) fn break_off(&self) {
+        if let Stream::Tcp(stream) = self {
             // A linger time of zero turns the close into a reset. Without it the close is an ordinary one.
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }

@@ -23,8 +23,17 @@ async fn in_front_of(origin: &TcpOrigin, keys: &str) -> Edge {
 
 #[tokio::test]
 async fn bytes_go_both_ways_at_once() {
+    both_ways("splice: auto").await;
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways_at_once_copied() {
+    both_ways("splice: off").await;
+}
+
+async fn both_ways(keys: &str) {
     let echo = echo("").await;
-    let edge = edge().upstream("app", &[echo.addr]).tcp("db", "upstream: app").start().await;
+    let edge = edge().upstream("app", &[echo.addr]).tcp("db", &format!("upstream: app\n{keys}")).start().await;
     let mut client = edge.tcp("db").await;
     client.send("hello").await;
     assert_eq!(client.text(5).await, "hello");

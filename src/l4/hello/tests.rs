@@ -139,7 +139,8 @@ proptest! {
 
     #[test]
     fn nothing_panics(bytes in any::<Vec<u8>>(), start in 0..4) {
-        let start: &[u8] = [&b""[..], b"\x16\x03\x01", b"\x16\x03\x01\0\x40\x01\0\0\x3c", &message(&[])[..45]][start as usize];
+        let header = message(&[]);
+        let start: &[u8] = [&b""[..], b"\x16\x03\x01", b"\x16\x03\x01\0\x40\x01\0\0\x3c", &header[..45]][start as usize];
         let _ = parse(&[start, &bytes].concat());
     }
 }

@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        observe::testing::outcome,
+        observe::{Attempt, testing::outcome},
         types::{Cause, TlsClient},
     };
 

@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Of `make bench-l4`; `PROFILE=bench-quick` builds faster.
 PROFILE ?= release
 
-.PHONY: help demo build test check fmt lint docs bench bench-balance bench-l4 prerequisites
+.PHONY: help demo build test check fmt lint docs bench bench-balance bench-l4 prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
@@ -22,8 +22,7 @@ demo: build
 build: prerequisites
 	$(CARGO) build --release --locked
 
-test: prerequisites
-	@sh tools/prerequisites tests
+test: prerequisites test-tools
 	$(CARGO) test --locked
 
 check: fmt lint docs
@@ -51,3 +50,6 @@ bench-l4: prerequisites
 
 prerequisites:
 	@sh tools/prerequisites
+
+test-tools:
+	@sh tools/test-tools

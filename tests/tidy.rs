@@ -16,10 +16,11 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["config"]),
     (5, &["snapshot"]),
     (6, &["proxy", "listener", "l4"]),
+    (7, &["explain"]),
     (8, &["admin"]),
-    // What puts the parts together, and what happens to the whole from outside.
-    (9, &["server"]),
-    (10, &["control"]),
+    // What changes a running edge, what puts the parts together, and what happens to the whole from outside.
+    (9, &["control"]),
+    (10, &["server"]),
     (BESIDE, &["lab", "cli"]),
 ];
 const BESIDE: u8 = u8::MAX;
@@ -28,6 +29,7 @@ const BESIDE: u8 = u8::MAX;
 const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("endpoint", "resilience", "an endpoint keeps its breaker, which knows no endpoint"),
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
+    ("discovery", "tls", "an engine is asked over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
     ("listener", "proxy", "a connection's requests are served by the proxy"),
     ("listener", "l4", "a connection that is not HTTP is handed on"),

@@ -2,7 +2,10 @@
 
 pub mod check;
 mod demo;
+pub mod diff;
+mod explain;
 pub mod lab;
+pub mod remote;
 mod run;
 pub mod schema;
 
@@ -27,6 +30,10 @@ enum Command {
     Run(run::RunArgs),
     /// Say what is wrong with configuration files, exactly as a start would
     Check(check::CheckArgs),
+    /// Say what changes in meaning between two configurations, or from the running one to a file
+    Diff(diff::DiffArgs),
+    /// Say where a request would go, and why
+    Explain(explain::ExplainArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -49,6 +56,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args, &crate::snapshot::check),
+        Command::Diff(args) => diff::run(&args),
+        Command::Explain(args) => explain::run(args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TcpSpec;
 use crate::{
+    filter::FilterSpec,
     tls::ServerTlsSpec,
     types::{Address, Cidr, OneOrMany, Rate, Size, Span},
 };
@@ -35,6 +36,10 @@ pub struct ListenerSpec {
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
+    /// What happens to every request of this listener, before a route is chosen, and to every response, after the
+    /// route's own filters: Weir's own answers and those to requests that no route serves, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterSpec>,
     /// Connections at a time on this listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<NonZeroUsize>,

@@ -13,6 +13,7 @@ use std::{
 use super::{HttpSpec, ListenerSpec, Spec, TcpSpec, load::Facts};
 use crate::{
     balance::SelectionKey,
+    filter::{self, FilterSpec},
     health::HealthCheckSpec,
     route::RouteSpec,
     types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath, closest},
@@ -29,6 +30,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
         at.key("listeners").problem(Code::MissingKey, "no listener is declared, so nothing would be served");
     }
     routes_needed(spec, facts, at);
+    tracing(spec, &at.key("observability").key("tracing"));
     addresses(spec, &at.key("listeners"));
     for (name, listener) in &spec.listeners {
         if let Some(tcp) = &listener.tcp {
@@ -38,6 +40,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     redirects_to_tls(spec, &at.key("listeners"));
     admin(spec, facts, &at.key("admin"));
     route_names(&spec.routes, &at.key("routes"));
+    chain_references(spec, facts, at);
     for (index, route) in spec.routes.iter().enumerate() {
         route_references(spec, route, facts, &at.key("routes").index(index));
     }
@@ -46,6 +49,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     }
     if !facts.broken() {
         unused_upstreams(spec, &at.key("upstreams"));
+        unused_chains(spec, &at.key("filter_chains"));
     }
 }
 
@@ -85,6 +89,19 @@ fn listener_files(listener: &ListenerSpec, at: &At) {
         at.problem(Code::Conflict, "TLS without a certificate")
             .at_key()
             .hint("add `certificates`, or `self_signed: [localhost]` for development");
+    }
+}
+
+/// An authority for a collector that shows no certificate would only look as if it protected something.
+fn tracing(spec: &Spec, at: &At) {
+    let Some(tracing) = spec.observability.tracing.on() else { return };
+    let Some(ca) = &tracing.ca else { return };
+    readable(ca, &at.key("ca"));
+    if !tracing.otlp.is_tls() {
+        at.key("ca")
+            .problem(Code::Conflict, "a collector without TLS has no certificate")
+            .at_key()
+            .hint("write `https://` in `otlp`");
     }
 }
 
@@ -141,6 +158,7 @@ fn layer_4(spec: &Spec, listener: &ListenerSpec, tcp: &TcpSpec, facts: &Facts<'_
         ("redirect_to_https", listener.redirect_to_https),
         ("http", listener.http != HttpSpec::default()),
         ("trusted_proxies", !listener.trusted_proxies.is_empty()),
+        ("filters", !listener.filters.is_empty()),
     ];
     for (key, _) in http_only.into_iter().filter(|(_, written)| *written) {
         let message = format!("`{key}` is about HTTP, and this listener passes on bytes");
@@ -152,7 +170,7 @@ fn layer_4(spec: &Spec, listener: &ListenerSpec, tcp: &TcpSpec, facts: &Facts<'_
     }
     for (keys, name) in tcp.upstreams() {
         let at = keys.iter().fold(at_tcp.clone(), |at, key| at.key(key.as_str()));
-        refers("upstream", name, spec.upstreams.keys(), facts, &at);
+        refers("upstream", "upstreams", name, spec.upstreams.keys(), facts, &at);
         if let Some(upstream) = spec.upstreams.get(name) {
             http_only_upstream(upstream, name, &at);
         }
@@ -258,14 +276,14 @@ fn route_names(routes: &[RouteSpec], at: &At) {
 
 fn route_references(spec: &Spec, route: &RouteSpec, facts: &Facts<'_>, at: &At) {
     for (name, at) in route.upstreams(at) {
-        refers("upstream", name, spec.upstreams.keys(), facts, &at);
+        refers("upstream", "upstreams", name, spec.upstreams.keys(), facts, &at);
     }
     if let Some(file) = route.fallback.as_ref().and_then(|fallback| fallback.body_file.as_ref()) {
         readable(file, &at.key("fallback").key("body_file"));
     }
     for (index, name) in route.matches.listener.iter().enumerate() {
         let at = at.key("match").key("listener").index(index);
-        refers("listener", name, spec.listeners.keys(), facts, &at);
+        refers("listener", "listeners", name, spec.listeners.keys(), facts, &at);
         if spec.listeners.get(name).is_some_and(|listener| listener.tcp.is_some()) {
             at.problem(Code::Conflict, format!("`{name}` passes on bytes, so no request comes in there"))
                 .also(path(&["listeners", name, "tcp"]), "layer 4");
@@ -274,9 +292,8 @@ fn route_references(spec: &Spec, route: &RouteSpec, facts: &Facts<'_>, at: &At) 
 }
 
 /// A reference to something that must be declared. Names both ends.
-fn refers<'s>(what: &str, name: &Name, declared: impl Iterator<Item = &'s Name>, facts: &Facts<'_>, at: &At) {
-    let section = format!("{what}s");
-    if facts.declares(&section, name) {
+fn refers<'s>(what: &str, section: &str, name: &Name, declared: impl Iterator<Item = &'s Name>, facts: &Facts<'_>, at: &At) {
+    if facts.declares(section, name) {
         return;
     }
     let known: Vec<&str> = declared.map(Name::as_str).collect();
@@ -287,9 +304,9 @@ fn refers<'s>(what: &str, name: &Name, declared: impl Iterator<Item = &'s Name>,
     };
     // The other end: the one that was meant, else where it would be declared.
     if let Some(meant) = closest(name, known) {
-        added.also(path(&[&section, meant]), "declared here");
-    } else if facts.has(&path(&[&section])) {
-        added.also(path(&[&section]), format!("{section} are declared here"));
+        added.also(path(&[section, meant]), "declared here");
+    } else if facts.has(&path(&[section])) {
+        added.also(path(&[section]), format!("{section} are declared here"));
     }
 }
 
@@ -311,6 +328,32 @@ fn health_check(check: &HealthCheckSpec, at: &At) {
     if check.timeout > check.interval && !check.interval.get().is_zero() {
         let message = format!("the timeout ({}) is longer than the interval ({})", check.timeout, check.interval);
         at.key("timeout").problem(Code::Ineffective, message).hint("a check would start before the last one has ended");
+    }
+}
+
+/// Every list of filters, with its place below the root.
+fn filter_lists<'s>(spec: &'s Spec, at: &At) -> Vec<(&'s [FilterSpec], At)> {
+    let of_listeners =
+        spec.listeners.iter().map(|(name, listener)| (&*listener.filters, at.key("listeners").key(name.as_str()).key("filters")));
+    let of_routes =
+        spec.routes.iter().enumerate().map(|(index, route)| (&*route.filters, at.key("routes").index(index).key("filters")));
+    let of_chains = spec.filter_chains.iter().map(|(name, filters)| (&**filters, at.key("filter_chains").key(name.as_str())));
+    of_listeners.chain(of_routes).chain(of_chains).collect()
+}
+
+fn chain_references(spec: &Spec, facts: &Facts<'_>, at: &At) {
+    for (filters, at) in filter_lists(spec, at) {
+        for (index, name) in filter::references(filters) {
+            refers("filter chain", "filter_chains", name, spec.filter_chains.keys(), facts, &at.index(index).key("chain"));
+        }
+    }
+}
+
+fn unused_chains(spec: &Spec, at: &At) {
+    let lists = filter_lists(spec, at);
+    let used: BTreeSet<&Name> = lists.iter().flat_map(|(filters, _)| filter::references(filters)).map(|(_, name)| name).collect();
+    for name in spec.filter_chains.keys().filter(|name| !used.contains(name)) {
+        at.key(name.as_str()).problem(Code::Unused, format!("nothing uses the filter chain `{name}`")).at_key();
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ListenerSpec;
 use crate::{
+    filter::FilterSpec,
     observe::ObservabilitySpec,
     route::RouteSpec,
     string_type,
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Further files whose listeners, routes and upstreams are added: paths or globs.
+    /// Further files whose listeners, routes, filter chains and upstreams are added: paths or globs.
     #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
     pub include: OneOrMany<String>,
     /// The process. Changing it needs a restart.
@@ -35,6 +36,9 @@ pub struct Spec {
     /// Which requests go where. The most specific match wins. Required unless every listener has `tcp`.
     #[serde(default)]
     pub routes: Vec<RouteSpec>,
+    /// Lists of filters, by name, for listeners and routes to use as `- chain: NAME`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filter_chains: BTreeMap<Name, Vec<FilterSpec>>,
     /// Pools of endpoints, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<Name, UpstreamSpec>,
@@ -114,10 +118,12 @@ pub struct AdminSpec {
     pub address: Address,
     /// The bearer token for everything that changes something, and for everything when the address is not loopback.
     pub token: Secret,
+    /// Serve the dashboard at `/`.
+    pub dashboard: bool,
 }
 
 impl Default for AdminSpec {
     fn default() -> Self {
-        Self { address: Address::Tcp(([127, 0, 0, 1], 9900).into()), token: Secret::default() }
+        Self { address: Address::Tcp(([127, 0, 0, 1], 9900).into()), token: Secret::default(), dashboard: true }
     }
 }

@@ -40,10 +40,25 @@ pub struct Health {
     pub since: SystemTime,
 }
 
+/// What an operator ordered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It takes requests.
+    #[default]
+    Enabled,
+    /// It takes no new requests; what is in flight finishes.
+    Drain,
+    /// The same, and it is not part of its upstream: not health-checked, not counted among those that should be available.
+    Disabled,
+}
+
 /// How an endpoint stands, the gravest first where several hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
+    /// An operator took it out of its upstream.
+    Disabled,
     /// It was asked to take no new requests.
     Draining,
     /// Health checks say so.
@@ -58,12 +73,19 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 5] =
-        [Condition::Healthy, Condition::Unhealthy, Condition::Open, Condition::HalfOpen, Condition::Draining];
+    pub const ALL: [Condition; 6] = [
+        Condition::Healthy,
+        Condition::Unhealthy,
+        Condition::Open,
+        Condition::HalfOpen,
+        Condition::Draining,
+        Condition::Disabled,
+    ];
 
     /// As logs, metrics and the admin API say it.
     pub fn word(self) -> &'static str {
         match self {
+            Condition::Disabled => "disabled",
             Condition::Draining => "draining",
             Condition::Unhealthy => "unhealthy",
             Condition::Open => "open",
@@ -121,7 +143,10 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Detail {
     pub(super) health: Health,
+    /// Asked for by who found it: it is about to go.
     pub(super) draining: Option<SystemTime>,
+    /// What an operator ordered, and since when.
+    pub(super) mode: (Mode, SystemTime),
     pub(super) settings: Option<BreakerSettings>,
     breaker: Breaker,
     /// Why and since when the circuit is as it is.
@@ -141,12 +166,26 @@ pub(super) enum Turn {
     Closed,
 }
 
+/// What became of a change.
+#[derive(Debug)]
+pub(super) struct Changed<T> {
+    pub(super) result: T,
+    /// The epoch after it.
+    pub(super) epoch: u32,
+    /// The circuit's transition, if there was one.
+    pub(super) turn: Option<Turn>,
+    pub(super) before: Condition,
+    /// How an endpoint in service stands, if that is not as before.
+    pub(super) now: Option<Situation>,
+}
+
 impl Standing {
     pub(super) fn new(base: Instant) -> Self {
         let now = SystemTime::now();
         let detail = Detail {
             health: Health { status: HealthStatus::Unknown, reason: "not checked".into(), since: now },
             draining: None,
+            mode: (Mode::Enabled, now),
             settings: None,
             breaker: Breaker::default(),
             circuit: ("".into(), now),
@@ -194,15 +233,15 @@ impl Standing {
         self.epoch.load(Relaxed)
     }
 
-    /// Changes something and draws the conclusions: the result, the epoch then, and the circuit's transition
-    /// if there was one. `count` is told what the endpoint added to its pool and adds now, and whether it may be
+    /// Changes something and draws the conclusions. `count` is told what the endpoint added to its pool and adds now, and whether it may be
     /// chosen under other conditions than before, under the lock.
     pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&mut Detail) -> T,
         count: impl FnOnce(Counts, Counts, bool),
-    ) -> (T, u32, Option<Turn>) {
+    ) -> Changed<T> {
         let mut detail = self.detail.lock();
+        let stood = detail.condition();
         let phase = std::mem::discriminant(&detail.breaker.state());
         let result = change(&mut detail);
         let turned = std::mem::discriminant(&detail.breaker.state()) != phase;
@@ -217,11 +256,12 @@ impl Standing {
         let after = detail.counts();
         let before = std::mem::replace(&mut detail.counted, after);
         count(before, after, moved);
-        (result, self.epoch(), turn)
+        let now = (detail.member && detail.condition() != stood).then(|| detail.situation());
+        Changed { result, epoch: self.epoch(), turn, before: stood, now }
     }
 
     fn barrier_of(&self, detail: &Detail) -> u64 {
-        if detail.draining.is_some() {
+        if detail.is_closed() {
             return DRAINING;
         }
         if detail.health.status == HealthStatus::Unhealthy {
@@ -247,6 +287,11 @@ impl Standing {
 }
 
 impl Detail {
+    /// Was it asked to take no new requests, by whomever?
+    fn is_closed(&self) -> bool {
+        self.draining.is_some() || self.mode.0 != Mode::Enabled
+    }
+
     /// A request succeeded.
     pub(super) fn succeed(&mut self, now: Instant) {
         if let Some(settings) = &self.settings {
@@ -323,8 +368,8 @@ impl Detail {
     }
 
     fn counts(&self) -> Counts {
-        let (member, tripped) = (usize::from(self.member), self.is_tripped());
-        let out = tripped || self.draining.is_some() || self.health.status == HealthStatus::Unhealthy;
+        let (member, tripped) = (usize::from(self.member && self.mode.0 != Mode::Disabled), self.is_tripped());
+        let out = tripped || self.is_closed() || self.health.status == HealthStatus::Unhealthy;
         Counts { members: member, ejected: member * usize::from(tripped), out: member * usize::from(out) }
     }
 
@@ -336,22 +381,34 @@ impl Detail {
         self.transitions
     }
 
+    fn condition(&self) -> Condition {
+        match (self.mode.0, self.health.status, self.breaker.state()) {
+            (Mode::Disabled, ..) => Condition::Disabled,
+            _ if self.is_closed() => Condition::Draining,
+            (_, HealthStatus::Unhealthy, _) => Condition::Unhealthy,
+            (_, _, BreakerState::Open { .. }) => Condition::Open,
+            (_, _, BreakerState::HalfOpen { .. }) => Condition::HalfOpen,
+            (_, _, BreakerState::Closed { .. }) => Condition::Healthy,
+        }
+    }
+
     /// The gravest of what holds.
     pub(super) fn situation(&self) -> Situation {
         let circuit = |condition| Situation { condition, reason: self.circuit.0.clone(), since: self.circuit.1 };
         let health = |condition| Situation { condition, reason: self.health.reason.clone(), since: self.health.since };
-        if let Some(since) = self.draining {
-            return Situation { condition: Condition::Draining, reason: "asked to".into(), since };
-        }
-        match (self.health.status, self.breaker.state()) {
-            (HealthStatus::Unhealthy, _) => health(Condition::Unhealthy),
-            (_, BreakerState::Open { .. }) => circuit(Condition::Open),
-            (_, BreakerState::HalfOpen { .. }) => circuit(Condition::HalfOpen),
-            // Closed again, after the checks had said what they say: then that is the news.
-            (_, BreakerState::Closed { .. }) if self.transitions.closed > 0 && self.circuit.1 > self.health.since => {
-                circuit(Condition::Healthy)
+        match self.condition() {
+            condition @ Condition::Disabled => {
+                Situation { condition, reason: "an operator disabled it".into(), since: self.mode.1 }
             }
-            (_, BreakerState::Closed { .. }) => health(Condition::Healthy),
+            condition @ Condition::Draining => match (self.mode, self.draining) {
+                ((Mode::Enabled, _), Some(since)) => Situation { condition, reason: "asked to".into(), since },
+                ((_, since), _) => Situation { condition, reason: "an operator drains it".into(), since },
+            },
+            condition @ Condition::Unhealthy => health(condition),
+            condition @ (Condition::Open | Condition::HalfOpen) => circuit(condition),
+            // Closed again, after the checks had said what they say: then that is the news.
+            condition if self.transitions.closed > 0 && self.circuit.1 > self.health.since => circuit(condition),
+            condition => health(condition),
         }
     }
 }

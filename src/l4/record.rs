@@ -129,7 +129,8 @@ impl Record {
         if let Some(upstream) = &self.upstream {
             self.observer.metrics().dialled(upstream, &label, failed, took);
         }
-        self.attempts.push(Attempt { endpoint: label, failed, status: None, took });
+        let since = self.began.elapsed().saturating_sub(took);
+        self.attempts.push(Attempt { endpoint: label, failed, status: None, since, took, span: None });
     }
 
     /// Bytes were passed on, from the client and to it.
@@ -178,6 +179,7 @@ impl Drop for Record {
             layer: Layer::Tcp,
             started: self.started,
             request_id: self.id.clone(),
+            trace: None,
             client: self.source.0,
             client_port: self.source.1,
             listener: self.listener.name.clone(),

@@ -2,26 +2,34 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
-use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent};
+use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent, Timeline, Tracing, TracingSpec};
 
-/// Metrics, access log and recent errors of one process instance. Dropping it waits for the access log, at most two seconds.
+/// Metrics, access log, tracing and recent errors of one process instance. Dropping it waits for the access log, at most two seconds.
 pub struct Observer {
     metrics: Arc<Metrics>,
     access_log: ArcSwap<AccessLog>,
+    tracing: ArcSwapOption<Tracing>,
     recent: Recent,
+    timeline: Arc<Timeline>,
 }
 
 impl Observer {
-    /// An observer with metrics of its own.
+    /// An observer with metrics of its own, that does not trace yet.
     ///
     /// # Errors
     /// When the access log cannot be opened.
     pub fn new(access_log: &AccessLogSpec) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let access_log = AccessLog::open(access_log, metrics.access_log_dropped())?;
-        Ok(Self { metrics, access_log: ArcSwap::from_pointee(access_log), recent: Recent::default() })
+        Ok(Self {
+            metrics,
+            access_log: ArcSwap::from_pointee(access_log),
+            tracing: ArcSwapOption::empty(),
+            recent: Recent::default(),
+            timeline: Arc::default(),
+        })
     }
 
     /// Learns from a finished exchange. Never waits.
@@ -29,6 +37,16 @@ impl Observer {
         self.metrics.finished(outcome);
         self.recent.finished(outcome);
         self.access_log.load().finished(outcome);
+        if let Some(trace) = outcome.trace.as_deref().filter(|trace| trace.sampled)
+            && let Some(tracing) = &*self.tracing.load()
+        {
+            tracing.finished(outcome, trace);
+        }
+    }
+
+    /// Tracing, unless it is off.
+    pub fn tracing(&self) -> Guard<Option<Arc<Tracing>>> {
+        self.tracing.load()
     }
 
     /// Learns from a connection of layer 4 that ended. Never waits.
@@ -48,15 +66,36 @@ impl Observer {
         &self.recent
     }
 
-    /// After a reload: opens the access log anew if its settings changed. The old one writes what it has queued, for
-    /// which this waits up to two seconds.
+    /// The last changes of state.
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
+    }
+
+    /// For a reload: opens an access log if its settings changed, to be handed to [`Observer::replace_access_log`].
     ///
     /// # Errors
-    /// When the new one cannot be opened; the old one goes on.
-    pub fn set_access_log(&self, spec: &AccessLogSpec) -> io::Result<()> {
-        if self.access_log.load().spec() != spec {
-            let opened = AccessLog::open(spec, self.metrics.access_log_dropped())?;
-            self.access_log.swap(Arc::new(opened)).close();
+    /// When it cannot be opened.
+    pub fn open_access_log(&self, spec: &AccessLogSpec) -> io::Result<Option<AccessLog>> {
+        match self.access_log.load().spec() == spec {
+            true => Ok(None),
+            false => AccessLog::open(spec, self.metrics.access_log_dropped()).map(Some),
+        }
+    }
+
+    /// Logs there from now on. The old one writes what it has queued, for which this waits up to two seconds.
+    pub fn replace_access_log(&self, opened: AccessLog) {
+        self.access_log.swap(Arc::new(opened)).close();
+    }
+
+    /// At the start and after a reload: traces in this way from now on, `None` not at all. Requests under way end in the way
+    /// that holds then. The old exporter sends what it has queued, for which nobody waits.
+    ///
+    /// # Errors
+    /// When the new one cannot be started; the old one goes on.
+    pub fn set_tracing(&self, spec: Option<&TracingSpec>) -> io::Result<()> {
+        if self.tracing.load().as_deref().map(Tracing::spec) != spec {
+            let opened = spec.map(|spec| Tracing::open(spec, self.metrics.spans())).transpose()?;
+            self.tracing.store(opened.map(Arc::new));
         }
         Ok(())
     }
@@ -66,9 +105,11 @@ impl Observer {
         self.access_log.load().reopen();
     }
 
-    /// Waits for the access log, at most this long, as the process ends. False when that was not enough.
+    /// Waits for the access log and the last spans, at most this long for each, as the process ends. False when that was
+    /// not enough.
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.access_log.load().flush(timeout)
+        let traced = self.tracing.load().as_ref().is_none_or(|tracing| tracing.flush(timeout));
+        self.access_log.load().flush(timeout) && traced
     }
 }
 
@@ -90,13 +131,14 @@ mod tests {
         let spec = |name: &str| AccessLogSpec { path: dir.path().join(name).to_str().unwrap().into(), ..Default::default() };
         let (one, other) = (Observer::new(&spec("one")).unwrap(), Observer::new(&spec("other")).unwrap());
         one.finished(&Outcome { cause: Some(Cause::ConnectionRefused), status: 502, ..outcome() });
-        one.set_access_log(&spec("two")).unwrap();
+        assert!(one.open_access_log(&spec("one")).unwrap().is_none(), "open already");
+        one.replace_access_log(one.open_access_log(&spec("two")).unwrap().unwrap());
         one.finished(&outcome());
         assert!(one.flush(Duration::from_secs(20)) && other.flush(Duration::from_secs(20)));
         let lines = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap().lines().count();
         assert_eq!((lines("one"), lines("two"), lines("other")), (1, 1, 0));
         assert_eq!((one.recent().errors().len(), other.recent().errors().len()), (1, 0));
         assert_eq!((one.metrics().totals().requests, other.metrics().totals().requests), (2, 0));
-        assert!(one.set_access_log(&spec("no/such/dir")).is_err());
+        assert!(one.open_access_log(&spec("no/such/dir")).is_err());
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use super::{Arrival, finish};
 use crate::{
     endpoint::{Endpoint, InFlight},
-    filter::Slots,
-    observe::{Attempt, Layer, Observer, Outcome, Times},
+    filter::{Pass, Passage},
+    observe::{Attempt, Layer, Observer, Outcome, SpanId, Times},
     resilience::Permit,
     route::Route,
     snapshot::Snapshot,
@@ -23,7 +23,7 @@ pub struct RequestCtx {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) client: Client,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) slots: Slots,
+    pub(super) filters: Passage,
     /// When the whole exchange must be over.
     pub(super) deadline: Option<Instant>,
     pub(super) onward: Onward,
@@ -78,6 +78,8 @@ pub(super) struct Decided {
 pub(super) struct Attempting {
     pub(super) guard: InFlight,
     pub(super) started: Instant,
+    /// Its span, where requests are traced.
+    pub(super) span: Option<SpanId>,
     pub(super) connected: Option<Duration>,
     pub(super) reused: bool,
     /// How it ends says nothing about the endpoint.
@@ -102,10 +104,15 @@ impl RequestCtx {
             listener: connection.listener.name.clone(),
             tls: connection.tls.clone(),
         };
+        let filters = Passage {
+            listener: Pass::new(snapshot.listener_filters.get(&client.listener).cloned().unwrap_or_default()),
+            route: Pass::default(),
+        };
         let outcome = Outcome {
             layer: Layer::Http,
             started: arrival.began.time,
             request_id: new_request_id(),
+            trace: None,
             client: client.ip,
             client_port: client.port,
             listener: client.listener.clone(),
@@ -134,7 +141,7 @@ impl RequestCtx {
             snapshot,
             client,
             route: None,
-            slots: Slots::default(),
+            filters,
             deadline: None,
             onward: Onward::default(),
             decided: None,
@@ -177,7 +184,9 @@ impl RequestCtx {
             // A failure that comes quickly says nothing about how fast the upstream is.
             permit.learn(first_byte.unwrap_or(took), attempt.started + took);
         }
-        self.outcome.attempts.push(Attempt { endpoint: endpoint.label().clone(), failed, status, took });
+        let since = attempt.started.saturating_duration_since(self.arrival.began.at);
+        let (endpoint, span) = (endpoint.label().clone(), attempt.span);
+        self.outcome.attempts.push(Attempt { endpoint, failed, status, since, took, span });
     }
 }
 

@@ -2,8 +2,9 @@
 
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::{
+    filter::Passage,
     gate::Refusal,
     types::{Cause, Phase, Who},
 };
@@ -47,9 +48,12 @@ pub(super) fn abandoned(ctx: &mut RequestCtx) {
 
 fn report(ctx: &mut RequestCtx) {
     ctx.finished = true;
+    trace::finish(ctx);
     ctx.onward.attempt = None;
     ctx.onward.permit = None;
     ctx.in_flight = None;
+    // With what filters hold for the request: a place among those in flight, say.
+    ctx.filters = Passage::default();
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
     ctx.observer.finished(&ctx.outcome);
 }

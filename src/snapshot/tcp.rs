@@ -59,6 +59,15 @@ impl Tcp {
         let splice = spec.splice == SpliceMode::Auto;
         Some(Self { destination, idle_timeout: spec.idle_timeout.limit(), send_proxy_protocol, splice })
     }
+
+    /// Do all connections go to the very same upstreams as by the other one?
+    pub fn leads_like(&self, other: &Self) -> bool {
+        match (&self.destination, &other.destination) {
+            (Destination::One(one), Destination::One(other)) => Arc::ptr_eq(one, other),
+            (Destination::Named(names), Destination::Named(others)) => names.lead_like(others),
+            _ => false,
+        }
+    }
 }
 
 impl Names {
@@ -73,6 +82,20 @@ impl Names {
             }
         }
         Some(names)
+    }
+
+    fn lead_like(&self, other: &Self) -> bool {
+        let same = |one: &HashMap<String, Arc<Upstream>>, other: &HashMap<String, Arc<Upstream>>| {
+            let leads =
+                |(name, upstream): (&String, &Arc<Upstream>)| other.get(name).is_some_and(|other| Arc::ptr_eq(upstream, other));
+            one.len() == other.len() && one.iter().all(leads)
+        };
+        let rest = match (&self.any, &other.any) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        rest && same(&self.exact, &other.exact) && same(&self.suffixes, &other.suffixes)
     }
 
     /// The upstream of a name in lower case: its own, that of the longest wildcard that covers it, or that of all others.

@@ -16,6 +16,7 @@ mod registry;
 mod reply;
 mod secret;
 mod switch;
+mod template;
 mod text;
 mod units;
 
@@ -28,9 +29,10 @@ pub use host::{HostError, HostPattern, parse_authority};
 pub use name::Name;
 pub use path::ConfigPath;
 pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, closest, nearest};
-pub use reply::Reply;
+pub use reply::{BodyStream, Reply};
 pub use secret::Secret;
 pub use switch::Switch;
+pub use template::{Part, Template, TemplateError};
 pub use text::{OneOrMany, Regexp};
 pub use units::{Rate, Ratio, Size, Span, UnitError};
 

@@ -29,14 +29,14 @@ use std::{
 
 use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
-use pingora_load_balancing::{Backends, LoadBalancer};
+use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
 pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
 
 use crate::{
-    balance::{Clock, Key, Selection, SelectionConfig},
+    balance::{Clock, Current, Key, Selection, SelectionConfig},
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver, ProbeTls},
@@ -55,6 +55,7 @@ pub struct Upstream {
     /// What the file says; the live weights are the endpoints' own.
     weights: Box<[(Arc<Endpoint>, u32)]>,
     balancer: LoadBalancer<Selection>,
+    current: Current,
     pool: Arc<Pool>,
     settings: EndpointSettings,
     published: AtomicBool,
@@ -97,7 +98,8 @@ impl Upstream {
         });
         let backends = Backends::new(Box::new(endpoints.clone()));
         let zone = spec.locality.as_ref().map(|locality| locality.zone.clone());
-        let selection = SelectionConfig { strategy: spec.strategy.clone(), zone };
+        let current = Current::default();
+        let selection = SelectionConfig { strategy: spec.strategy.clone(), zone, current: current.clone() };
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(selection));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
         let upstream = Self {
@@ -106,6 +108,7 @@ impl Upstream {
             endpoints,
             weights,
             balancer,
+            current,
             pool,
             settings,
             published,
@@ -128,6 +131,10 @@ impl Upstream {
     /// What it was compiled from.
     pub fn spec(&self) -> &UpstreamSpec {
         &self.spec
+    }
+    /// Does it read files when it is compiled, so that the same Spec may come to mean something else?
+    pub fn reads_files(&self) -> bool {
+        self.spec.tls.as_ref().is_some_and(|tls| tls.ca.is_some() || tls.client_cert.is_some() || tls.client_key.is_some())
     }
     /// Its endpoints now, whatever their state.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
@@ -198,6 +205,14 @@ impl Upstream {
         backend.ext.get().cloned()
     }
 
+    /// What [`Upstream::select`] would choose now for a request that has tried nothing, without choosing it: the turn of
+    /// whoever has the next one stays theirs. With whether that is certain, or was drawn by lot.
+    pub fn look(&self, key: &[u8]) -> Option<(Arc<Endpoint>, bool)> {
+        let certain = !self.spec.strategy.draws() && (!key.is_empty() || !self.current.has_groups());
+        let chosen = self.current.look(key)?.next()?.ext.get().cloned()?;
+        Some((chosen, certain))
+    }
+
     /// Chooses like [`Upstream::select`] and counts the request in, as a probe where the endpoint's circuit is
     /// not closed.
     pub fn take(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<InFlight> {
@@ -240,6 +255,8 @@ impl Upstream {
     pub fn publish(&self) {
         for (endpoint, weight) in &self.weights {
             endpoint.set_weight(*weight);
+            // Discovery may have said so, for the configuration before; listed ones stay.
+            endpoint.set_draining(false);
             if let Some(decay) = self.spec.strategy.decay() {
                 endpoint.set_decay(decay);
             }

@@ -1,12 +1,12 @@
 //! Layer 4: connections that are passed on as bytes.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use weir::lab::{TcpEcho, TcpEchoHandle, TcpEchoOptions};
 
 use crate::support::{
-    edge::{Edge, edge},
+    edge::{Edge, edge, edge_from},
     origin::refused_address,
     tcp::TcpOrigin,
     within,
@@ -256,4 +256,34 @@ async fn a_drain_lets_connections_finish_and_then_cuts_them() {
     let mut stopping = Box::pin(edge.server.stop_within(Duration::from_millis(300)));
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut stopping).await.is_err(), "it waits");
     assert!(!within("the end of the grace period", stopping).await, "one had to be cut");
+}
+
+fn config(listener: &str, endpoint: SocketAddr) -> String {
+    format!(
+        "listeners: {{{listener}}}\nadmin: off\nobservability: {{access_log: {{path: 'off'}}}}\nroutes: []\n\
+         upstreams: {{app: {{endpoints: ['{endpoint}']}}}}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_reload_is_for_new_connections_and_open_ones_live_on() {
+    let (one, two) = (TcpOrigin::bind().await, TcpOrigin::bind().await);
+    let listener = "db: {address: '127.0.0.1:0', tcp: {upstream: app}}";
+    let edge = edge_from(&config(listener, one.addr)).await;
+    let mut open = edge.tcp("db").await;
+    let mut first = one.accept().await;
+    // The listener is as it was; the upstream of that name has another endpoint.
+    edge.reload(&config(listener, two.addr)).await;
+    let mut later = edge.tcp("db").await;
+    let mut second = two.accept().await;
+    // Then the listener is gone.
+    edge.reload(&config("web: {address: '127.0.0.1:0'}", two.addr)).await;
+    for (client, endpoint) in [(&mut open, &mut first), (&mut later, &mut second)] {
+        client.send("still").await;
+        assert_eq!(endpoint.text(5).await, "still");
+        endpoint.send("here").await;
+        assert_eq!(client.text(4).await, "here");
+    }
+    open.finish().await;
+    assert_eq!(first.rest().await, b"");
 }

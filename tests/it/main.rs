@@ -3,8 +3,12 @@
 #[macro_use]
 mod support;
 
+mod access;
+mod access_log;
 mod breaker;
 mod discovery;
+mod docker_discovery;
+mod docker_engine;
 mod faults;
 mod filters;
 mod fixtures;
@@ -16,8 +20,12 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
+mod pages;
+mod reload;
 mod routing;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

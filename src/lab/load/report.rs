@@ -136,8 +136,10 @@ mod tests {
         for line in ["answers   100 in 2.00 s (50/s)", "errors    101", "status    503: 100", "failed    connect: 1"] {
             assert!(text.contains(line), "{text}");
         }
-        let counted: u64 =
-            text.lines().filter_map(|line| line.trim().strip_prefix("<")?.split_whitespace().last()?.parse().ok()).sum::<u64>();
+        let counted: u64 = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("<")?.split_whitespace().last()?.parse::<u64>().ok())
+            .sum::<u64>();
         assert_eq!(counted, 100, "every answer is in a bar:\n{text}");
     }
 

@@ -7,6 +7,7 @@
 
 mod combined;
 mod json;
+mod template;
 mod writer;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 };
 
 pub(super) use json::quoted;
+pub use template::LineTemplate;
 use writer::{Entry, Shared, Sink, Writer};
 
 use super::{AccessLogFormat, AccessLogSpec, Layer, Outcome};
@@ -55,7 +57,9 @@ impl AccessLog {
             "stderr" => Sink::Stderr,
             path => Sink::File(path.into()),
         };
-        let output = Box::new(sink.open()?);
+        let in_context =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot open the access log {}: {error}", spec.path));
+        let output = Box::new(sink.open().map_err(in_context)?);
         Self::start(spec, sink, output, dropped)
     }
 
@@ -84,9 +88,10 @@ impl AccessLog {
             return;
         }
         let mut line = Vec::with_capacity(640);
-        match self.spec.format {
+        match &self.spec.format {
             AccessLogFormat::Json => json::write(&mut line, outcome),
             AccessLogFormat::Combined => combined::write(&mut line, outcome),
+            AccessLogFormat::Template(template) => template.write(&mut line, outcome),
         }
         open.put(line);
     }
@@ -148,7 +153,7 @@ impl Open {
 }
 
 /// The text, shortened to at most `limit` bytes between two characters.
-fn cut(text: &str, limit: usize) -> &str {
+pub(super) fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 

@@ -6,13 +6,16 @@
 
 pub mod certs;
 pub mod client;
+pub mod collector;
 pub mod dns;
 pub mod edge;
+pub mod engine;
 pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
 pub mod origin;
 pub mod tcp;
+pub mod tools;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};

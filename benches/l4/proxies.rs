@@ -33,6 +33,18 @@ impl Kind {
         }
     }
 
+    fn program(self) -> &'static str {
+        match self {
+            Kind::Weir | Kind::WeirCopying => env!("CARGO_BIN_EXE_weir"),
+            Kind::Haproxy | Kind::HaproxySplicing => "haproxy",
+            Kind::Nginx => "nginx",
+        }
+    }
+
+    pub fn is_installed(self) -> bool {
+        std::env::split_paths(&search_path()).any(|place| place.join(self.program()).is_file())
+    }
+
     fn config(self, port: u16, endpoint: SocketAddr) -> String {
         match self {
             Kind::Weir | Kind::WeirCopying => {
@@ -63,28 +75,20 @@ impl Kind {
     }
 
     fn command(self, directory: &Path, config: &Path) -> Command {
-        let mut command = match self {
-            Kind::Weir | Kind::WeirCopying => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-                command.args(["run", "-c"]).arg(config);
-                command
-            }
-            Kind::Haproxy | Kind::HaproxySplicing => {
-                let mut command = Command::new("haproxy");
-                command.args(["-db", "-f"]).arg(config);
-                command
-            }
-            Kind::Nginx => {
-                let mut command = Command::new("nginx");
-                command.arg("-p").arg(directory).args(["-g", "pid nginx.pid;", "-c"]).arg(config);
-                command
-            }
+        let mut command = Command::new(self.program());
+        match self {
+            Kind::Weir | Kind::WeirCopying => command.args(["run", "-c"]).arg(config),
+            Kind::Haproxy | Kind::HaproxySplicing => command.args(["-db", "-f"]).arg(config),
+            Kind::Nginx => command.arg("-p").arg(directory).args(["-g", "pid nginx.pid;", "-c"]).arg(config),
         };
-        // Debian keeps them where only root looks.
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("PATH", search_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
+}
+
+/// Debian keeps them where only root looks.
+fn search_path() -> String {
+    format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 /// A proxy that runs.

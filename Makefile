@@ -2,8 +2,10 @@
 # Nothing has to be installed first: tools/prerequisites does it, or says what is missing.
 
 CARGO ?= cargo
+# Of `make bench-l4`; `PROFILE=bench-quick` builds faster.
+PROFILE ?= release
 
-.PHONY: help demo build test test-browser test-api check fmt lint docs bench bench-balance prerequisites test-tools
+.PHONY: help demo build test test-browser test-api check fmt lint docs bench bench-balance bench-l4 prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
@@ -13,6 +15,7 @@ help:
 	@echo 'make check   formatting, lints, documentation'
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
+	@echo 'make bench-l4        layer 4 beside HAProxy and nginx: CPU, memory, latency; five minutes'
 
 demo: build
 	target/release/weir demo
@@ -49,6 +52,11 @@ bench: prerequisites
 # `ARGS='--only peak_ewma --seconds 20'` for less or more of it.
 bench-balance: prerequisites
 	$(CARGO) bench --locked --profile bench-quick --bench quality -- $(ARGS)
+
+# One run beside HAProxy and nginx. `ARGS='--only memory'` for less of it.
+bench-l4: prerequisites
+	@sh tools/prerequisites bench-l4
+	$(CARGO) bench --locked --profile $(PROFILE) --bench l4 -- $(ARGS)
 
 prerequisites:
 	@sh tools/prerequisites

@@ -10,7 +10,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir::{
-    observe::{AccessLog, AccessLogFormat, AccessLogSpec, Attempt, Metrics, Outcome, Times},
+    observe::{AccessLog, AccessLogFormat, AccessLogSpec, Attempt, Layer, Metrics, Outcome, Times},
     types::{Name, Phase, Ratio, Who},
 };
 
@@ -20,6 +20,7 @@ fn name(text: &str) -> Name {
 
 fn outcome() -> Outcome {
     Outcome {
+        layer: Layer::Http,
         started: SystemTime::now(),
         request_id: "0193c5b2-7c1e-7d3a-9a53-0d6f4d5f6a7b".into(),
         trace: None,

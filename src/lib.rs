@@ -21,6 +21,7 @@
 //! | 4 | [`config`] | text to Spec, with every problem placed |
 //! | 5 | [`snapshot`] | Spec to what requests are served by |
 //! | 6 | [`proxy`] | the `ProxyHttp` implementation, one file per phase |
+//! | 6 | [`l4`] | connections passed on as bytes: the name in a TLS greeting, both directions, splice |
 //! | 6 | [`listener`] | accept loop, TLS, HTTP/1 and HTTP/2 drivers, the gate at work |
 //! | 7 | [`explain`] | why a request goes where it goes |
 //! | 8 | [`admin`] | the API that operators and Prometheus ask |
@@ -40,6 +41,7 @@ pub mod filter;
 pub mod gate;
 pub mod geo;
 pub mod health;
+pub mod l4;
 pub mod lab;
 pub mod listener;
 pub mod observe;

@@ -32,6 +32,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("discovery", "tls", "an engine is asked over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
     ("listener", "proxy", "a connection's requests are served by the proxy"),
+    ("listener", "l4", "a connection that is not HTTP is handed on"),
     ("proxy", "listener", "a request knows the connection that it came on: two halves of one path"),
 ];
 

@@ -1,5 +1,7 @@
 //! `weir lab`: test backends and a client.
 
+mod load;
+
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
@@ -33,6 +35,8 @@ enum LabCommand {
     Serve(ServeArgs),
     /// Send one request and show its response, or many and sum up.
     Send(SendArgs),
+    /// Keep connections busy for a while and report how fast answers came.
+    Load(load::LoadArgs),
 }
 
 /// Runs `weir lab`.
@@ -43,6 +47,7 @@ pub async fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         LabCommand::Serve(args) => serve(args).await,
         LabCommand::Send(args) => send(args).await,
+        LabCommand::Load(args) => load::run(args).await,
     }
 }
 
@@ -148,10 +153,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 #[derive(Debug, Args)]
 struct SendArgs {
-    /// An http:// or https:// URL; or, with --address, a text to send over TCP.
-    #[arg(value_name = "URL|TEXT")]
+    /// An http:// or https:// URL, or a text to send over TCP.
+    #[arg(default_value = TEXT, value_name = "URL|TEXT")]
     what: String,
-    /// Connect here. With a URL, its host is still the one that is asked for.
+    /// Connect here. With a URL, its host is still the one that is asked for; a text goes to 127.0.0.1:9000 otherwise,
+    /// where conf/examples/tcp.yaml listens.
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     address: Option<String>,
     /// The method; GET, or POST when there is a body.
@@ -197,6 +203,23 @@ fn header_field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
+/// What is sent over TCP when nothing else is said.
+const TEXT: &str = "Hello World";
+/// Where `conf/examples/tcp.yaml` listens.
+const TCP_ADDRESS: &str = "127.0.0.1:9000";
+
+/// Where a text goes. One that looks like a URL without its scheme more likely is one.
+fn tcp_address<'a>(text: &str, address: Option<&'a str>) -> anyhow::Result<&'a str> {
+    let looks_like_url = text.contains([':', '/']) && !text.contains(char::is_whitespace);
+    match address {
+        None if looks_like_url => anyhow::bail!(
+            "`{text}` is not an http:// or https:// URL; did you mean `http://{text}`? To send it over TCP, add --address HOST:PORT"
+        ),
+        None => Ok(TCP_ADDRESS),
+        Some(address) => Ok(address),
+    }
+}
+
 /// What the first argument turned out to be.
 enum Target<'a> {
     Http(Uri),
@@ -210,16 +233,11 @@ impl SendArgs {
             anyhow::ensure!(uri.host().is_some_and(|host| !host.is_empty()), "`{}` names no host", self.what);
             return Ok(Target::Http(uri));
         }
-        match &self.address {
-            None => anyhow::bail!(
-                "`{0}` is not an http:// or https:// URL; did you mean `http://{0}`? To send it over TCP, add --address HOST:PORT",
-                self.what
-            ),
-            Some(_) if self.has_http_options() => {
-                anyhow::bail!("`{}` goes over TCP, which knows no method, header, body, HTTP/2 or TLS options", self.what)
-            }
-            Some(address) => Ok(Target::Tcp { text: &self.what, address }),
+        let address = tcp_address(&self.what, self.address.as_deref())?;
+        if self.has_http_options() {
+            anyhow::bail!("`{}` goes over TCP, which knows no method, header, body, HTTP/2 or TLS options", self.what)
         }
+        Ok(Target::Tcp { text: &self.what, address })
     }
 
     fn has_http_options(&self) -> bool {

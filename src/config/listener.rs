@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::TcpSpec;
 use crate::{
     filter::FilterSpec,
     tls::ServerTlsSpec,
@@ -26,6 +27,9 @@ pub struct ListenerSpec {
     /// Limits and timeouts of HTTP.
     #[serde(default)]
     pub http: HttpSpec,
+    /// Pass bytes on instead of serving HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpSpec>,
     /// Require the PROXY protocol (v1 or v2) from these peers, refuse it from all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocolSpec>,

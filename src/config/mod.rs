@@ -16,6 +16,7 @@ mod plain;
 pub mod render;
 mod semantics;
 mod spec;
+mod tcp;
 
 pub use crate::tls::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
 pub use diagnostic::{Diagnostic, MAX_REPORTS, Place};
@@ -25,3 +26,4 @@ pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
 pub use load::{Bundle, Facts, Loaded, load, load_bundle, parse_str};
 pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Threads};
+pub use tcp::{SendProxyProtocol, SpliceMode, TcpSpec};

@@ -10,13 +10,14 @@ use std::{
     net::IpAddr,
 };
 
-use super::{ListenerSpec, Spec, load::Facts};
+use super::{HttpSpec, ListenerSpec, Spec, TcpSpec, load::Facts};
 use crate::{
+    balance::SelectionKey,
     filter::{self, FilterSpec},
     health::HealthCheckSpec,
     route::RouteSpec,
     types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath, closest},
-    upstream::UpstreamSpec,
+    upstream::{Protocol, UpstreamSpec},
 };
 
 /// Reports everything that can be told from the Spec.
@@ -28,8 +29,14 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     if spec.listeners.is_empty() && !facts.broken() {
         at.key("listeners").problem(Code::MissingKey, "no listener is declared, so nothing would be served");
     }
+    routes_needed(spec, facts, at);
     tracing(spec, &at.key("observability").key("tracing"));
     addresses(spec, &at.key("listeners"));
+    for (name, listener) in &spec.listeners {
+        if let Some(tcp) = &listener.tcp {
+            layer_4(spec, listener, tcp, facts, &at.key("listeners").key(name.as_str()));
+        }
+    }
     redirects_to_tls(spec, &at.key("listeners"));
     admin(spec, facts, &at.key("admin"));
     route_names(&spec.routes, &at.key("routes"));
@@ -112,6 +119,78 @@ fn head_limits(listener: &ListenerSpec, at: &At) {
     }
 }
 
+fn routes_needed(spec: &Spec, facts: &Facts<'_>, at: &At) {
+    let serves_http = spec.listeners.values().any(|listener| listener.tcp.is_none());
+    if serves_http && !facts.has(&path(&["routes"])) {
+        at.problem(Code::MissingKey, "the key `routes` is missing").hint("only listeners with `tcp` do without routes");
+    }
+}
+
+/// A listener that passes bytes on has one destination, and nothing that only HTTP knows.
+fn layer_4(spec: &Spec, listener: &ListenerSpec, tcp: &TcpSpec, facts: &Facts<'_>, at: &At) {
+    let at_tcp = at.key("tcp");
+    match (&tcp.upstream, tcp.sni.is_empty()) {
+        (None, true) => {
+            at_tcp
+                .problem(Code::MissingKey, "connections have nowhere to go")
+                .at_key()
+                .hint("add `upstream: NAME`, or `sni: {HOST: NAME}` to choose by the name that a TLS client asks for");
+        }
+        (Some(_), false) => {
+            at_tcp
+                .key("sni")
+                .problem(Code::Conflict, "`sni` and `upstream` exclude each other")
+                .at_key()
+                .also(at_tcp.key("upstream").path(), "also here")
+                .hint("every other name goes to `sni: {\"*\": NAME}`");
+        }
+        _ => {}
+    }
+    if listener.tls.is_some() && !tcp.sni.is_empty() {
+        let message = "`sni` is for TLS that is passed on as it is, and this listener terminates it";
+        at_tcp
+            .key("sni")
+            .problem(Code::Conflict, message)
+            .at_key()
+            .also(at.key("tls").path(), "TLS ends here")
+            .hint("remove `tls`, or write `upstream` instead of `sni`");
+    }
+    let http_only = [
+        ("redirect_to_https", listener.redirect_to_https),
+        ("http", listener.http != HttpSpec::default()),
+        ("trusted_proxies", !listener.trusted_proxies.is_empty()),
+        ("filters", !listener.filters.is_empty()),
+    ];
+    for (key, _) in http_only.into_iter().filter(|(_, written)| *written) {
+        let message = format!("`{key}` is about HTTP, and this listener passes on bytes");
+        at.key(key)
+            .problem(Code::Conflict, message)
+            .at_key()
+            .also(at_tcp.path(), "layer 4")
+            .hint(format!("remove `{key}`, or `tcp`"));
+    }
+    for (keys, name) in tcp.upstreams() {
+        let at = keys.iter().fold(at_tcp.clone(), |at, key| at.key(key.as_str()));
+        refers("upstream", "upstreams", name, spec.upstreams.keys(), facts, &at);
+        if let Some(upstream) = spec.upstreams.get(name) {
+            http_only_upstream(upstream, name, &at);
+        }
+    }
+}
+
+/// What an upstream says of requests has no meaning for connections. It may serve both, so this is a warning.
+fn http_only_upstream(upstream: &UpstreamSpec, name: &Name, at: &At) {
+    let key = upstream.strategy.key().filter(|key| **key != SelectionKey::ClientIp);
+    let what = match (&upstream.sticky, key, upstream.connections.protocol) {
+        (Some(_), _, _) => "`sticky` goes by a cookie".to_owned(),
+        (None, Some(key), _) => format!("`{}` goes by `{key}` of requests", upstream.strategy.kind()),
+        (None, None, Protocol::H2 | Protocol::H2c) => "HTTP/2 is spoken to its endpoints".to_owned(),
+        (None, None, Protocol::H1) => return,
+    };
+    at.problem(Code::Ineffective, format!("in `{name}` {what}, which connections do not have"))
+        .hint("give connections an upstream of their own; those without a key go by the client's address");
+}
+
 /// Two listeners on one address. Port 0 is a new port each time.
 fn addresses(spec: &Spec, at: &At) {
     let mut seen: BTreeMap<&Address, YamlPath> = BTreeMap::new();
@@ -151,9 +230,12 @@ fn addresses(spec: &Spec, at: &At) {
 }
 
 fn redirects_to_tls(spec: &Spec, at: &At) {
-    let any_tls = spec.listeners.values().any(|listener| listener.tls.is_some());
+    let any_tls = spec.listeners.values().any(|listener| listener.tls.is_some() && listener.tcp.is_none());
     for (name, listener) in &spec.listeners {
         let at = at.key(name.as_str()).key("redirect_to_https");
+        if listener.tcp.is_some() {
+            continue;
+        }
         if listener.redirect_to_https && listener.tls.is_some() {
             at.problem(Code::Conflict, format!("`{name}` terminates TLS itself, so there is nothing to redirect"))
                 .hint("set `redirect_to_https` on the cleartext listener");
@@ -201,7 +283,12 @@ fn route_references(spec: &Spec, route: &RouteSpec, facts: &Facts<'_>, at: &At) 
         readable(file, &at.key("fallback").key("body_file"));
     }
     for (index, name) in route.matches.listener.iter().enumerate() {
-        refers("listener", "listeners", name, spec.listeners.keys(), facts, &at.key("match").key("listener").index(index));
+        let at = at.key("match").key("listener").index(index);
+        refers("listener", "listeners", name, spec.listeners.keys(), facts, &at);
+        if spec.listeners.get(name).is_some_and(|listener| listener.tcp.is_some()) {
+            at.problem(Code::Conflict, format!("`{name}` passes on bytes, so no request comes in there"))
+                .also(path(&["listeners", name, "tcp"]), "layer 4");
+        }
     }
 }
 
@@ -301,8 +388,11 @@ fn unused_chains(spec: &Spec, at: &At) {
 }
 
 fn unused_upstreams(spec: &Spec, at: &At) {
-    let used: BTreeSet<&Name> = spec.routes.iter().flat_map(|route| route.upstreams(at)).map(|(name, _)| name).collect();
+    let by_routes = spec.routes.iter().flat_map(|route| route.upstreams(at)).map(|(name, _)| name);
+    let by_listeners =
+        spec.listeners.values().flat_map(|listener| &listener.tcp).flat_map(TcpSpec::upstreams).map(|(_, name)| name);
+    let used: BTreeSet<&Name> = by_routes.chain(by_listeners).collect();
     for name in spec.upstreams.keys().filter(|name| !used.contains(name)) {
-        at.key(name.as_str()).problem(Code::Unused, format!("no route uses the upstream `{name}`")).at_key();
+        at.key(name.as_str()).problem(Code::Unused, format!("no route and no listener uses the upstream `{name}`")).at_key();
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     upstream::UpstreamSpec,
 };
 
-/// A Weir configuration. Only `listeners` and `routes` are required (and `upstreams`, to forward).
+/// A Weir configuration. Only `listeners` is required, `routes` where one of them serves HTTP, and `upstreams` to forward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -37,7 +37,8 @@ pub struct Spec {
     pub geoip: Option<GeoIpSpec>,
     /// Where to accept connections, by name.
     pub listeners: BTreeMap<Name, ListenerSpec>,
-    /// Which requests go where. The most specific match wins.
+    /// Which requests go where. The most specific match wins. Required unless every listener has `tcp`.
+    #[serde(default)]
     pub routes: Vec<RouteSpec>,
     /// Lists of filters, by name, for listeners and routes to use as `- chain: NAME`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

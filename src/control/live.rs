@@ -147,8 +147,16 @@ impl Live {
                     (None, None) => true,
                     _ => false,
                 };
-                let same =
-                    same_tls && old.redirect_to_https == new.redirect_to_https && spec(&running, name) == spec(snapshot, name);
+                // A listener of layer 4 holds its upstreams, which may be others by the same names.
+                let same_upstreams = match (&old.tcp, &new.tcp) {
+                    (Some(old), Some(new)) => old.leads_like(new),
+                    (None, None) => true,
+                    _ => false,
+                };
+                let same = same_tls
+                    && same_upstreams
+                    && old.redirect_to_https == new.redirect_to_https
+                    && spec(&running, name) == spec(snapshot, name);
                 same.then(|| (name.clone(), old.clone()))
             })
             .collect();

@@ -63,7 +63,7 @@ impl Sockets {
     /// A redirect to a TLS listener on port 0 points at the port that it got.
     pub(crate) fn resolve_redirects(&self, snapshot: &mut Snapshot) {
         let addresses = self.addresses(snapshot);
-        let mut tls = snapshot.listeners.values().filter(|listener| listener.tls.is_some());
+        let mut tls = snapshot.listeners.values().filter(|listener| listener.tls.is_some() && listener.tcp.is_none());
         let port =
             tls.find_map(|listener| addresses.get(&listener.name)?.iter().find_map(Address::tcp)).map(|found| found.port());
         for listener in snapshot.listeners.values_mut() {

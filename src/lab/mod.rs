@@ -2,7 +2,7 @@
 //!
 //! The lab owns [`Backend`], an HTTP server whose answers say who gave them and that can delay, fail and be switched
 //! unhealthy; [`TcpEcho`], its counterpart on layer 4; and [`send`], a client that sends one request or many and sums
-//! up. Nothing on Weir's request path uses it, and it uses nothing of Weir but the words of [`crate::types`].
+//! up; and [`load`], connections kept busy for a while. Nothing on Weir's request path uses it, and it uses nothing of Weir but the words of [`crate::types`].
 //!
 //! Everything that a request can ask for is bounded: a lab backend may end up reachable by more than its author.
 
@@ -10,6 +10,7 @@ mod answers;
 mod backend;
 mod body;
 mod faults;
+pub mod load;
 mod query;
 pub mod send;
 mod serving;

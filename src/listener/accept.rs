@@ -8,6 +8,7 @@ use std::{
         unix::fs::{FileTypeExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -22,7 +23,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{ConnectionLimit, Door, Shared, connection, socket::Socket, turned};
+use super::{ConnectionLimit, Door, Shared, connection, socket::Socket, tcp, turned};
 use crate::{snapshot::Listener, types::Address};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -235,7 +236,10 @@ impl Bound {
                 continue;
             };
             // Boxed, as in `spawn`: it is held by the block below.
-            let task = Box::pin(connection::serve(socket, peer, listener, door, shared.clone()));
+            let task: Pin<Box<dyn Future<Output = ()> + Send>> = match listener.tcp {
+                None => Box::pin(connection::serve(socket, peer, listener, door, shared.clone())),
+                Some(_) => Box::pin(tcp::serve(socket, peer, listener, shared.clone())),
+            };
             shared.spawn(async move {
                 task.await;
                 drop((place, place_in_listener));

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Door, Shared, h1, h2, socket::Socket, transport::Transport};
 use crate::{
     gate::{Limits, Refusal},
-    observe::{Outcome, Times},
+    observe::{Layer, Outcome, Times},
     proxy_protocol::{self, Parsed},
     snapshot::Listener,
     tls,
@@ -63,6 +63,7 @@ impl Connection {
     /// The outcome of something that ended at the gate: what is known of it so far.
     pub fn refused(&self, generation: u64, started: SystemTime, took: Duration, refusal: Refusal) -> Outcome {
         Outcome {
+            layer: Layer::Http,
             started,
             request_id: crate::proxy::new_request_id(),
             trace: None,
@@ -95,30 +96,17 @@ impl Connection {
 /// Serves an accepted socket until it closes.
 pub(super) async fn serve(
     mut socket: Socket,
-    peer: Option<std::net::SocketAddr>,
+    peer: Option<SocketAddr>,
     listener: Arc<Listener>,
     door: Arc<Door>,
     shared: Arc<Shared>,
 ) {
-    let (mut ip, mut port) = match peer {
-        Some(peer) => (peer.ip().to_canonical(), peer.port()),
-        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-    };
+    let (mut ip, mut port) = address(peer);
     let header_timeout = listener.http.header_timeout.get();
-    if let Some(from) = &listener.proxy_protocol {
-        // Required from the listed peers, refused from all others: to those it is simply not HTTP or TLS.
-        if from.contains(ip) {
-            match timeout(header_timeout, read_proxy_header(&mut socket)).await {
-                Ok(Ok(Some((source, source_port)))) => (ip, port) = (source, source_port),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => {
-                    shared.observer.metrics().rejected("bad_proxy_header");
-                    log::debug!("PROXY header from {ip} refused: {error}");
-                    return;
-                }
-                Err(_) => return,
-            }
-        }
+    match proxied(&mut socket, ip, &listener, &shared).await {
+        None => return,
+        Some(None) => {}
+        Some(Some(Proxied { source, .. })) => (ip, port) = (source.ip().to_canonical(), source.port()),
     }
     let _open = shared.observer.metrics().connection(&listener.name);
     let (transport, tls, h2) = match &listener.tls {
@@ -152,15 +140,49 @@ pub(super) async fn serve(
     }
 }
 
+/// Address and port of a peer; unspecified on unix sockets.
+pub(super) fn address(peer: Option<SocketAddr>) -> (IpAddr, u16) {
+    match peer {
+        Some(peer) => (peer.ip().to_canonical(), peer.port()),
+        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    }
+}
+
+/// What a PROXY header says.
+pub(super) struct Proxied {
+    /// Who connected to the load balancer in front.
+    pub(super) source: SocketAddr,
+    /// Where they connected to.
+    pub(super) destination: Option<SocketAddr>,
+}
+
+/// Reads the PROXY header of a peer that must send one. `None` when the connection is refused, which is told;
+/// `Some(None)` when it speaks for itself.
+pub(super) async fn proxied(socket: &mut Socket, peer: IpAddr, listener: &Listener, shared: &Shared) -> Option<Option<Proxied>> {
+    // Required from the listed peers, refused from all others: to those it is simply not what is spoken here.
+    if listener.proxy_protocol.as_ref().is_none_or(|from| !from.contains(peer)) {
+        return Some(None);
+    }
+    match timeout(listener.http.header_timeout.get(), read_proxy_header(socket)).await {
+        Ok(Ok(proxied)) => Some(proxied),
+        Ok(Err(error)) => {
+            shared.observer.metrics().rejected("bad_proxy_header");
+            log::debug!("PROXY header from {peer} refused: {error}");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 /// Reads the PROXY header that must come first. `None` for LOCAL and UNKNOWN: the connection speaks for itself.
-async fn read_proxy_header(socket: &mut Socket) -> io::Result<Option<(IpAddr, u16)>> {
+async fn read_proxy_header(socket: &mut Socket) -> io::Result<Option<Proxied>> {
     let mut buffer = BytesMut::with_capacity(256);
     loop {
         match proxy_protocol::parse(&buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))? {
-            Parsed::Done { consumed, source, .. } => {
+            Parsed::Done { consumed, source, destination, .. } => {
                 let rest = buffer.split_off(consumed);
                 socket.unread(rest);
-                return Ok(source.map(|source| (source.ip().to_canonical(), source.port())));
+                return Ok(source.map(|source| Proxied { source, destination }));
             }
             Parsed::Incomplete { .. } => {
                 if socket.read_more(&mut buffer).await? == 0 {

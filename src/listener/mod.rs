@@ -13,6 +13,7 @@ mod h2;
 mod h2_stream;
 mod limit;
 mod socket;
+mod tcp;
 mod transport;
 
 pub use accept::{Bound, Slot, bind, bind_beside};

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,6 +12,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+
+use crate::l4::Stream;
 
 /// An accepted connection. Bytes in front of it (what came behind a PROXY protocol header) are read first.
 #[derive(Debug)]
@@ -38,6 +41,23 @@ impl From<UnixStream> for Socket {
 }
 
 impl Socket {
+    /// The address on which it was accepted, if it has one.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.inner {
+            Inner::Tcp(stream) => stream.local_addr().ok(),
+            Inner::Unix(_) => None,
+        }
+    }
+
+    /// The socket itself, and the bytes that were put back.
+    pub fn into_parts(self) -> (Stream, BytesMut) {
+        let stream = match self.inner {
+            Inner::Tcp(stream) => stream.into(),
+            Inner::Unix(stream) => stream.into(),
+        };
+        (stream, self.unread)
+    }
+
     /// Puts bytes back in front of what the socket still holds.
     pub fn unread(&mut self, bytes: BytesMut) {
         debug_assert!(self.unread.is_empty());

@@ -50,6 +50,13 @@ impl Observer {
         self.tracing.load()
     }
 
+    /// Learns from a connection of layer 4 that ended. Never waits.
+    pub fn disconnected(&self, outcome: &Outcome) {
+        self.metrics.disconnected(outcome);
+        self.recent.finished(outcome);
+        self.access_log.load().finished(outcome);
+    }
+
     /// The metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics

@@ -41,10 +41,22 @@ pub struct Times {
     pub first_byte: Option<Duration>,
 }
 
+/// What an [`Outcome`] is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layer {
+    /// An exchange of HTTP.
+    #[default]
+    Http,
+    /// A connection of layer 4: there is no status.
+    Tcp,
+}
+
 /// One exchange (or one layer-4 connection).
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// When its first byte arrived.
+    /// An exchange or a connection.
+    pub layer: Layer,
+    /// When its first byte arrived; of a connection, when it was accepted.
     pub started: SystemTime,
     /// Its id.
     pub request_id: Arc<str>,

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Attempt, Outcome, Times};
+use super::{Attempt, Layer, Outcome, Times};
 use crate::types::{Phase, Who};
 
 /// A request that an endpoint answered with 200.
 pub(crate) fn outcome() -> Outcome {
     Outcome {
+        layer: Layer::Http,
         started: SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_225_600_123_456),
         request_id: "0193-id".into(),
         trace: None,

@@ -9,7 +9,7 @@ use super::{Arrival, finish, told::Told};
 use crate::{
     endpoint::{Endpoint, InFlight},
     filter::{Pass, Passage},
-    observe::{Attempt, Observer, Outcome, SpanId, Times},
+    observe::{Attempt, Layer, Observer, Outcome, SpanId, Times},
     resilience::Permit,
     route::Route,
     snapshot::Snapshot,
@@ -112,6 +112,7 @@ impl RequestCtx {
             route: Pass::default(),
         };
         let outcome = Outcome {
+            layer: Layer::Http,
             started: arrival.began.time,
             request_id: new_request_id(),
             trace: None,

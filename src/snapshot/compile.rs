@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use super::{Listener, Registries, Snapshot};
+use super::{Listener, Registries, Snapshot, Tcp};
 use crate::{
     config::{ListenerSpec, Loaded, Spec},
     filter::{Chain, Chains},
     route::{Route, Table},
-    tls::ServerTls,
+    tls::{Offer, ServerTls},
     types::{At, Code, Name, Problems},
     upstream::Upstream,
 };
@@ -47,7 +47,7 @@ pub fn compile_after(
         .iter()
         .filter_map(|(name, listener)| {
             let at = at.key("listeners").key(&**name);
-            let mut compiled = Listener::compile(name, listener, tls_port, now, &at)?;
+            let mut compiled = Listener::compile(name, listener, &upstreams, tls_port, now, &at)?;
             let known = running.and_then(|running| running.listeners.get(name)?.tls.as_ref());
             if let (Some(tls), Some(known)) = (&compiled.tls, known)
                 && known.is_like(tls)
@@ -94,12 +94,19 @@ fn listener_filters(spec: &Spec, chains: &Chains, at: &At) -> BTreeMap<Name, Cha
 
 /// The port that redirects to https point at: that of the first TLS listener.
 fn https_port(spec: &Spec) -> Option<u16> {
-    let tls = spec.listeners.values().filter(|listener| listener.tls.is_some());
+    let tls = spec.listeners.values().filter(|listener| listener.tls.is_some() && listener.tcp.is_none());
     tls.flat_map(|listener| listener.address.iter()).find_map(|address| address.tcp()).map(|address| address.port())
 }
 
 impl Listener {
-    fn compile(name: &Name, spec: &ListenerSpec, tls_port: Option<u16>, now: SystemTime, at: &At) -> Option<Self> {
+    fn compile(
+        name: &Name,
+        spec: &ListenerSpec,
+        upstreams: &BTreeMap<Name, Arc<Upstream>>,
+        tls_port: Option<u16>,
+        now: SystemTime,
+        at: &At,
+    ) -> Option<Self> {
         let http = at.key("http");
         for (key, span) in [("header_timeout", spec.http.header_timeout), ("keepalive_timeout", spec.http.keepalive_timeout)] {
             if span.get().is_zero() {
@@ -110,13 +117,20 @@ impl Listener {
         }
         let tls = match &spec.tls {
             None => None,
-            Some(tls) => Some(ServerTls::compile(tls, spec.http.h2, now, &at.key("tls"))?),
+            // Which protocol is inside of TLS is between the client and the endpoint: none is agreed on their behalf.
+            Some(tls) if spec.tcp.is_some() => Some(ServerTls::compile(tls, Offer::Nothing, now, &at.key("tls"))?),
+            Some(tls) => Some(ServerTls::compile(tls, Offer::http(spec.http.h2), now, &at.key("tls"))?),
+        };
+        let tcp = match &spec.tcp {
+            None => None,
+            Some(tcp) => Some(Tcp::compile(tcp, upstreams)?),
         };
         Some(Self {
             name: name.clone(),
             addresses: spec.address.to_vec(),
             tls,
             http: spec.http.clone(),
+            tcp,
             redirect_to_https: spec.redirect_to_https.then_some(tls_port).flatten(),
             proxy_protocol: spec.proxy_protocol.as_ref().map(|proxy| proxy.from.iter().copied().collect()),
             trusted_proxies: spec.trusted_proxies.iter().copied().collect(),

@@ -5,10 +5,12 @@
 mod compile;
 pub mod diff;
 mod store;
+mod tcp;
 
 pub use compile::{check, compile, compile_after};
 pub use diff::{Diff, diff};
 pub use store::Store;
+pub use tcp::{Destination, Names, Tcp};
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -110,6 +112,8 @@ pub struct Listener {
     pub tls: Option<Arc<ServerTls>>,
     /// Limits and timeouts.
     pub http: HttpSpec,
+    /// Bytes are passed on, and no HTTP is served.
+    pub tcp: Option<Tcp>,
     /// Answer with a redirect to this port over https (443 is left out of the URL).
     pub redirect_to_https: Option<u16>,
     /// Peers that must send the PROXY protocol; `None` when it is not spoken here.

@@ -35,7 +35,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use accept::{HandshakeError, Refusal, resumed, speaks_h2};
 pub use client::{ClientTlsError, Identity, Trust, Unverified, client_config};
 pub use facts::{CertificateFacts, Source};
-pub use server::{ReloadError, ServerTls};
+pub use server::{Offer, ReloadError, ServerTls};
 pub use spec::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
 pub use watch::watch;
 

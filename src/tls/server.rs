@@ -33,11 +33,29 @@ const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// some 10 KiB each with a chain of client certificates.
 const SESSIONS: usize = 4096;
 
+/// The protocols that a listener agrees on inside of TLS (ALPN).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/1.1 and HTTP/2.
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+    /// None: whatever the client names is not looked at, and not answered.
+    Nothing,
+}
+
+impl Offer {
+    /// HTTP, with version 2 or without.
+    pub fn http(h2: bool) -> Self {
+        if h2 { Offer::Http2 } else { Offer::Http1 }
+    }
+}
+
 /// TLS of one listener.
 #[derive(Debug)]
 pub struct ServerTls {
     spec: ServerTlsSpec,
-    h2: bool,
+    offer: Offer,
     provider: Arc<CryptoProvider>,
     store: Arc<Store>,
     self_signed: Option<Arc<Certificate>>,
@@ -54,7 +72,7 @@ pub struct ReloadError(pub Vec<String>);
 impl ServerTls {
     /// Reads and checks everything that the Spec names. Problems are added below `at`; `None` when one of
     /// them is an error.
-    pub fn compile(spec: &ServerTlsSpec, h2: bool, now: SystemTime, at: &At) -> Option<Arc<Self>> {
+    pub fn compile(spec: &ServerTlsSpec, offer: Offer, now: SystemTime, at: &At) -> Option<Arc<Self>> {
         let provider = provider();
         if spec.certificates.is_empty() && spec.self_signed.is_empty() {
             at.problem(Code::MissingKey, "TLS needs a certificate: `certificates`, or `self_signed` for development");
@@ -75,7 +93,7 @@ impl ServerTls {
         let (self_signed, authorities) = (self_signed.ok()?, authorities.ok()?);
         certificates.extend(self_signed.clone());
         let store = Arc::new(Store::new(Shelf::new(certificates)?));
-        let config = match config(spec, h2, &provider, &store, &authorities) {
+        let config = match config(spec, offer, &provider, &store, &authorities) {
             Ok(config) => ArcSwap::from_pointee(config),
             Err(fault) => {
                 report(&ca_at, fault);
@@ -83,7 +101,7 @@ impl ServerTls {
             }
         };
         let authorities = Mutex::new(authorities);
-        Some(Arc::new(Self { spec: spec.clone(), h2, provider, store, self_signed, config, authorities }))
+        Some(Arc::new(Self { spec: spec.clone(), offer, provider, store, self_signed, config, authorities }))
     }
 
     /// Reads all files again. Connections that are open stay as they are; later handshakes see the new
@@ -103,7 +121,7 @@ impl ServerTls {
         let replaced = match fresh == *held {
             true => None,
             false => Some(
-                config(&self.spec, self.h2, &self.provider, &self.store, &fresh)
+                config(&self.spec, self.offer, &self.provider, &self.store, &fresh)
                     .map_err(|fault| ReloadError(vec![fault.message]))?,
             ),
         };
@@ -118,7 +136,7 @@ impl ServerTls {
 
     /// Was it made from the same settings? The files that they name may differ: [`ServerTls::reload`] reads them again.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.spec == other.spec && self.h2 == other.h2
+        self.spec == other.spec && self.offer == other.offer
     }
 
     /// The files that [`ServerTls::reload`] reads, to watch.
@@ -227,7 +245,7 @@ fn authorities(spec: &ServerTlsSpec) -> Result<Vec<CertificateDer<'static>>, Fau
 
 fn config(
     spec: &ServerTlsSpec,
-    h2: bool,
+    offer: Offer,
     provider: &Arc<CryptoProvider>,
     store: &Arc<Store>,
     authorities: &[CertificateDer<'static>],
@@ -243,9 +261,10 @@ fn config(
         Some(clients) => builder.with_client_cert_verifier(verifier(clients, authorities, provider)?),
     };
     let mut config = builder.with_cert_resolver(store.clone());
-    config.alpn_protocols = match h2 {
-        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = match offer {
+        Offer::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Offer::Http1 => vec![b"http/1.1".to_vec()],
+        Offer::Nothing => Vec::new(),
     };
     config.ticketer = Ticketer::new().map_err(internal)?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);

@@ -50,7 +50,7 @@ fn valid_name(host: &str) -> bool {
 }
 
 /// `api.example.com`, `*.example.com` (any labels in front), or `*` (every host).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
     /// This host and no other.
     Exact(String),

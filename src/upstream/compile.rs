@@ -70,6 +70,7 @@ impl Upstream {
             budget: registry.shared(name, || RetryBudget::new(Instant::now())),
             places: registry.shared(name, Places::default),
             sessions,
+            byte_tls: tls.as_ref().map(tls::ClientTls::for_bytes),
         };
         Some(Arc::new(Upstream::new(name.clone(), spec.clone(), parts)))
     }

@@ -19,6 +19,7 @@ mod tls_tests;
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -38,7 +39,7 @@ use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
-    health::{self, Checker, HealthObserver},
+    health::{self, Checker, HealthObserver, ProbeTls},
     resilience::{Entry, LimitsSpec, Places, RetryBudget},
     types::{Client, Name, RequestHead},
 };
@@ -64,6 +65,7 @@ pub struct Upstream {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
+    byte_tls: Option<ProbeTls>,
 }
 
 /// What an upstream is made of, compiled.
@@ -78,6 +80,7 @@ struct Parts {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
+    byte_tls: Option<ProbeTls>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -86,7 +89,7 @@ impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 
 impl Upstream {
     fn new(name: Name, spec: UpstreamSpec, parts: Parts) -> Self {
-        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places, sessions } = parts;
+        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places, sessions, byte_tls } = parts;
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(match &discover {
@@ -115,6 +118,7 @@ impl Upstream {
             budget,
             places,
             sessions,
+            byte_tls,
         };
         upstream.update();
         upstream
@@ -177,6 +181,16 @@ impl Upstream {
     /// What this upstream's strategy goes by in a request; nothing for most.
     pub fn key<'a>(&self, head: &RequestHead<'a>, client: &Client) -> Key<'a> {
         self.spec.strategy.key().map_or(Key::None, |key| key.of(head, client))
+    }
+
+    /// The same for a connection of which nothing is known but who opened it.
+    pub fn key_of_connection(&self, client: IpAddr) -> Key<'static> {
+        self.spec.strategy.key().map_or(Key::None, |_| Key::address(client))
+    }
+
+    /// How TLS is spoken on a connection that carries bytes (layer 4), if it is.
+    pub fn byte_tls(&self) -> Option<&ProbeTls> {
+        self.byte_tls.as_ref()
     }
 
     /// The endpoint that should take a request now: available, and none of `tried`. `key` comes from

@@ -70,6 +70,13 @@ impl ClientTls {
         })
     }
 
+    /// The same settings for connections of which nobody knows what is spoken inside.
+    pub(super) fn for_bytes(&self) -> ProbeTls {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = Vec::new();
+        ProbeTls { config: Arc::new(config), name: self.name.clone() }
+    }
+
     /// The same settings for health checks.
     pub(super) fn for_probes(&self) -> ProbeTls {
         ProbeTls { config: self.config.clone(), name: self.name.clone() }

@@ -220,7 +220,6 @@ fn parse(line: &str) -> Result<LabArgs, String> {
 #[tokio::test]
 async fn the_command_line_names_what_is_wrong() {
     for (line, reason) in [
-        ("send", "<URL|TEXT>"),
         ("send http://x/ -H nonsense", "name: value"),
         ("send x --address 5432", "a host and a port"),
         ("serve --count 0", "1..=100"),

@@ -16,6 +16,8 @@ mod filters;
 mod fixtures;
 mod grpc_health;
 mod health;
+mod l4;
+mod l4_tls;
 mod lab;
 mod limits;
 mod listeners;

@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use super::{HttpRequest, HttpResponse, MAX_SHOWN, SendError, Transport, tls};
 
 /// A connection that takes one request after the other.
-pub(super) enum Connection {
+pub(in crate::lab) enum Connection {
     H1(http1::SendRequest<Full<Bytes>>),
     H2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Connection {
-    pub(super) async fn open(uri: &Uri, transport: &Transport) -> Result<Self, SendError> {
+    pub(in crate::lab) async fn open(uri: &Uri, transport: &Transport) -> Result<Self, SendError> {
         let host = uri.host().ok_or_else(|| SendError::Url(format!("`{uri}` names no host")))?;
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -52,7 +52,7 @@ impl Connection {
     }
 
     /// False once the server has closed it.
-    pub(super) fn is_usable(&self) -> bool {
+    pub(in crate::lab) fn is_usable(&self) -> bool {
         match self {
             Connection::H1(sender) => !sender.is_closed(),
             Connection::H2(sender) => !sender.is_closed(),
@@ -70,7 +70,10 @@ impl Connection {
     }
 
     /// Reads the response to its end without keeping it: its status and who says to have given it.
-    pub(super) async fn exchange_discarding(&mut self, request: &HttpRequest) -> Result<(StatusCode, Option<String>), SendError> {
+    pub(in crate::lab) async fn exchange_discarding(
+        &mut self,
+        request: &HttpRequest,
+    ) -> Result<(StatusCode, Option<String>), SendError> {
         let mut response = self.send(request).await?;
         while let Some(frame) = response.frame().await {
             frame?;

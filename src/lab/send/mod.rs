@@ -1,6 +1,6 @@
 //! The lab's client: sends one request or many, over HTTP/1.1, HTTP/2 or bare TCP.
 //!
-//! It measures what a person wants to know while trying things out. It is no load generator: each client sends its
+//! It measures what a person wants to know while trying things out. For load there is [`load`](super::load): here each client sends its
 //! next request when the last one is answered, so a slow server is asked less.
 
 mod connection;
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use connection::Connection;
+pub(super) use connection::Connection;
 pub use tally::Tally;
 pub use tls::Trust;
 

@@ -5,7 +5,7 @@
 use std::{io::Write, time::Duration};
 
 use super::cut;
-use crate::observe::{Attempt, Outcome};
+use crate::observe::{Layer, Outcome};
 
 /// What a client may make us write of each of its strings, in bytes before escaping. They bound a line, and with it
 /// what the queue can hold.
@@ -33,7 +33,7 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     let _ = write!(object.line, "\"{}\"", outcome.client);
     object.string("listener", &outcome.listener);
     object.optional("sni", outcome.tls.as_ref().and_then(|tls| tls.sni.as_deref()));
-    object.optional("tls", outcome.tls.as_ref().map(|tls| tls.version));
+    object.optional("tls", outcome.tls.as_ref().map(|tls| tls.version).and_then(known));
     object.optional("client_cert", outcome.tls.as_ref().and_then(|tls| tls.subject.as_deref()).map(|name| cut(name, SUBJECT)));
     object.optional("http", known(outcome.http));
     object.optional("method", known(cut(&outcome.method, METHOD)));
@@ -42,8 +42,11 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     object.optional("route", outcome.route.as_deref());
     object.optional("upstream", outcome.upstream.as_deref());
     object.optional("endpoint", outcome.attempts.last().map(|attempt| &*attempt.endpoint));
-    object.attempts(&outcome.attempts);
-    object.number("status", u64::from(outcome.status));
+    object.attempts(outcome);
+    match outcome.layer {
+        Layer::Http => object.number("status", u64::from(outcome.status)),
+        Layer::Tcp => object.null("status"),
+    }
     object.number("bytes_in", outcome.bytes_in);
     object.number("bytes_out", outcome.bytes_out);
     object.times(outcome);
@@ -97,10 +100,10 @@ impl Object<'_> {
         millis(self.line, duration);
     }
 
-    fn attempts(&mut self, attempts: &[Attempt]) {
+    fn attempts(&mut self, outcome: &Outcome) {
         self.key("attempts");
         self.line.push(b'[');
-        for (index, attempt) in attempts.iter().enumerate() {
+        for (index, attempt) in outcome.attempts.iter().enumerate() {
             if index > 0 {
                 self.line.push(b',');
             }
@@ -110,6 +113,7 @@ impl Object<'_> {
             match (attempt.failed, attempt.status) {
                 (Some(cause), _) => quoted(self.line, cause.word()),
                 (None, Some(status)) => decimal(self.line, u64::from(status)),
+                (None, None) if outcome.layer == Layer::Tcp => quoted(self.line, "connected"),
                 (None, None) => self.line.extend_from_slice(b"null"),
             }
             self.duration("ms", attempt.took);
@@ -199,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        observe::testing::outcome,
+        observe::{Attempt, testing::outcome},
         types::{Cause, TlsClient},
     };
 

@@ -25,7 +25,7 @@ pub(super) use json::quoted;
 pub use template::LineTemplate;
 use writer::{Entry, Shared, Sink, Writer};
 
-use super::{AccessLogFormat, AccessLogSpec, Outcome};
+use super::{AccessLogFormat, AccessLogSpec, Layer, Outcome};
 
 const QUEUE_LINES: usize = 8192;
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
@@ -99,7 +99,8 @@ impl AccessLog {
     /// Errors are never sampled away: 5xx, no answer at all, everything with a typed cause, refusals among them.
     fn is_sampled(&self, outcome: &Outcome) -> bool {
         let ratio = self.spec.sample.get();
-        let important = outcome.status >= 500 || outcome.status == 0 || outcome.error().is_some();
+        let unanswered = outcome.status == 0 && outcome.layer == Layer::Http;
+        let important = outcome.status >= 500 || unanswered || outcome.error().is_some();
         important || ratio >= 1.0 || (ratio > 0.0 && rand::random::<f64>() < ratio)
     }
 

@@ -31,12 +31,25 @@ const DEFINITIONS: &[Definition] = &[
     ("weir_http_request_bytes_total", MetricType::COUNTER, &["listener", "route"], "Body bytes received from clients."),
     ("weir_http_response_bytes_total", MetricType::COUNTER, &["listener", "route"], "Body bytes sent to clients."),
     ("weir_http_requests_in_flight", MetricType::GAUGE, &["route"], "Requests being served."),
+    ("weir_tcp_connections", MetricType::GAUGE, &["listener"], "Connections of layer 4 being served."),
+    (
+        "weir_tcp_bytes_total",
+        MetricType::COUNTER,
+        &["listener", "direction"],
+        "Bytes received from clients of layer 4, and sent to them.",
+    ),
     ("weir_rejected_requests_total", MetricType::COUNTER, &["reason"], "Requests refused by the gate or a filter."),
     (
         "weir_upstream_requests_total",
         MetricType::COUNTER,
         &["upstream", "endpoint", "code"],
         "Attempts on endpoints; code 0 for those without a response.",
+    ),
+    (
+        "weir_upstream_tcp_connections_total",
+        MetricType::COUNTER,
+        &["upstream", "endpoint", "result"],
+        "Connections to endpoints for layer 4: ok, or why there is none.",
     ),
     ("weir_upstream_connect_duration_seconds", MetricType::HISTOGRAM, &["upstream"], "Opening a connection, TLS included."),
     (

@@ -20,15 +20,18 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{Attempt, Outcome, SpanCounts, StateSource};
-use crate::{endpoint::Counted, types::Name};
+use crate::{
+    endpoint::Counted,
+    types::{Cause, Name, Phase},
+};
 pub use pulse::Pulse;
-use traffic::{Traffic, TrafficCollector};
+use traffic::{Tcp, Traffic, TrafficCollector};
 
 /// The label of requests that no route matched.
 pub const NO_ROUTE: &str = "_none";
@@ -128,6 +131,39 @@ impl Metrics {
                 upstream.first_byte.observe(first_byte);
             }
         });
+    }
+
+    /// Counts a connection of layer 4 that ended: its error, its refusal.
+    pub fn disconnected(&self, outcome: &Outcome) {
+        if let Some(cause) = outcome.error() {
+            count(&self.traffic.errors, cause.word());
+        }
+        if let (Some(reason), Phase::Admit | Phase::Route) = (outcome.reason, outcome.phase) {
+            self.rejected(reason);
+        }
+    }
+
+    /// Counts a connection to an endpoint for layer 4, or why there is none, and how long that took.
+    pub fn dialled(&self, upstream: &Name, endpoint: &str, failed: Option<Cause>, took: Duration) {
+        self.traffic.upstreams.with(upstream, |upstream| {
+            let result = failed.map_or("ok", Cause::word);
+            upstream.endpoints.with(endpoint, |endpoint| count(&endpoint.connections, result));
+            if failed.is_none() {
+                upstream.connect.observe(took);
+            }
+        });
+    }
+
+    /// Counts another attempt to connect for layer 4, by what ended the one before.
+    pub fn dialled_again(&self, upstream: &Name, cause: Cause) {
+        self.traffic.upstreams.with(upstream, |upstream| count(&upstream.retries, cause.word()));
+    }
+
+    /// Counts a connection of layer 4 in until the meter drops, and what goes through it.
+    pub fn session(&self, listener: &Name) -> SessionMeter {
+        let listener = self.traffic.listeners.get(listener);
+        listener.tcp.get_or_init(Tcp::default).connections.fetch_add(1, Relaxed);
+        SessionMeter(listener)
     }
 
     /// Counts a refusal that has no outcome, such as a connection over the limit.
@@ -343,6 +379,29 @@ pub struct ConnectionGuard(Arc<traffic::Listener>);
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One connection of layer 4. Dropping it counts the connection out.
+#[derive(Debug)]
+pub struct SessionMeter(Arc<traffic::Listener>);
+
+impl SessionMeter {
+    /// Counts bytes that were passed on: from the client, and to it.
+    pub fn moved(&self, received: u64, sent: u64) {
+        let tcp = self.0.tcp.get_or_init(Tcp::default);
+        // Mostly one direction moves at a time, and the counters are shared by all threads.
+        for (counter, bytes) in [(&tcp.received, received), (&tcp.sent, sent)] {
+            if bytes > 0 {
+                counter.fetch_add(bytes, Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for SessionMeter {
+    fn drop(&mut self) {
+        self.0.tcp.get_or_init(Tcp::default).connections.fetch_sub(1, Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -53,6 +53,14 @@ impl Exchanges {
 /// TLS version, result, resumed: all words of ours, so the map stays as small as their product.
 type Handshake = (&'static str, &'static str, bool);
 
+/// What goes through a listener of layer 4.
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    pub(super) connections: AtomicI64,
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+}
+
 /// One listener.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
@@ -60,12 +68,16 @@ pub(super) struct Listener {
     /// A lock, since a handshake costs a thousand times as much as taking it.
     pub(super) handshakes: Mutex<BTreeMap<Handshake, u64>>,
     pub(super) routes: Named<Exchanges>,
+    /// Once it has had a connection of layer 4.
+    pub(super) tcp: OnceLock<Tcp>,
 }
 
 /// One endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Endpoint {
     pub(super) responses: Codes,
+    /// Connections of layer 4, by how connecting ended: words of ours.
+    pub(super) connections: Named<AtomicU64>,
     pub(super) checks_passed: AtomicU64,
     pub(super) checks_failed: AtomicU64,
 }
@@ -124,6 +136,12 @@ impl Traffic {
                 let labels = [listener, version, result, if *resumed { "true" } else { "false" }];
                 families.add("weir_listener_tls_handshakes_total", &labels, *count as f64);
             }
+            if let Some(tcp) = counts.tcp.get() {
+                families.add("weir_tcp_connections", &[listener], tcp.connections.load(Relaxed) as f64);
+                for (direction, bytes) in [("received", &tcp.received), ("sent", &tcp.sent)] {
+                    families.add("weir_tcp_bytes_total", &[listener, direction], bytes.load(Relaxed) as f64);
+                }
+            }
             counts.routes.each(|route, exchanges| {
                 exchanges.requests.each(|method, code, count| {
                     families.add("weir_http_requests_total", &[listener, route, method, code], count as f64);
@@ -169,6 +187,10 @@ impl Traffic {
             counts.endpoints.each(|endpoint, counts| {
                 counts.responses.each(|code, count| {
                     families.add("weir_upstream_requests_total", &[upstream, endpoint, code], count as f64);
+                });
+                counts.connections.each(|result, count| {
+                    let labels = [upstream, endpoint, result];
+                    families.add("weir_upstream_tcp_connections_total", &labels, count.load(Relaxed) as f64);
                 });
                 for (result, count) in [("pass", &counts.checks_passed), ("fail", &counts.checks_failed)] {
                     let count = count.load(Relaxed);

@@ -84,7 +84,7 @@ async fn protocols_are_agreed_on_or_refused() {
     let spec = certificates([ca.issue("a", &["a.test"])]);
     let both = serve(&spec);
     let problems = Problems::default();
-    let h1_only = ServerTls::compile(&spec, false, SystemTime::now(), &problems.root()).unwrap();
+    let h1_only = ServerTls::compile(&spec, Offer::Http1, SystemTime::now(), &problems.root()).unwrap();
     let offering = |protocols: &[&str]| {
         let mut config = any(&[&TLS12, &TLS13]);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();

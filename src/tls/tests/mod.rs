@@ -84,7 +84,7 @@ impl Authority {
 
 fn compile(spec: &ServerTlsSpec) -> (Option<Arc<ServerTls>>, Vec<Problem>) {
     let problems = Problems::default();
-    let tls = ServerTls::compile(spec, true, SystemTime::now(), &problems.root().key("tls"));
+    let tls = ServerTls::compile(spec, Offer::Http2, SystemTime::now(), &problems.root().key("tls"));
     (tls, problems.take())
 }
 

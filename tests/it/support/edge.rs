@@ -18,6 +18,7 @@ use super::{
     PATIENCE,
     certs::{Ca, Identity, Tls, ca, tls},
     client::RawClient,
+    tcp::TcpClient,
     wire::RawResponse,
     within,
 };
@@ -40,6 +41,7 @@ pub struct EdgeBuilder {
     upstreams: String,
     routes: String,
     listener: String,
+    more_listeners: String,
     tls: Option<(Ca, Identity)>,
     tls_options: String,
     admin: String,
@@ -58,6 +60,7 @@ impl EdgeBuilder {
             upstreams: String::new(),
             routes: String::new(),
             listener: String::new(),
+            more_listeners: String::new(),
             tls: None,
             tls_options: String::new(),
             admin: String::new(),
@@ -88,6 +91,19 @@ impl EdgeBuilder {
     /// Further keys of the listeners, one to a line: `http: {header_timeout: 200ms}`.
     pub fn listener(mut self, keys: &str) -> Self {
         self.listener.push_str(&indented(keys, 4));
+        self
+    }
+
+    /// A listener of layer 4 with these keys of `tcp`, one to a line: `upstream: app`.
+    pub fn tcp(self, name: &str, keys: &str) -> Self {
+        self.tcp_with(name, keys, "")
+    }
+
+    /// The same with further keys of the listener.
+    pub fn tcp_with(mut self, name: &str, keys: &str, listener: &str) -> Self {
+        let _ = writeln!(self.more_listeners, "  {name}:\n    address: 127.0.0.1:0\n    tcp:");
+        self.more_listeners.push_str(&indented(keys, 6));
+        self.more_listeners.push_str(&indented(listener, 4));
         self
     }
 
@@ -129,6 +145,7 @@ impl EdgeBuilder {
                 self.tls_options, self.listener
             );
         }
+        yaml.push_str(&self.more_listeners);
         let _ = write!(yaml, "admin:\n  address: 127.0.0.1:0\n{}", self.admin);
         let _ = writeln!(yaml, "observability:\n  access_log: {{path: {log:?}, format: json}}");
         let _ = writeln!(yaml, "routes:{}\n{}", if self.routes.is_empty() { " []" } else { "" }, self.routes);
@@ -205,6 +222,10 @@ impl Edge {
     /// A new cleartext connection to `web`.
     pub async fn client(&self) -> RawClient {
         RawClient::connect(self.address("web")).await
+    }
+    /// A new connection to a listener of layer 4.
+    pub async fn tcp(&self, listener: &str) -> TcpClient {
+        TcpClient::connect(self.address(listener)).await
     }
     /// A new TLS connection to `edge`, offering HTTP/1.1.
     pub async fn tls_client(&self) -> RawClient {

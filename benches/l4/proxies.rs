@@ -1,0 +1,161 @@
+//! The proxies as processes, with one thread for traffic each.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Weir,
+    WeirCopying,
+    Haproxy,
+    HaproxySplicing,
+    Nginx,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Weir, Kind::WeirCopying, Kind::Haproxy, Kind::HaproxySplicing, Kind::Nginx];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Weir => "Weir",
+            Kind::WeirCopying => "Weir, `splice: off`",
+            Kind::Haproxy => "HAProxy",
+            Kind::HaproxySplicing => "HAProxy, `splice-auto`",
+            Kind::Nginx => "nginx",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Kind::Weir | Kind::WeirCopying => env!("CARGO_BIN_EXE_weir"),
+            Kind::Haproxy | Kind::HaproxySplicing => "haproxy",
+            Kind::Nginx => "nginx",
+        }
+    }
+
+    pub fn is_installed(self) -> bool {
+        std::env::split_paths(&search_path()).any(|place| place.join(self.program()).is_file())
+    }
+
+    fn config(self, port: u16, endpoint: SocketAddr) -> String {
+        match self {
+            Kind::Weir | Kind::WeirCopying => {
+                let splice = if self == Kind::Weir { "auto" } else { "off" };
+                format!(
+                    "server: {{threads: 1, max_connections: 100000}}\nadmin: off\nobservability: {{access_log: {{path: off}}}}\n\
+                     listeners: {{t: {{address: 127.0.0.1:{port}, tcp: {{upstream: e, splice: {splice}}}}}}}\n\
+                     upstreams: {{e: {{endpoints: ['{endpoint}']}}}}\n"
+                )
+            }
+            Kind::Haproxy | Kind::HaproxySplicing => {
+                let splice = if self == Kind::HaproxySplicing { "option splice-auto\n" } else { "" };
+                format!(
+                    "global\n nbthread 1\n maxconn 30000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n \
+                     {splice}frontend f\n bind 127.0.0.1:{port}\n default_backend b\nbackend b\n server s {endpoint}\n"
+                )
+            }
+            Kind::Nginx => {
+                let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+                let module = if Path::new(module).exists() { format!("load_module {module};\n") } else { String::new() };
+                format!(
+                    "{module}worker_processes 1;\ndaemon off;\nerror_log stderr crit;\nworker_rlimit_nofile 60000;\n\
+                     events {{ worker_connections 50000; }}\nstream {{ upstream b {{ server {endpoint}; }}\n\
+                     server {{ listen 127.0.0.1:{port}; proxy_pass b; proxy_timeout 1h; }} }}\n"
+                )
+            }
+        }
+    }
+
+    fn command(self, directory: &Path, config: &Path) -> Command {
+        let mut command = Command::new(self.program());
+        match self {
+            Kind::Weir | Kind::WeirCopying => command.args(["run", "-c"]).arg(config),
+            Kind::Haproxy | Kind::HaproxySplicing => command.args(["-db", "-f"]).arg(config),
+            Kind::Nginx => command.arg("-p").arg(directory).args(["-g", "pid nginx.pid;", "-c"]).arg(config),
+        };
+        command.env("PATH", search_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+}
+
+/// Debian keeps them where only root looks.
+fn search_path() -> String {
+    format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+/// A proxy that runs.
+pub struct Proxy {
+    child: Child,
+    pub address: SocketAddr,
+    _directory: TempDir,
+}
+
+impl Proxy {
+    pub async fn start(kind: Kind, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let directory = TempDir::new()?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let config = directory.path().join(if kind == Kind::Nginx { "nginx.conf" } else { "config.yaml" });
+        fs::write(&config, kind.config(port, endpoint))?;
+        let mut child =
+            kind.command(directory.path(), &config).spawn().with_context(|| format!("cannot start {}", kind.name()))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        for _ in 0..200 {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                // What only the start takes is over then.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                return Ok(Self { child, address, _directory: directory });
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("{} ended with {status}", kind.name());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{} does not listen", kind.name())
+    }
+
+    /// It and its workers.
+    fn processes(&self) -> Vec<u32> {
+        let own = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
+    }
+
+    /// Processor time that it took so far.
+    pub fn cpu(&self) -> Duration {
+        let of_thread = |path: &Path| -> Option<u64> {
+            fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+        };
+        let of_process = |pid: u32| -> u64 {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            threads.filter_map(|thread| of_thread(&thread.path())).sum()
+        };
+        Duration::from_nanos(self.processes().into_iter().map(of_process).sum())
+    }
+
+    /// Memory of its own and its share of what is shared, in bytes.
+    pub fn memory(&self) -> u64 {
+        let of_process = |pid: u32| -> Option<u64> {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        self.processes().into_iter().filter_map(of_process).sum::<u64>() * 1024
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), nix::sys::signal::Signal::SIGTERM);
+        std::thread::sleep(Duration::from_millis(200));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,207 @@
+//! What is known of a connection, and told when it ends, on whatever path.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    endpoint::{AttemptResult, InFlight},
+    observe::{Attempt, ConnectionGuard, Layer, Observer, Outcome, SessionMeter, Times},
+    resilience::Permit,
+    snapshot::Listener,
+    types::{Cause, Name, Phase, TlsClient, Who},
+};
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) who: Who,
+    pub(super) phase: Phase,
+    pub(super) cause: Option<Cause>,
+    pub(super) reason: Option<&'static str>,
+}
+
+/// One connection. Dropping it counts it out and logs it.
+pub(super) struct Record {
+    listener: Arc<Listener>,
+    observer: Arc<Observer>,
+    cut: CancellationToken,
+    id: Arc<str>,
+    generation: u64,
+    source: (IpAddr, u16),
+    tls: Option<Arc<TlsClient>>,
+    began: Instant,
+    started: SystemTime,
+    upstream: Option<Name>,
+    attempts: Vec<Attempt>,
+    queue: Duration,
+    connect: Duration,
+    received: u64,
+    sent: u64,
+    end: Option<End>,
+    /// Counted on its endpoint; what is not yet known of that: whether it was well.
+    endpoint: Option<InFlight>,
+    judged: bool,
+    permit: Option<Permit>,
+    meter: SessionMeter,
+    _connection: ConnectionGuard,
+}
+
+impl Record {
+    pub(super) fn new(
+        listener: Arc<Listener>,
+        source: (IpAddr, u16),
+        tls: Option<Arc<TlsClient>>,
+        generation: u64,
+        id: Arc<str>,
+        observer: Arc<Observer>,
+        cut: CancellationToken,
+    ) -> Self {
+        let meter = observer.metrics().session(&listener.name);
+        let connection = observer.metrics().connection(&listener.name);
+        Self {
+            listener,
+            observer,
+            cut,
+            id,
+            generation,
+            source,
+            tls,
+            began: Instant::now(),
+            started: SystemTime::now(),
+            upstream: None,
+            attempts: Vec::new(),
+            queue: Duration::ZERO,
+            connect: Duration::ZERO,
+            received: 0,
+            sent: 0,
+            end: None,
+            endpoint: None,
+            judged: false,
+            permit: None,
+            meter,
+            _connection: connection,
+        }
+    }
+
+    pub(super) fn listener(&self) -> &Name {
+        &self.listener.name
+    }
+    pub(super) fn client(&self) -> IpAddr {
+        self.source.0
+    }
+    pub(super) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// The name that a client asked for in TLS that is passed on.
+    pub(super) fn asked_for(&mut self, name: String) {
+        self.tls = Some(Arc::new(TlsClient { sni: Some(name.into()), ..TlsClient::default() }));
+    }
+    /// Goes to this upstream.
+    pub(super) fn goes_to(&mut self, upstream: &Name) {
+        self.upstream = Some(upstream.clone());
+    }
+    /// Has a place among the connections of the upstream, for which it waited.
+    pub(super) fn admitted(&mut self, permit: Permit, waited: Duration) {
+        (self.permit, self.queue) = (Some(permit), waited);
+    }
+
+    /// An endpoint could not be connected to.
+    pub(super) fn failed(&mut self, endpoint: &InFlight, cause: Cause, took: Duration) {
+        endpoint.record(AttemptResult { ok: false, first_byte: None });
+        self.attempted(endpoint, Some(cause), took);
+    }
+    /// An endpoint is connected.
+    pub(super) fn connected(&mut self, endpoint: InFlight, took: Duration) {
+        self.attempted(&endpoint, None, took);
+        if let Some(permit) = &self.permit {
+            permit.learn(took, Instant::now());
+        }
+        (self.endpoint, self.connect) = (Some(endpoint), took);
+    }
+    fn attempted(&mut self, endpoint: &InFlight, failed: Option<Cause>, took: Duration) {
+        let label = endpoint.endpoint().label().clone();
+        if let Some(upstream) = &self.upstream {
+            self.observer.metrics().dialled(upstream, &label, failed, took);
+        }
+        let since = self.began.elapsed().saturating_sub(took);
+        self.attempts.push(Attempt { endpoint: label, failed, status: None, since, took, span: None });
+    }
+
+    /// Bytes were passed on, from the client and to it.
+    pub(super) fn moved(&mut self, received: u64, sent: u64) {
+        self.meter.moved(received, sent);
+        self.received += received;
+        self.sent += sent;
+        if sent > 0 {
+            self.endpoint_is_well();
+        }
+    }
+    /// The endpoint did not just take the connection to drop it.
+    pub(super) fn endpoint_is_well(&mut self) {
+        self.judge(AttemptResult { ok: true, first_byte: Some(self.connect) });
+    }
+    /// It did, as a forwarder does that has nothing behind it.
+    pub(super) fn endpoint_is_bad(&mut self) {
+        self.judge(AttemptResult { ok: false, first_byte: None });
+    }
+    fn judge(&mut self, result: AttemptResult) {
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| !self.judged) {
+            endpoint.record(result);
+            self.judged = true;
+        }
+    }
+
+    /// It ended. Without this it was cut, or something of ours failed.
+    pub(super) fn end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    fn ended(&self) -> End {
+        let ours = |cause, reason| End { who: Who::Weir, phase: Phase::Response, cause: Some(cause), reason: Some(reason) };
+        match self.end {
+            Some(end) => end,
+            None if self.cut.is_cancelled() => ours(Cause::ConnectionTerminated, "shutdown_grace"),
+            None => ours(Cause::ProxyInternalError, "panic"),
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let End { who, phase, cause, reason } = self.ended();
+        self.observer.disconnected(&Outcome {
+            layer: Layer::Tcp,
+            started: self.started,
+            request_id: self.id.clone(),
+            trace: None,
+            client: self.source.0,
+            client_port: self.source.1,
+            listener: self.listener.name.clone(),
+            tls: self.tls.take(),
+            http: "",
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            upstream: self.upstream.take(),
+            attempts: std::mem::take(&mut self.attempts),
+            status: 0,
+            bytes_in: self.received,
+            bytes_out: self.sent,
+            times: Times { total: self.began.elapsed(), queue: self.queue, connect: self.connect, first_byte: None },
+            who,
+            phase,
+            cause,
+            reason,
+            generation: self.generation,
+            user_agent: None,
+            referer: None,
+        });
+    }
+}

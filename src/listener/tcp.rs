@@ -1,0 +1,69 @@
+//! One accepted connection of a layer-4 listener, up to the bytes that are passed on.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::{Shared, connection, socket::Socket};
+use crate::{
+    l4::{self, Arrival, Stream},
+    snapshot::Listener,
+    tls,
+};
+
+/// Serves an accepted socket until it closes.
+pub(super) async fn serve(socket: Socket, peer: Option<SocketAddr>, listener: Arc<Listener>, shared: Arc<Shared>) {
+    // Boxed and gone when it is done, as everything that only begins a connection.
+    let Some(arrival) = Box::pin(arrive(socket, peer, listener, shared)).await else { return };
+    l4::serve(arrival).await;
+}
+
+async fn arrive(mut socket: Socket, peer: Option<SocketAddr>, listener: Arc<Listener>, shared: Arc<Shared>) -> Option<Arrival> {
+    // Nobody else wants to know.
+    let tells = listener.tcp.as_ref().is_some_and(|tcp| tcp.send_proxy_protocol.is_some());
+    let mut destination = socket.local_address().filter(|_| tells);
+    let (mut ip, mut port) = connection::address(peer);
+    if let Some(proxied) = connection::proxied(&mut socket, ip, &listener, &shared).await? {
+        (ip, port) = (proxied.source.ip().to_canonical(), proxied.source.port());
+        destination = proxied.destination.or(destination);
+    }
+    let (client, ahead, tls) = match &listener.tls {
+        None => {
+            let (client, ahead) = socket.into_parts();
+            (client, ahead, None)
+        }
+        Some(server) => {
+            let deadline = listener.http.header_timeout.get();
+            let metrics = shared.observer.metrics();
+            match Box::pin(timeout(deadline, server.accept(socket))).await {
+                Ok(Ok((stream, client))) => {
+                    metrics.handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
+                    (Stream::Tls(Box::new(stream)), BytesMut::new(), Some(Arc::new(client)))
+                }
+                Ok(Err(refusal)) => {
+                    metrics.handshake(&listener.name, "", refusal.error.reason(), false);
+                    log::debug!("TLS handshake with {ip} failed: {}", refusal.error);
+                    return None;
+                }
+                Err(_) => {
+                    metrics.handshake(&listener.name, "", "timeout", false);
+                    return None;
+                }
+            }
+        }
+    };
+    Some(Arrival {
+        client,
+        ahead,
+        ip,
+        port,
+        destination,
+        tls,
+        generation: shared.store.load().generation,
+        listener,
+        id: crate::proxy::new_request_id(),
+        observer: shared.observer.clone(),
+        cut: shared.cut.clone(),
+    })
+}

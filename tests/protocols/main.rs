@@ -1,0 +1,13 @@
+//! Real protocols through layer 4: what PostgreSQL, Redis and a session that is silent for long make of it.
+//!
+//! The servers come from the distribution's packages, which `make test` installs. Where they are missing, a test says that
+//! it was skipped.
+
+#[macro_use]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod idle;
+mod postgres;
+mod programs;
+mod redis;

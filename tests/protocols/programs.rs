@@ -1,0 +1,32 @@
+//! Servers as child processes.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::process::{Child, Command};
+
+/// Where a program is: among those of the path, or in a place of its own.
+pub fn find(name: &str, places: &[&Path]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(places.iter().map(PathBuf::from))
+        .map(|place| place.join(name))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        println!("skipped: `{name}` is not installed; `make test` installs it where it may");
+    }
+    found
+}
+
+/// A port that was free just now, for a server that cannot take one of its own choice.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind").local_addr().expect("an address").port()
+}
+
+/// Starts a server that ends with the test.
+pub fn start(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("a server")
+}

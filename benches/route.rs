@@ -16,6 +16,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use weir::{
+    filter::Chains,
     route::{Route, RouteSpec, Table},
     types::{Client, Problems, RequestHead, Scheme},
 };
@@ -46,7 +47,7 @@ fn table(count: usize, matches: impl Fn(usize) -> Value) -> Table {
     let routes = (0..count).map(|index| {
         let spec = json!({"name": format!("r{index}"), "match": matches(index), "respond": {"status": 204}});
         let spec: RouteSpec = serde_json::from_value(spec).expect("a route");
-        Route::compile(index, &spec, &BTreeMap::new(), &at.index(index)).expect("compiles")
+        Route::compile(index, &spec, &BTreeMap::new(), &Chains::default(), &at.index(index)).expect("compiles")
     });
     let table = Table::build(routes.collect::<Vec<Arc<Route>>>(), &at);
     assert!(problems.take().is_empty(), "no route shadows another");

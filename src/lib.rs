@@ -21,8 +21,9 @@
 //! | 5 | [`snapshot`] | Spec to what requests are served by |
 //! | 6 | [`proxy`] | the `ProxyHttp` implementation, one file per phase |
 //! | 6 | [`listener`] | accept loop, TLS, HTTP/1 and HTTP/2 drivers, the gate at work |
-//! | 7 | [`server`], [`control`] | assembly, signals, drain |
 //! | 8 | [`admin`] | the API that operators and Prometheus ask |
+//! | 9 | [`control`] | the single writer: reload, runtime changes, probation |
+//! | 10 | [`server`] | assembly, signals, drain |
 //! | - | [`lab`], [`cli`] | test backends; the commands |
 
 pub mod admin;

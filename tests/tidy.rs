@@ -17,9 +17,9 @@ const LAYERS: &[(u8, &[&str])] = &[
     (5, &["snapshot"]),
     (6, &["proxy", "listener", "l4"]),
     (8, &["admin"]),
-    // What puts the parts together, and what happens to the whole from outside.
-    (9, &["server"]),
-    (10, &["control"]),
+    // What changes a running edge, what puts the parts together, and what happens to the whole from outside.
+    (9, &["control"]),
+    (10, &["server"]),
     (BESIDE, &["lab", "cli"]),
 ];
 const BESIDE: u8 = u8::MAX;

@@ -46,7 +46,7 @@ fn verdict(state: &AdminState, request: &Request) -> Result<(), Refusal> {
     if !names_us(request, local, &state.address) {
         return Err(Refusal::Host);
     }
-    let free = reads && state.address.is_local() && state.token.made().is_some();
+    let free = reads && state.address.is_local() && state.token.load().made().is_some();
     if !free && !shows_token(request.headers(), state) {
         return Err(Refusal::Unauthorized);
     }
@@ -61,7 +61,7 @@ fn shows_token(headers: &HeaderMap, state: &AdminState) -> bool {
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let value = value.as_bytes();
     let Some((scheme, token)) = value.split_at_checked(7) else { return false };
-    scheme.eq_ignore_ascii_case(b"bearer ") && state.token.is(token)
+    scheme.eq_ignore_ascii_case(b"bearer ") && state.token.load().is(token)
 }
 
 /// The types that a form of another site can send without asking first (Fetch, "CORS-safelisted request-header").

@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod commands;
 mod pages;
 mod serve;
 mod stats;
@@ -16,6 +17,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use arc_swap::ArcSwap;
+pub use commands::{Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Target};
 pub use serve::{Accept, serve};
 pub use token::Token;
 
@@ -23,12 +26,6 @@ use crate::{
     observe::{Metrics, StateSource},
     types::Address,
 };
-
-/// What an operator can order. The process decides how it is done.
-pub trait Commands: Send + Sync {
-    /// Stop being ready, finish what is in flight, exit. Returns at once; saying it twice changes nothing.
-    fn drain(&self);
-}
 
 /// What the pages are made from.
 pub struct AdminState {
@@ -41,7 +38,7 @@ pub struct AdminState {
     /// True while new traffic is welcome: not while starting, not while draining.
     pub ready: Arc<AtomicBool>,
     /// Who may change things.
-    pub token: Token,
+    pub token: ArcSwap<Token>,
     /// Where this listener is bound, with the real port.
     pub address: Address,
 }

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,6 +22,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    config::{self, Loaded},
     endpoint::{Condition, EndpointStats, Situation, Transitions},
     observe::{EndpointState, UpstreamState},
     types::Secret,
@@ -59,9 +62,46 @@ impl StateSource for OneUpstream {
 #[derive(Default)]
 struct Counting(AtomicUsize);
 
+fn refused<T>() -> Result<T, Refused> {
+    Err(Refused::Conflict("this is a test".to_owned()))
+}
+
+#[async_trait]
 impl Commands for Counting {
     fn drain(&self) {
         self.0.fetch_add(1, Relaxed);
+    }
+    async fn reload(&self, _: Guard) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn apply(&self, _: String, _: Guard) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn rollback(&self) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn change(&self, _: Change) -> Result<Applied, Refused> {
+        refused()
+    }
+    async fn revert(&self, _: Target) -> Result<Applied, Refused> {
+        refused()
+    }
+    fn overrides(&self) -> Vec<Override> {
+        Vec::new()
+    }
+    async fn check(&self, text: String) -> Loaded {
+        config::parse_str("posted", &text, Path::new("/"), &|_| None)
+    }
+    fn running(&self) -> Running {
+        Running {
+            generation: 1,
+            since: SystemTime::UNIX_EPOCH,
+            origin: "weir.yaml".to_owned(),
+            text: String::new(),
+            last_refusal: None,
+            probation: None,
+            can_roll_back: false,
+        }
     }
 }
 
@@ -112,7 +152,7 @@ impl Admin {
             state: Arc::new(OneUpstream),
             commands: drained.clone(),
             ready: ready.clone(),
-            token: token.clone(),
+            token: ArcSwap::from_pointee(token.clone()),
             address: address.into(),
         });
         let (stop, stopped) = oneshot::channel::<()>();
@@ -370,7 +410,7 @@ async fn a_unix_socket_serves_the_same_and_reads_freely() {
         state: Arc::new(OneUpstream),
         commands: Arc::<Counting>::default(),
         ready: Arc::default(),
-        token: Token::new(&Secret::default()),
+        token: ArcSwap::from_pointee(Token::new(&Secret::default())),
         address: Address::Unix(path.clone()),
     });
     let _served = tokio::spawn(serve(listener, state, std::future::pending()));

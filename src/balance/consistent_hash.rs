@@ -16,7 +16,7 @@ use super::{
 use crate::endpoint::Endpoint;
 
 /// Options of `consistent_hash`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsistentHashSpec {
     /// What decides where a request goes; the client's address when a request has no such part.
@@ -36,7 +36,7 @@ impl Default for ConsistentHashSpec {
 }
 
 /// How much more than its fair share: a number of at least 1.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64")]
 pub struct LoadBound(f64);
 

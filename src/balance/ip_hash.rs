@@ -14,7 +14,7 @@ use super::{
 use crate::endpoint::Endpoint;
 
 /// Options of `ip_hash`: none.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IpHashSpec {}
 

@@ -11,7 +11,7 @@ use super::{Among, Strategy, load::Load, round_robin::Turns};
 use crate::endpoint::Endpoint;
 
 /// Options of `least_connections`: none.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeastConnectionsSpec {}
 

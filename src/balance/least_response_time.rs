@@ -11,7 +11,7 @@ use super::{Among, Strategy, round_robin::Turns};
 use crate::{endpoint::Endpoint, types::Span};
 
 /// Options of `least_response_time`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeastResponseTimeSpec {
     /// After this time a measured latency counts 1/e of what it did.

@@ -13,7 +13,7 @@ use super::{
 use crate::endpoint::Endpoint;
 
 /// Options of `maglev`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaglevSpec {
     /// What decides where a request goes; the client's address when a request has no such part.
@@ -23,7 +23,7 @@ pub struct MaglevSpec {
 }
 
 /// A prime up to 5000011.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u32")]
 pub struct TableSize(u32);
 

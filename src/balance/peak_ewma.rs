@@ -12,7 +12,7 @@ use super::{
 use crate::{endpoint::Endpoint, types::Span};
 
 /// Options of `peak_ewma`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PeakEwmaSpec {
     /// After this time a measured latency counts 1/e of what it did.

@@ -13,7 +13,7 @@ use super::{
 use crate::endpoint::Endpoint;
 
 /// Options of `power_of_two`: none.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PowerOfTwoSpec {}
 

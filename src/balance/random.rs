@@ -10,7 +10,7 @@ use super::{Among, Strategy, derived::Derived};
 use crate::endpoint::{Endpoint, WEIGHT_SCALE};
 
 /// Options of `random`: none.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RandomSpec {}
 

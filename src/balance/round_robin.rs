@@ -12,7 +12,7 @@ use super::{Among, Strategy};
 use crate::endpoint::Endpoint;
 
 /// Options of `round_robin`: none.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoundRobinSpec {}
 

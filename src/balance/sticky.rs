@@ -23,7 +23,7 @@ const LEAST_SECRET: usize = 16;
 const MOST_NAME: usize = 64;
 
 /// Sessions that stay with an endpoint.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StickySpec {
     /// The name of the cookie.

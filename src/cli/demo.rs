@@ -8,6 +8,7 @@ use clap::Args;
 use super::run;
 use crate::{
     config,
+    control::Origin,
     lab::{Backend, BackendHandle, BackendOptions},
     snapshot,
 };
@@ -61,12 +62,15 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
         variables.insert(format!("DEMO_BACKEND_{}", number + 1), backend.addr.to_string());
     }
     let loaded = snapshot::check(config::parse_str("demo.yaml", CONFIG, Path::new("."), &|name| variables.get(name).cloned()));
-    let Some(spec) = run::usable(&loaded) else { anyhow::bail!("the demo's own configuration has errors") };
-    run::serve(spec, |server| {
+    if !run::usable(&loaded) {
+        anyhow::bail!("the demo's own configuration has errors");
+    }
+    let origin = Origin::Text { name: "the demo's configuration".to_owned(), directory: ".".into() };
+    run::serve(loaded, origin, |server| {
         let port = |name| server.address(name).map_or(0, |address| address.port());
         let admin = server.admin_address().map_or_else(String::new, |address| address.to_string());
-        let token = server.made_token().map_or("", |token| token.expose());
-        say(&welcome(port("web"), port("edge"), &admin, token, &backends));
+        let token = server.made_token().unwrap_or_default();
+        say(&welcome(port("web"), port("edge"), &admin, token.expose(), &backends));
     })?;
     lab.block_on(async {
         for backend in backends {

@@ -12,10 +12,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    config::{self, Loaded, Spec},
-    control::{self, Signals},
+    config::{self, Loaded},
+    control::Origin,
     observe::process_log,
-    server::{Prepared, RunningServer, available_threads},
+    server::{self, Prepared, RunningServer, Signals, available_threads},
     snapshot,
     types::Address,
 };
@@ -30,17 +30,19 @@ pub struct RunArgs {
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
     let loaded = snapshot::check(config::load(&args.config, &|name| std::env::var(name).ok()));
-    let Some(spec) = usable(&loaded) else { return ExitCode::from(1) };
-    done(serve(spec, announce))
+    if !usable(&loaded) {
+        return ExitCode::from(1);
+    }
+    done(serve(loaded, Origin::File(args.config), announce))
 }
 
-/// The configuration, when it has no errors. What is wrong goes to standard error.
-pub(super) fn usable(loaded: &Loaded) -> Option<Spec> {
+/// Has the configuration no errors? What is wrong goes to standard error.
+pub(super) fn usable(loaded: &Loaded) -> bool {
     let colour = std::io::stderr().is_terminal();
     let text = config::render::human(loaded.document.sources(), &loaded.diagnostics, colour);
     // Nobody may be listening, which is no reason to panic.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    loaded.spec.clone().filter(|_| loaded.is_ok())
+    loaded.is_ok()
 }
 
 /// Turns the end of a command into an exit code, with the reason on standard error.
@@ -55,7 +57,8 @@ pub(super) fn done(result: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Runs an edge until a signal ends it.
-pub(super) fn serve(spec: Spec, started: impl FnOnce(&RunningServer)) -> anyhow::Result<()> {
+pub(super) fn serve(loaded: Loaded, origin: Origin, started: impl FnOnce(&RunningServer)) -> anyhow::Result<()> {
+    let spec = loaded.spec.as_ref().context("the configuration has errors")?;
     process_log::init(&spec.observability.log);
     raise_descriptor_limit();
     log_panics();
@@ -65,15 +68,15 @@ pub(super) fn serve(spec: Spec, started: impl FnOnce(&RunningServer)) -> anyhow:
     let (user, pid_file) = (spec.server.user.clone(), spec.server.pid_file.clone());
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot take over signals")?;
-        let prepared = Prepared::new(spec).await?;
+        let prepared = Prepared::new(loaded, origin).await?;
         // After binding: where another edge runs already, its file stays.
         let _pid_file = pid_file.map(|path| PidFile::write(&path)).transpose()?;
         if let Some(user) = user {
             become_user(&user)?;
         }
-        let server = prepared.serve();
+        let server = prepared.serve().await;
         started(&server);
-        control::run(server, &mut signals).await;
+        server::run(server, &mut signals).await;
         Ok(())
     });
     // Whatever still runs on a thread of its own (a name being resolved) must not hold up the end.
@@ -93,7 +96,7 @@ fn announce(server: &RunningServer) {
 /// Where the edge can be reached, in words and for machines.
 fn places(server: &RunningServer) -> (String, Map<String, Value>) {
     let (mut words, mut listeners) = (Vec::new(), Map::new());
-    for (name, addresses) in server.addresses() {
+    for (name, addresses) in server.addresses().iter() {
         let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
         words.push(format!("{name} on {}", addresses.join(" and ")));
         listeners.insert(name.to_string(), addresses.into());

@@ -59,6 +59,11 @@ impl Diagnostic {
         }
         self
     }
+    /// In one line: `weir.yaml:3:7: E0102: unknown key`.
+    pub fn line(&self) -> String {
+        let Place { name, line, column, .. } = &self.place;
+        format!("{name}:{line}:{column}: {}: {}", self.code.as_str(), self.message)
+    }
     /// Error or warning.
     pub fn severity(&self) -> Severity {
         self.code.severity()

@@ -1,7 +1,7 @@
 //! Reading files, and the files that they include, into one tree.
 //!
-//! `include` names paths or globs, relative to the file it stands in. Listeners, routes and upstreams of the
-//! included files are added to the root's; a name that two files declare is reported with both places.
+//! `include` names paths or globs, relative to the file it stands in. Listeners, routes, filter chains and upstreams of
+//! the included files are added to the root's; a name that two files declare is reported with both places.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ const MAX_FILES: usize = 1000;
 /// Files that include files that include files.
 const MAX_INCLUDE_DEPTH: usize = 8;
 /// What an included file may hold.
-const INCLUDED_KEYS: [&str; 4] = ["include", "listeners", "routes", "upstreams"];
+const INCLUDED_KEYS: [&str; 5] = ["include", "listeners", "routes", "filter_chains", "upstreams"];
 
 /// Why a file was not read.
 pub(super) struct Refused {
@@ -155,7 +155,7 @@ impl Files<'_> {
 
     fn join(&mut self, root: NodeId, included: NodeId) {
         if !matches!(self.document.kind(included), Kind::Map(_)) {
-            let message = "an included file holds `listeners`, `routes` and `upstreams`";
+            let message = "an included file holds `listeners`, `routes`, `filter_chains` and `upstreams`";
             return self.found.push(Diagnostic::new(Code::BadValue, message, self.document.place(included)));
         }
         for (key, value) in self.document.entries(included).to_vec() {

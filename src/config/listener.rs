@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    filter::FilterSpec,
     tls::ServerTlsSpec,
     types::{Address, Cidr, OneOrMany, Rate, Size, Span},
 };
 
 /// One place to accept connections.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerSpec {
     /// One address or a list of them.
@@ -31,13 +32,17 @@ pub struct ListenerSpec {
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
+    /// What happens to every request of this listener, before a route is chosen, and to every response, after the
+    /// route's own filters: Weir's own answers and those to requests that no route serves, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterSpec>,
     /// Connections at a time on this listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<NonZeroUsize>,
 }
 
 /// PROXY protocol, as sent by HAProxy, Envoy and cloud load balancers.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyProtocolSpec {
     /// The peers that must send it.
@@ -45,7 +50,7 @@ pub struct ProxyProtocolSpec {
 }
 
 /// Limits and timeouts of HTTP on a listener.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSpec {
     /// Offer HTTP/2 on TLS.

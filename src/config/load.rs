@@ -77,6 +77,16 @@ impl Loaded {
         self.spec.is_some() && self.diagnostics.iter().all(|diagnostic| diagnostic.severity() == Severity::Warning)
     }
 
+    /// What stands against using the Spec.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error)
+    }
+
+    /// What is probably not meant.
+    pub fn warnings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity() == Severity::Warning)
+    }
+
     /// Adds problems that were found in the Spec, each at the place that its path has in the text.
     ///
     /// What only follows from something reported already is dropped: problems of a section in which something could

@@ -12,6 +12,7 @@ use std::{
 
 use super::{ListenerSpec, Spec, load::Facts};
 use crate::{
+    filter::{self, FilterSpec},
     health::HealthCheckSpec,
     route::RouteSpec,
     types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath, closest},
@@ -31,6 +32,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     redirects_to_tls(spec, &at.key("listeners"));
     admin(spec, facts, &at.key("admin"));
     route_names(&spec.routes, &at.key("routes"));
+    chain_references(spec, facts, at);
     for (index, route) in spec.routes.iter().enumerate() {
         route_references(spec, route, facts, &at.key("routes").index(index));
     }
@@ -39,6 +41,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     }
     if !facts.broken() {
         unused_upstreams(spec, &at.key("upstreams"));
+        unused_chains(spec, &at.key("filter_chains"));
     }
 }
 
@@ -177,20 +180,19 @@ fn route_names(routes: &[RouteSpec], at: &At) {
 
 fn route_references(spec: &Spec, route: &RouteSpec, facts: &Facts<'_>, at: &At) {
     for (name, at) in route.upstreams(at) {
-        refers("upstream", name, spec.upstreams.keys(), facts, &at);
+        refers("upstream", "upstreams", name, spec.upstreams.keys(), facts, &at);
     }
     if let Some(file) = route.fallback.as_ref().and_then(|fallback| fallback.body_file.as_ref()) {
         readable(file, &at.key("fallback").key("body_file"));
     }
     for (index, name) in route.matches.listener.iter().enumerate() {
-        refers("listener", name, spec.listeners.keys(), facts, &at.key("match").key("listener").index(index));
+        refers("listener", "listeners", name, spec.listeners.keys(), facts, &at.key("match").key("listener").index(index));
     }
 }
 
 /// A reference to something that must be declared. Names both ends.
-fn refers<'s>(what: &str, name: &Name, declared: impl Iterator<Item = &'s Name>, facts: &Facts<'_>, at: &At) {
-    let section = format!("{what}s");
-    if facts.declares(&section, name) {
+fn refers<'s>(what: &str, section: &str, name: &Name, declared: impl Iterator<Item = &'s Name>, facts: &Facts<'_>, at: &At) {
+    if facts.declares(section, name) {
         return;
     }
     let known: Vec<&str> = declared.map(Name::as_str).collect();
@@ -201,9 +203,9 @@ fn refers<'s>(what: &str, name: &Name, declared: impl Iterator<Item = &'s Name>,
     };
     // The other end: the one that was meant, else where it would be declared.
     if let Some(meant) = closest(name, known) {
-        added.also(path(&[&section, meant]), "declared here");
-    } else if facts.has(&path(&[&section])) {
-        added.also(path(&[&section]), format!("{section} are declared here"));
+        added.also(path(&[section, meant]), "declared here");
+    } else if facts.has(&path(&[section])) {
+        added.also(path(&[section]), format!("{section} are declared here"));
     }
 }
 
@@ -225,6 +227,32 @@ fn health_check(check: &HealthCheckSpec, at: &At) {
     if check.timeout > check.interval && !check.interval.get().is_zero() {
         let message = format!("the timeout ({}) is longer than the interval ({})", check.timeout, check.interval);
         at.key("timeout").problem(Code::Ineffective, message).hint("a check would start before the last one has ended");
+    }
+}
+
+/// Every list of filters, with its place below the root.
+fn filter_lists<'s>(spec: &'s Spec, at: &At) -> Vec<(&'s [FilterSpec], At)> {
+    let of_listeners =
+        spec.listeners.iter().map(|(name, listener)| (&*listener.filters, at.key("listeners").key(name.as_str()).key("filters")));
+    let of_routes =
+        spec.routes.iter().enumerate().map(|(index, route)| (&*route.filters, at.key("routes").index(index).key("filters")));
+    let of_chains = spec.filter_chains.iter().map(|(name, filters)| (&**filters, at.key("filter_chains").key(name.as_str())));
+    of_listeners.chain(of_routes).chain(of_chains).collect()
+}
+
+fn chain_references(spec: &Spec, facts: &Facts<'_>, at: &At) {
+    for (filters, at) in filter_lists(spec, at) {
+        for (index, name) in filter::references(filters) {
+            refers("filter chain", "filter_chains", name, spec.filter_chains.keys(), facts, &at.index(index).key("chain"));
+        }
+    }
+}
+
+fn unused_chains(spec: &Spec, at: &At) {
+    let lists = filter_lists(spec, at);
+    let used: BTreeSet<&Name> = lists.iter().flat_map(|(filters, _)| filter::references(filters)).map(|(_, name)| name).collect();
+    for name in spec.filter_chains.keys().filter(|name| !used.contains(name)) {
+        at.key(name.as_str()).problem(Code::Unused, format!("nothing uses the filter chain `{name}`")).at_key();
     }
 }
 

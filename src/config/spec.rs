@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ListenerSpec;
 use crate::{
+    filter::FilterSpec,
     observe::ObservabilitySpec,
     route::RouteSpec,
     string_type,
@@ -15,10 +16,10 @@ use crate::{
 };
 
 /// A Weir configuration. Only `listeners` and `routes` are required (and `upstreams`, to forward).
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Further files whose listeners, routes and upstreams are added: paths or globs.
+    /// Further files whose listeners, routes, filter chains and upstreams are added: paths or globs.
     #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
     pub include: OneOrMany<String>,
     /// The process. Changing it needs a restart.
@@ -34,13 +35,16 @@ pub struct Spec {
     pub listeners: BTreeMap<Name, ListenerSpec>,
     /// Which requests go where. The most specific match wins.
     pub routes: Vec<RouteSpec>,
+    /// Lists of filters, by name, for listeners and routes to use as `- chain: NAME`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filter_chains: BTreeMap<Name, Vec<FilterSpec>>,
     /// Pools of endpoints, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<Name, UpstreamSpec>,
 }
 
 /// The process.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSpec {
     /// Worker threads: `auto` (the CPUs this process may use) or a number.

@@ -1,43 +1,22 @@
-//! Layer 7: what happens to a running edge from outside: signals, and the drain that ends it.
+//! Layer 9: the single writer. Everything that changes a running edge goes through [`Control`], one after the other.
+//!
+//! A change is a new configuration: the file's (or a posted one), with what operators changed at runtime and what
+//! discovery adds to it. It is compiled; what it needs of the system is prepared (sockets bound, logs opened); then it is
+//! published, all of it or nothing.
 
-mod signals;
+mod admin_listener;
+mod certificates;
+mod live;
+mod observers;
+mod overrides;
+mod probation;
+mod sockets;
+mod writer;
 
-pub use signals::{Signal, Signals};
+pub use writer::{Control, Origin, Overlay};
 
-use crate::server::RunningServer;
-
-/// Serves until a signal or the admin API ends it. True when nothing in flight had to be cut.
-///
-/// SIGTERM and SIGINT drain; a second one cuts what is left. After a drain that the admin API began, the first signal
-/// is the supervisor's own stop and not impatience. SIGUSR1 reopens the access log, while draining too. SIGHUP never
-/// ends the process.
-pub async fn run(server: RunningServer, signals: &mut Signals) -> bool {
-    let by_signal = tokio::select! {
-        () = end_asked_for(&server, signals) => true,
-        () = server.exit_requested() => false,
-    };
-    log::info!("draining: no new connections, requests in flight may finish");
-    let hurry = async {
-        if !by_signal {
-            end_asked_for(&server, signals).await;
-        }
-        end_asked_for(&server, signals).await;
-    };
-    server.stop_unless(server.grace(), hurry).await
-}
-
-/// Resolves at the next signal that asks for the end, and does what signals before it ask for.
-async fn end_asked_for(server: &RunningServer, signals: &mut Signals) {
-    loop {
-        match signals.next().await {
-            Signal::Terminate | Signal::Interrupt => return,
-            Signal::ReopenLogs => {
-                log::info!("reopening the access log");
-                server.observer().reopen();
-            }
-            Signal::Reload => {
-                log::warn!("SIGHUP: this version takes a new configuration by a restart only; still serving the old one")
-            }
-        }
-    }
-}
+pub(crate) use admin_listener::AdminListener;
+pub(crate) use live::{Live, Ready};
+pub(crate) use observers::LiveState;
+pub(crate) use sockets::Sockets;
+pub(crate) use writer::Switches;

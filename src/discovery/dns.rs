@@ -38,7 +38,7 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 const PARALLEL: usize = 16;
 
 /// A name in DNS.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DnsSpec {
     /// The name; of a service (`_http._tcp.api.internal`) for SRV records.

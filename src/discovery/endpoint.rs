@@ -34,7 +34,7 @@ impl EndpointSpec {
 }
 
 /// The long form of [`EndpointSpec`].
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EndpointOptions {
     /// `IP:port`, `[IPv6]:port` or `unix:/path`.

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A file that lists endpoints.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
     /// A list in YAML or JSON, its items as in `endpoints`.

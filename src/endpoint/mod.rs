@@ -17,6 +17,7 @@ mod tests;
 
 use std::{
     fmt,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -27,9 +28,11 @@ use std::{
 pub use in_flight::InFlight;
 pub use pool::Pool;
 pub use priority::{Capacity, OVERPROVISIONING, shares};
-pub use registry::{Discovered, EndpointRegistry};
-pub use standing::{Condition, Health, HealthStatus, Situation, Transitions};
+pub use registry::{Discovered, EndpointRegistry, Orders};
+pub use standing::{Condition, Health, HealthStatus, Mode, Situation, Transitions};
 pub use state::{AttemptResult, EndpointStats};
+
+use parking_lot::Mutex;
 
 use self::{
     ramp::Ramp,
@@ -78,6 +81,14 @@ pub struct Endpoint {
     address: Address,
     label: Arc<str>,
     place: Place,
+    weights: Mutex<Weights>,
+}
+
+/// Where the weight comes from.
+#[derive(Debug)]
+struct Weights {
+    given: u32,
+    ordered: Option<NonZeroU32>,
 }
 
 impl Endpoint {
@@ -89,9 +100,10 @@ impl Endpoint {
     }
     fn in_pool(upstream: Name, address: Address, weight: u32, place: Place, pool: Arc<Pool>, changes: Arc<AtomicU64>) -> Self {
         let (label, start) = (address.to_string().into(), Instant::now());
+        let weights = Mutex::new(Weights { given: weight.max(1), ordered: None });
         let weight = AtomicU32::new(weight.max(1));
         let (state, standing, ramp) = (state::State::default(), Standing::new(start), Ramp::new(start));
-        Self { upstream, address, label, place, weight, state, standing, ramp, pool, changes }
+        Self { upstream, address, label, place, weight, state, standing, ramp, pool, changes, weights }
     }
     /// The upstream it belongs to.
     pub fn upstream(&self) -> &Name {
@@ -121,9 +133,19 @@ impl Endpoint {
     pub fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
-    /// Changes the weight (at least 1).
+    /// Changes the weight that the configuration or discovery gives it (at least 1).
     pub fn set_weight(&self, weight: u32) {
-        if self.weight.swap(weight.max(1), Relaxed) != weight.max(1) {
+        self.weigh(|weights| weights.given = weight.max(1));
+    }
+    /// An operator's weight, which counts instead of the given one until it is taken back.
+    pub fn order_weight(&self, weight: Option<NonZeroU32>) {
+        self.weigh(|weights| weights.ordered = weight);
+    }
+    fn weigh(&self, change: impl FnOnce(&mut Weights)) {
+        let mut weights = self.weights.lock();
+        change(&mut weights);
+        let weight = weights.ordered.map_or(weights.given, NonZeroU32::get);
+        if self.weight.swap(weight, Relaxed) != weight {
             self.changes.fetch_add(1, Relaxed);
         }
     }
@@ -184,6 +206,21 @@ impl Endpoint {
             (false, _) => detail.draining = None,
             (true, Some(_)) => {}
         });
+    }
+    /// What an operator orders. Not even a pool that panics overrules that. True when it changed.
+    pub fn set_mode(&self, mode: Mode) -> bool {
+        let change = |detail: &mut standing::Detail| {
+            let changed = detail.mode.0 != mode;
+            if changed {
+                detail.mode = (mode, SystemTime::now());
+            }
+            changed
+        };
+        self.change(change).0
+    }
+    /// What an operator ordered last.
+    pub fn mode(&self) -> Mode {
+        self.standing.read(|detail| detail.mode.0)
     }
     /// The pool it is counted in.
     pub fn pool(&self) -> &Arc<Pool> {

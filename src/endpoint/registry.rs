@@ -3,12 +3,13 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 use parking_lot::Mutex;
 
-use super::{Endpoint, Place, Pool};
+use super::{Endpoint, Mode, Place, Pool};
 use crate::types::{Address, Name};
 
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
@@ -26,6 +27,24 @@ struct Known {
     changes: Arc<AtomicU64>,
     discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
     shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
+    /// What operators ordered, also for endpoints that are not there now.
+    orders: HashMap<(Name, Address), Orders>,
+}
+
+/// What an operator ordered about one endpoint, for as long as the process lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Another weight than the one that it was given.
+    pub weight: Option<NonZeroU32>,
+    /// Whether it takes requests.
+    pub mode: Mode,
+}
+
+impl Orders {
+    fn give(self, endpoint: &Endpoint) {
+        endpoint.order_weight(self.weight);
+        endpoint.set_mode(self.mode);
+    }
 }
 
 /// The endpoints that one source found last, for the next configuration with the same source to begin with.
@@ -82,8 +101,28 @@ impl EndpointRegistry {
         }
         let (pool, changes) = (known.pool(upstream), known.changes.clone());
         let endpoint = Arc::new(Endpoint::in_pool(upstream.clone(), address.clone(), weight, place, pool, changes));
+        if let Some(orders) = known.orders.get(&key) {
+            orders.give(&endpoint);
+        }
         known.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// Carries out what an operator orders about an endpoint, now and whenever it comes back.
+    pub fn order(&self, upstream: &Name, address: &Address, change: impl FnOnce(&mut Orders)) {
+        let mut known = self.0.lock();
+        let key = (upstream.clone(), address.clone());
+        let orders = known.orders.entry(key.clone()).or_default();
+        change(orders);
+        let orders = *orders;
+        if orders == Orders::default() {
+            known.orders.remove(&key);
+        }
+        let endpoint = known.endpoints.get(&key).and_then(Weak::upgrade);
+        drop(known);
+        if let Some(endpoint) = endpoint {
+            orders.give(&endpoint);
+        }
     }
 
     /// What this source of an upstream found, kept while anyone uses it.
@@ -140,6 +179,24 @@ mod tests {
         }
         assert!(registry.0.lock().endpoints.len() <= 16, "and forgotten endpoints take no room");
     }
+    #[test]
+    fn orders_outlive_the_endpoint_and_other_weights() {
+        let registry = EndpointRegistry::default();
+        let (upstream, address): (Name, Address) = ("api".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
+        let endpoint = registry.get(&upstream, &address, 1, Place::default());
+        registry.order(&upstream, &address, |orders| orders.weight = NonZeroU32::new(7));
+        registry.order(&upstream, &address, |orders| orders.mode = Mode::Disabled);
+        endpoint.set_weight(3);
+        assert_eq!((endpoint.weight(), endpoint.mode()), (7, Mode::Disabled));
+        assert!(!endpoint.may_take(std::time::Instant::now()));
+        drop(endpoint);
+        let again = registry.get(&upstream, &address, 2, Place::default());
+        assert_eq!((again.weight(), again.mode()), (7, Mode::Disabled));
+        registry.order(&upstream, &address, |orders| *orders = Orders::default());
+        assert_eq!((again.weight(), again.mode()), (2, Mode::Enabled));
+        assert!(again.is_clear() && registry.0.lock().orders.is_empty());
+    }
+
     #[test]
     fn what_a_source_found_is_kept_while_anyone_uses_it() {
         let registry = EndpointRegistry::default();

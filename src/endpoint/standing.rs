@@ -40,10 +40,25 @@ pub struct Health {
     pub since: SystemTime,
 }
 
+/// What an operator ordered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It takes requests.
+    #[default]
+    Enabled,
+    /// It takes no new requests; what is in flight finishes.
+    Drain,
+    /// The same, and it is not part of its upstream: not health-checked, not counted among those that should be available.
+    Disabled,
+}
+
 /// How an endpoint stands, the gravest first where several hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
+    /// An operator took it out of its upstream.
+    Disabled,
     /// It was asked to take no new requests.
     Draining,
     /// Health checks say so.
@@ -58,12 +73,19 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 5] =
-        [Condition::Healthy, Condition::Unhealthy, Condition::Open, Condition::HalfOpen, Condition::Draining];
+    pub const ALL: [Condition; 6] = [
+        Condition::Healthy,
+        Condition::Unhealthy,
+        Condition::Open,
+        Condition::HalfOpen,
+        Condition::Draining,
+        Condition::Disabled,
+    ];
 
     /// As logs, metrics and the admin API say it.
     pub fn word(self) -> &'static str {
         match self {
+            Condition::Disabled => "disabled",
             Condition::Draining => "draining",
             Condition::Unhealthy => "unhealthy",
             Condition::Open => "open",
@@ -121,7 +143,10 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Detail {
     pub(super) health: Health,
+    /// Asked for by who found it: it is about to go.
     pub(super) draining: Option<SystemTime>,
+    /// What an operator ordered, and since when.
+    pub(super) mode: (Mode, SystemTime),
     pub(super) settings: Option<BreakerSettings>,
     breaker: Breaker,
     /// Why and since when the circuit is as it is.
@@ -147,6 +172,7 @@ impl Standing {
         let detail = Detail {
             health: Health { status: HealthStatus::Unknown, reason: "not checked".into(), since: now },
             draining: None,
+            mode: (Mode::Enabled, now),
             settings: None,
             breaker: Breaker::default(),
             circuit: ("".into(), now),
@@ -221,7 +247,7 @@ impl Standing {
     }
 
     fn barrier_of(&self, detail: &Detail) -> u64 {
-        if detail.draining.is_some() {
+        if detail.is_closed() {
             return DRAINING;
         }
         if detail.health.status == HealthStatus::Unhealthy {
@@ -247,6 +273,11 @@ impl Standing {
 }
 
 impl Detail {
+    /// Was it asked to take no new requests, by whomever?
+    fn is_closed(&self) -> bool {
+        self.draining.is_some() || self.mode.0 != Mode::Enabled
+    }
+
     /// A request succeeded.
     pub(super) fn succeed(&mut self, now: Instant) {
         if let Some(settings) = &self.settings {
@@ -323,8 +354,8 @@ impl Detail {
     }
 
     fn counts(&self) -> Counts {
-        let (member, tripped) = (usize::from(self.member), self.is_tripped());
-        let out = tripped || self.draining.is_some() || self.health.status == HealthStatus::Unhealthy;
+        let (member, tripped) = (usize::from(self.member && self.mode.0 != Mode::Disabled), self.is_tripped());
+        let out = tripped || self.is_closed() || self.health.status == HealthStatus::Unhealthy;
         Counts { members: member, ejected: member * usize::from(tripped), out: member * usize::from(out) }
     }
 
@@ -340,6 +371,15 @@ impl Detail {
     pub(super) fn situation(&self) -> Situation {
         let circuit = |condition| Situation { condition, reason: self.circuit.0.clone(), since: self.circuit.1 };
         let health = |condition| Situation { condition, reason: self.health.reason.clone(), since: self.health.since };
+        match self.mode {
+            (Mode::Disabled, since) => {
+                return Situation { condition: Condition::Disabled, reason: "an operator disabled it".into(), since };
+            }
+            (Mode::Drain, since) => {
+                return Situation { condition: Condition::Draining, reason: "an operator drains it".into(), since };
+            }
+            (Mode::Enabled, _) => {}
+        }
         if let Some(since) = self.draining {
             return Situation { condition: Condition::Draining, reason: "asked to".into(), since };
         }

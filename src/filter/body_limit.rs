@@ -5,12 +5,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Slot, Verdict};
+use super::{Filter, FilterRequest, RequestPiece, Slot, Verdict};
 use crate::types::{At, Reply, Size};
 
 /// Bounds the request body. A longer one is refused with 413: before anything is forwarded where its length is
 /// declared, else as soon as it is over.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BodyLimitSpec {
     /// The longest body that is accepted. `0` accepts none.
@@ -47,8 +47,8 @@ impl Filter for BodyLimit {
         self.judge(request.content_length.unwrap_or(0))
     }
 
-    fn request_body(&self, so_far: u64, _: &mut Slot) -> Verdict {
-        self.judge(so_far)
+    fn request_body(&self, piece: &RequestPiece<'_>, _: &mut Slot) -> Verdict {
+        self.judge(piece.so_far)
     }
 
     fn sees_request_body(&self) -> bool {
@@ -76,8 +76,10 @@ mod tests {
         let chain = compile(r#"[{"body_limit": {"max": "10B"}}]"#);
         let mut exchange = Exchange::default();
         exchange.request(&chain).unwrap();
-        assert!(matches!(chain.request_body(10, &mut exchange.slots), Verdict::Continue));
-        let verdict = chain.request_body(11, &mut exchange.slots);
+        let bytes = bytes::Bytes::new();
+        let piece = |so_far| RequestPiece { bytes: &bytes, so_far, end: false };
+        assert!(matches!(chain.request_body(&piece(10), &mut exchange.slots), Verdict::Continue));
+        let verdict = chain.request_body(&piece(11), &mut exchange.slots);
         assert!(matches!(verdict, Verdict::Answer { reply, reason: "body_too_large" } if reply.status == 413));
     }
 }

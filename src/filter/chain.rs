@@ -2,32 +2,56 @@
 
 use std::sync::Arc;
 
-use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict};
+use bytes::Bytes;
+use http::header;
 
-/// The filters of one route. Requests pass it forwards, responses backwards.
+use super::{After, BodyWish, Filter, FilterRequest, FilterResponse, RequestPiece, Slot, Verdict};
+
+/// Filters in order. Requests pass them forwards, responses backwards.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
-    filters: Arc<[Arc<dyn Filter>]>,
+    /// `None` rather than empty: an empty `Arc` would still be counted, by every request, on one cache line.
+    filters: Option<Arc<[Arc<dyn Filter>]>>,
     sees_request_body: bool,
 }
 
 /// What the filters of a chain keep of one request, and how far it came.
 #[derive(Default)]
 pub struct Slots {
-    slots: Vec<Slot>,
+    places: Vec<Place>,
     entered: usize,
+    /// What any of the filters wants of the response body.
+    pub(super) wish: BodyWish,
+}
+
+/// One filter's part of them.
+#[derive(Default)]
+struct Place {
+    slot: Slot,
+    /// What this filter wants of the response body.
+    wish: BodyWish,
 }
 
 impl Chain {
     /// A chain of these filters.
     pub fn new(filters: Vec<Arc<dyn Filter>>) -> Self {
         let sees_request_body = filters.iter().any(|filter| filter.sees_request_body());
-        Self { filters: filters.into(), sees_request_body }
+        Self { filters: (!filters.is_empty()).then(|| filters.into()), sees_request_body }
+    }
+
+    /// True when there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.filters.is_none()
     }
 
     /// The kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        self.filters.iter().map(|filter| filter.kind())
+        self.filters().iter().map(|filter| filter.kind())
+    }
+
+    /// The filters, in order.
+    pub fn filters(&self) -> &[Arc<dyn Filter>] {
+        self.filters.as_deref().unwrap_or_default()
     }
 
     /// True when a filter wants to see the request body.
@@ -35,28 +59,40 @@ impl Chain {
         self.sees_request_body
     }
 
-    /// Runs the request pass. An answer stops it.
+    /// Runs the request pass. An answer stops it. So does [`Verdict::Later`]: [`Chain::resume`] goes on from there.
     pub fn request(&self, request: &mut FilterRequest<'_>, slots: &mut Slots) -> Verdict {
-        if self.filters.is_empty() {
-            return Verdict::Continue;
-        }
-        slots.slots.resize_with(self.filters.len(), || None);
-        for (filter, slot) in self.filters.iter().zip(&mut slots.slots) {
+        let filters = self.filters();
+        slots.places.resize_with(filters.len(), Place::default);
+        while let Some(filter) = filters.get(slots.entered) {
+            let place = &mut slots.places[slots.entered];
             slots.entered += 1;
-            if let answer @ Verdict::Answer { .. } = filter.request(request, slot) {
-                return answer;
+            match filter.request(request, &mut place.slot) {
+                Verdict::Continue => {}
+                verdict => return verdict,
             }
         }
         Verdict::Continue
     }
 
+    /// Goes on with the request pass: first what the filter wants that had to wait, then the filters behind it.
+    pub fn resume(&self, after: After, request: &mut FilterRequest<'_>, slots: &mut Slots) -> Verdict {
+        let Some(place) = slots.entered.checked_sub(1).and_then(|last| slots.places.get_mut(last)) else {
+            return Verdict::Continue;
+        };
+        match after(request, &mut place.slot) {
+            Verdict::Continue => self.request(request, slots),
+            verdict => verdict,
+        }
+    }
+
     /// Shows a piece of the request body to the filters that want it.
-    pub fn request_body(&self, so_far: u64, slots: &mut Slots) -> Verdict {
-        for (filter, slot) in self.filters.iter().zip(&mut slots.slots) {
-            if filter.sees_request_body()
-                && let answer @ Verdict::Answer { .. } = filter.request_body(so_far, slot)
-            {
-                return answer;
+    pub fn request_body(&self, piece: &RequestPiece<'_>, slots: &mut Slots) -> Verdict {
+        for (filter, place) in self.filters().iter().zip(&mut slots.places) {
+            if filter.sees_request_body() {
+                match filter.request_body(piece, &mut place.slot) {
+                    Verdict::Continue => {}
+                    verdict => return verdict,
+                }
             }
         }
         Verdict::Continue
@@ -64,9 +100,34 @@ impl Chain {
 
     /// Runs the response pass over the filters that the request entered, last first.
     pub fn response(&self, response: &mut FilterResponse<'_>, slots: &mut Slots) {
-        for (filter, slot) in self.filters.iter().zip(&mut slots.slots).take(slots.entered).rev() {
-            filter.response(response, slot);
+        let mut wish = BodyWish::Nothing;
+        for (filter, place) in self.filters().iter().zip(&mut slots.places).take(slots.entered).rev() {
+            response.wish = BodyWish::Nothing;
+            filter.response(response, &mut place.slot);
+            if response.wish == BodyWish::Replace {
+                // At once: a filter before this one must not believe it.
+                response.fields.remove(&header::CONTENT_LENGTH);
+            }
+            place.wish = response.wish;
+            wish = wish.max(response.wish);
         }
+        (slots.wish, response.wish) = (wish, wish);
+    }
+
+    /// Runs a piece of the response body through the filters that asked for it, last first.
+    ///
+    /// # Errors
+    /// The word of the filter that could not go on.
+    pub fn response_body(&self, piece: &mut Bytes, end: bool, slots: &mut Slots) -> Result<(), &'static str> {
+        if slots.wish == BodyWish::Nothing {
+            return Ok(());
+        }
+        for (filter, place) in self.filters().iter().zip(&mut slots.places).take(slots.entered).rev() {
+            if place.wish != BodyWish::Nothing && (end || !piece.is_empty()) {
+                filter.response_body(piece, end, &mut place.slot)?;
+            }
+        }
+        Ok(())
     }
 }
 

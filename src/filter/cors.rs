@@ -13,7 +13,7 @@ use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, field_text};
 use crate::types::{At, Code, OneOrMany, Reply, Span, parse_authority};
 
 /// Lets pages of other origins read the answers, and answers their preflights.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorsSpec {
     /// These origins, as in `https://app.example.com`, or `*` for all.

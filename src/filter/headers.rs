@@ -16,7 +16,7 @@ use crate::types::{At, Code, FieldsMut, OneOrMany, parse_authority};
 ///
 /// Values may hold `{client_ip}`, `{host}`, `{request_id}`, `{route}` and, in responses, `{endpoint}`; a field
 /// that asks for the endpoint is left out of responses that none answered. `{{` and `}}` are braces.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadersSpec {
     /// On the way to the upstream.
@@ -28,7 +28,7 @@ pub struct HeadersSpec {
 }
 
 /// First `remove`, then `set`, then `add`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangesSpec {
     /// These fields get this value, whatever they had.

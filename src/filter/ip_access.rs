@@ -9,7 +9,7 @@ use super::{Filter, FilterRequest, Slot, Verdict};
 use crate::types::{At, Cidr, CidrSet, Code, OneOrMany, Reply};
 
 /// Admits by the client's address (the one that `trusted_proxies` vouch for). Refused clients get 403.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IpAccessSpec {
     /// Only these may come in. Left out: everybody.

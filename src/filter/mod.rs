@@ -7,21 +7,32 @@
 mod body_limit;
 mod chain;
 mod cors;
+mod exchange;
 mod headers;
 mod ip_access;
+mod kept;
+mod named;
+mod passage;
 mod request_id;
 mod rewrite;
 mod template;
 #[cfg(test)]
 mod tests_support;
 
-use std::{any::Any, fmt::Debug, sync::Arc};
+use std::{fmt::Debug, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::{
     registry,
-    types::{At, Client, Fields, FieldsMut, Reply},
+    types::{At, Fields},
 };
 pub use chain::{Chain, Slots};
+pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, RequestPiece, Slot, Verdict};
+pub use kept::{Kept, Scope};
+pub use named::{ChainSpec, Chains, references};
+pub use passage::{Pass, Passage};
 pub use template::{Template, TemplateError};
 
 registry! {
@@ -39,12 +50,15 @@ registry! {
         BodyLimit(body_limit::BodyLimitSpec) = "body_limit",
         /// Lets pages of other origins read the answers.
         Cors(cors::CorsSpec) = "cors",
+        /// The filters of a chain declared under `filter_chains`, in its place.
+        Chain(ChainSpec) = "chain",
     }
 }
 
 impl FilterSpec {
-    /// The filter that does what the user wrote; `None` when a problem was reported instead.
-    pub fn compile(&self, at: &At) -> Option<Arc<dyn Filter>> {
+    /// The filters that do what the user wrote: one, or those of a named chain. `None` when a problem was reported
+    /// instead. What must outlive a reload comes from the scope.
+    fn compile(&self, at: &At, _scope: &Scope<'_>) -> Option<Arc<dyn Filter>> {
         let at = at.key(self.kind());
         match self {
             FilterSpec::RequestId(spec) => spec.compile(&at),
@@ -53,63 +67,10 @@ impl FilterSpec {
             FilterSpec::Headers(spec) => spec.compile(&at),
             FilterSpec::BodyLimit(spec) => spec.compile(&at),
             FilterSpec::Cors(spec) => spec.compile(&at),
+            // `Chains` puts the filters of the chain here.
+            FilterSpec::Chain(_) => None,
         }
     }
-}
-
-/// What a filter keeps of one request, made when it first needs it.
-pub type Slot = Option<Box<dyn Any + Send + Sync>>;
-
-/// What becomes of the request.
-#[derive(Debug)]
-pub enum Verdict {
-    /// On to the next filter.
-    Continue,
-    /// Answered here. Filters that already ran, and the one that answers, still see the response.
-    Answer {
-        /// What the client gets.
-        reply: Reply,
-        /// One word for the log (`Outcome.reason`): `ip_denied`, `body_too_large`.
-        reason: &'static str,
-    },
-}
-
-/// A request while its filters run.
-pub struct FilterRequest<'a> {
-    /// The method, as sent.
-    pub method: &'a str,
-    /// The host, lower case, without a port.
-    pub host: &'a str,
-    /// The canonical path.
-    pub path: &'a str,
-    /// The query without its `?`.
-    pub query: Option<&'a str>,
-    /// The path and query to forward instead of the client's own: what `rewrite` sets.
-    pub forward: &'a mut Option<String>,
-    /// Who is asking.
-    pub client: &'a Client,
-    /// The name of the route.
-    pub route: &'a str,
-    /// The header fields; changes are forwarded.
-    pub fields: &'a mut dyn FieldsMut,
-    /// The request's id for logs and error pages, from the gate or from `request_id`.
-    pub request_id: &'a mut Arc<str>,
-    /// The body's declared length, if one was declared.
-    pub content_length: Option<u64>,
-}
-
-/// A response while its filters run: the upstream's, or Weir's own.
-pub struct FilterResponse<'a> {
-    /// The status.
-    pub status: u16,
-    /// The header fields; changes are sent.
-    pub fields: &'a mut dyn FieldsMut,
-    /// The endpoint that answered, if one did.
-    pub endpoint: Option<&'a str>,
-    /// The name of the route.
-    pub route: &'a str,
-    /// The request's id.
-    pub request_id: &'a str,
 }
 
 /// One compiled filter, shared by all requests of its route.
@@ -123,10 +84,12 @@ pub trait Filter: Send + Sync + Debug {
         Verdict::Continue
     }
 
-    /// For every piece of the request body; `so_far` counts the bytes including this piece.
-    /// An answer here ends the exchange: the upstream request is aborted.
-    fn request_body(&self, so_far: u64, slot: &mut Slot) -> Verdict {
-        let _ = (so_far, slot);
+    /// For every piece of the request body, and once with nothing at its end. An answer here ends the exchange:
+    /// the upstream request is aborted. [`Verdict::Later`] and [`Verdict::Stream`] have no place here.
+    ///
+    /// A body that is sent again on another try passes again from its start: `so_far` tells.
+    fn request_body(&self, piece: &RequestPiece<'_>, slot: &mut Slot) -> Verdict {
+        let _ = (piece, slot);
         Verdict::Continue
     }
 
@@ -135,11 +98,35 @@ pub trait Filter: Send + Sync + Debug {
         false
     }
 
-    /// Before the response head is sent.
+    /// Before the response head is sent: the upstream's, or Weir's own.
     fn response(&self, response: &mut FilterResponse<'_>, slot: &mut Slot) {
         let _ = (response, slot);
     }
+
+    /// For every piece of the response body, once [`Filter::response`] has asked for it with
+    /// [`FilterResponse::see_body`] or [`FilterResponse::replace_body`]. What is in `piece` afterwards goes on, to the
+    /// filters before this one and to the client; an empty piece sends nothing yet.
+    ///
+    /// The last call has `end`, with or without bytes, and comes only for a body that is complete. A body streams:
+    /// what a piece brings should leave with it, and what is kept back must be bounded.
+    ///
+    /// # Errors
+    /// One word for the log. The response is cut, visibly.
+    fn response_body(&self, piece: &mut Bytes, end: bool, slot: &mut Slot) -> Result<(), &'static str> {
+        let _ = (piece, end, slot);
+        Ok(())
+    }
+
+    /// Work beside requests, such as fetching keys: runs until `stopping` turns true or the future is dropped, which
+    /// happens when another configuration takes over. `None` for a filter that has none.
+    fn task(self: Arc<Self>, stopping: watch::Receiver<bool>) -> Option<FilterTask> {
+        let _ = stopping;
+        None
+    }
 }
+
+/// What a filter does beside requests.
+pub type FilterTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The fields of a request that strategies and limits may use as a key.
 pub fn field_text<'f>(fields: &'f dyn Fields, name: &str) -> Option<&'f str> {

@@ -10,7 +10,7 @@ use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, headers::field
 use crate::types::At;
 
 /// Gives each request an id: sent to the upstream and back to the client in a header field, and logged.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestIdSpec {
     /// The header field.

@@ -13,7 +13,7 @@ use super::{Filter, FilterRequest, Slot, Verdict};
 use crate::types::{At, Code, Regexp, Reply};
 
 /// Changes the path that is forwarded: either by prefix or by a regular expression. The query is kept.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewriteSpec {
     /// Take this off the front, on a segment boundary: `/v1` makes `/a` of `/v1/a` and leaves `/v1x` alone.

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use http::HeaderMap;
 
-use super::{Chain, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict};
+use super::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict};
 use crate::types::{Client, Problem, Problems, Reply, Scheme};
 
 /// A request with everything that filters may see, and what they made of it.
@@ -61,10 +61,12 @@ impl Exchange {
             fields: &mut self.fields,
             request_id: &mut self.request_id,
             content_length: self.content_length,
+            upgrade: false,
         };
         match chain.request(&mut request, &mut self.slots) {
             Verdict::Continue => Ok(()),
-            Verdict::Answer { reply, reason } => Err((reply, reason)),
+            Verdict::Answer { reply, reason } | Verdict::Stream { reply, reason, .. } => Err((reply, reason)),
+            Verdict::Later(_) => panic!("a filter that asks somebody is tested where it can wait"),
         }
     }
 
@@ -73,10 +75,12 @@ impl Exchange {
         let mut fields = HeaderMap::new();
         let mut response = FilterResponse {
             status,
+            method: &self.method,
             fields: &mut fields,
             endpoint: self.endpoint.as_deref(),
             route: "route-1",
             request_id: &self.request_id,
+            wish: BodyWish::Nothing,
         };
         chain.response(&mut response, &mut self.slots);
         fields
@@ -86,9 +90,8 @@ impl Exchange {
 fn try_compile(filters: &str) -> (Option<Chain>, Vec<Problem>) {
     let problems = Problems::default();
     let specs: Vec<FilterSpec> = serde_json::from_str(filters).expect("the filters of a test can be read");
-    let filters: Vec<_> =
-        specs.iter().enumerate().map(|(index, spec)| spec.compile(&problems.root().key("filters").index(index))).collect();
-    (filters.into_iter().collect::<Option<_>>().map(Chain::new), problems.take())
+    let chain = Chains::default().build("route route-1", &specs, &problems.root().key("filters"));
+    (chain, problems.take())
 }
 
 /// The chain of these filters, written in JSON.

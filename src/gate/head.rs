@@ -187,6 +187,9 @@ impl Fields for Head<'_> {
         let name = name.to_owned();
         Box::new(self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(&name)).map(|field| field.value))
     }
+    fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
+        self.fields.iter().for_each(|field| see(&field.name.to_ascii_lowercase(), field.value));
+    }
 }
 
 /// Reads the head that [`scan`] found, exactly: from the first byte through the empty line.

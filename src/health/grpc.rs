@@ -22,7 +22,7 @@ const MAX_SERVICE: usize = 1024;
 const MAX_ANSWER: usize = 1024;
 
 /// `grpc.health.v1.Health/Check`, which must say SERVING.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpcProbeSpec {
     /// The service to ask for; the server as a whole when left out.

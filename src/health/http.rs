@@ -12,7 +12,7 @@ use super::{
 use crate::types::{Address, At, Code};
 
 /// A GET that must answer with an accepted status, and optionally with accepted JSON.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpProbeSpec {
     /// The path to ask for.

@@ -25,7 +25,7 @@ pub use self::{
 use crate::types::Span;
 
 /// Active health checks of an upstream: the probe (`http:`, `tcp:` or `grpc:`) and when it counts.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheckSpec {
     /// Ask over HTTP. Exactly one probe must be given.

@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::{Checker, HealthObserver};
-use crate::{endpoint::Endpoint, types::Address};
+use crate::{
+    endpoint::{Endpoint, Mode},
+    types::Address,
+};
 
 /// Checks of one upstream that may be under way at a time. A check holds a socket, and during an outage
 /// each holds it for its whole timeout.
@@ -76,6 +79,11 @@ async fn each(
 ) {
     loop {
         tokio::time::sleep(pause).await;
+        if endpoint.mode() == Mode::Disabled {
+            // Out of service: nobody wants to know, and its operator may have taken it apart.
+            pause = checker.interval;
+            continue;
+        }
         // The semaphore is never closed; if it were, checking without a permit is better than not checking.
         let permit = permits.acquire().await;
         checker.check(&endpoint, &*observer).await;

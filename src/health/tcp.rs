@@ -7,7 +7,7 @@ use super::connect::{Dial, connect};
 use crate::types::Address;
 
 /// A connection that must open, with its TLS handshake if the upstream speaks TLS. No options.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TcpProbeSpec {}
 

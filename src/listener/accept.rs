@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
 };
 
-use super::{ConnectionLimit, Shared, connection, socket::Socket, turned};
-use crate::types::{Address, Name};
+use super::{ConnectionLimit, Door, Shared, connection, socket::Socket, turned};
+use crate::{snapshot::Listener, types::Address};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65535;
@@ -43,12 +44,55 @@ impl Drop for SocketFile {
     }
 }
 
+/// What connections of a bound socket come in by, now: a reload may change it while the socket goes on accepting.
+#[derive(Debug)]
+pub struct Slot {
+    opening: ArcSwap<Opening>,
+    retired: watch::Sender<bool>,
+}
+
+#[derive(Debug, Clone)]
+struct Opening {
+    listener: Arc<Listener>,
+    door: Arc<Door>,
+    /// Counts the connections of the listener, over all of its addresses.
+    open: ConnectionLimit,
+}
+
+impl Slot {
+    /// A slot of this listener.
+    pub fn new(listener: Arc<Listener>, door: Arc<Door>, open: ConnectionLimit) -> Self {
+        Self { opening: ArcSwap::from_pointee(Opening { listener, door, open }), retired: watch::Sender::new(false) }
+    }
+    /// New connections come in by this from now on.
+    pub fn set(&self, listener: Arc<Listener>, door: Arc<Door>, open: ConnectionLimit) {
+        self.opening.store(Arc::new(Opening { listener, door, open }));
+    }
+    /// No new connections: the socket is closed when its backlog is empty.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+}
+
 /// Binds and listens. The error names the address.
 pub fn bind(address: &Address) -> io::Result<Bound> {
+    bind_beside(address, &[])
+}
+
+/// As [`bind`], and beside sockets of ours that will be closed: from `0.0.0.0:80` to `127.0.0.1:80` and back, a port is
+/// never without a listener.
+pub fn bind_beside(address: &Address, leaving: &[&Bound]) -> io::Result<Bound> {
     let in_context = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     match address {
         Address::Tcp(wanted) => {
-            let socket = bind_tcp(*wanted).map_err(in_context)?;
+            let bound = match bind_tcp(*wanted, false) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && !leaving.is_empty() => {
+                    leaving.iter().try_for_each(|socket| socket.share_port())?;
+                    bind_tcp(*wanted, true)
+                }
+                bound => bound,
+            };
+            let socket = bound.map_err(in_context)?;
             let address = Address::Tcp(socket.local_addr()?);
             Ok(Bound { socket: Listening::Tcp(socket), address })
         }
@@ -59,9 +103,10 @@ pub fn bind(address: &Address) -> io::Result<Bound> {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(beside)?;
     if address.is_ipv6() {
         // `[::]` takes IPv4 too, as on every other edge; a specific address does not.
         socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
@@ -69,6 +114,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    // Nobody else may join later: a second edge that is started by mistake is told so.
+    socket.set_reuse_port(false)?;
     TcpListener::from_std(socket.into())
 }
 
@@ -92,22 +139,30 @@ impl Bound {
         &self.address
     }
 
-    /// Accepts until the drain begins or `stop` turns true, then closes the socket. Who waits in the backlog when the
-    /// drain begins is still let in: the client is connected, and closing the socket would reset it.
-    ///
-    /// `open` counts the connections of the listener, over all of its addresses.
-    pub async fn run(self, name: Name, open: ConnectionLimit, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-        let mut draining = shared.draining.clone();
+    /// Lets another socket of this process be bound to an address that includes or is included in this one's, which
+    /// the system refuses otherwise. For one that is about to be closed.
+    pub fn share_port(&self) -> io::Result<()> {
+        match &self.socket {
+            Listening::Tcp(listener) => SockRef::from(listener).set_reuse_port(true),
+            Listening::Unix(..) => Ok(()),
+        }
+    }
+
+    /// Accepts until the drain begins, the slot is retired or `stop` turns true, then closes the socket. Who waits in
+    /// the backlog when the drain begins is still let in: the client is connected, and closing the socket would reset it.
+    pub async fn run(self: Arc<Self>, slot: Arc<Slot>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+        let (mut draining, mut retired) = (shared.draining.clone(), slot.retired.subscribe());
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = turned(&mut stop) => return,
                 accepted = self.accept() => accepted,
                 _ = turned(&mut draining) => return,
+                _ = turned(&mut retired) => return,
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
-                Err(_) if *draining.borrow() => return,
+                Err(_) if *draining.borrow() || *retired.borrow() => return,
                 Err(error) => {
                     // Out of descriptors or memory: those who wait in the backlog are served when it is over.
                     log::warn!("accepting on {} failed: {error}", self.address);
@@ -116,7 +171,7 @@ impl Bound {
                 }
             };
             // The listener as it is configured now: a reload reaches new connections.
-            let Some(listener) = shared.store.load().listeners.get(&name).cloned() else { return };
+            let Opening { listener, door, open } = Opening::clone(&slot.opening.load());
             let Some(place) = shared.open.enter(shared.max_connections) else {
                 shared.observer.metrics().rejected("connection_limit");
                 continue;
@@ -126,7 +181,7 @@ impl Bound {
                 continue;
             };
             // Boxed, as in `spawn`: it is held by the block below.
-            let task = Box::pin(connection::serve(socket, peer, listener, shared.clone()));
+            let task = Box::pin(connection::serve(socket, peer, listener, door, shared.clone()));
             shared.spawn(async move {
                 task.await;
                 drop((place, place_in_listener));

@@ -3,10 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,7 +11,7 @@ use bytes::BytesMut;
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, h1, h2, socket::Socket, transport::Transport};
+use super::{Door, Shared, h1, h2, socket::Socket, transport::Transport};
 use crate::{
     gate::{Limits, Refusal},
     observe::{Outcome, Times},
@@ -35,8 +32,8 @@ pub struct Connection {
     pub port: u16,
     /// TLS facts.
     pub tls: Option<Arc<TlsClient>>,
-    /// See [`Shared::ready`].
-    pub ready: Arc<AtomicBool>,
+    /// What it came in by.
+    pub door: Arc<Door>,
     /// See [`Shared::cut`].
     pub cut: CancellationToken,
 }
@@ -47,9 +44,10 @@ impl Connection {
         if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
-    /// May another request follow? Not during a drain: the response then says that the connection closes.
+    /// May another request follow? Not during a drain, and not when the listener was configured anew: the response then
+    /// says that the connection closes.
     pub fn stays_open(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        self.door.is_open()
     }
 
     /// Is the grace period of a drain over, so that what ends now was ended by us?
@@ -94,7 +92,13 @@ impl Connection {
 }
 
 /// Serves an accepted socket until it closes.
-pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>, listener: Arc<Listener>, shared: Arc<Shared>) {
+pub(super) async fn serve(
+    mut socket: Socket,
+    peer: Option<std::net::SocketAddr>,
+    listener: Arc<Listener>,
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+) {
     let (mut ip, mut port) = match peer {
         Some(peer) => (peer.ip().to_canonical(), peer.port()),
         None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -138,7 +142,7 @@ pub(super) async fn serve(mut socket: Socket, peer: Option<std::net::SocketAddr>
             }
         },
     };
-    let connection = Arc::new(Connection { listener, peer: ip, port, tls, ready: shared.ready.clone(), cut: shared.cut.clone() });
+    let connection = Arc::new(Connection { listener, peer: ip, port, tls, door, cut: shared.cut.clone() });
     if h2 {
         // Boxed, as what is rare: the future of an idle HTTP/1 connection has no room for it.
         Box::pin(h2::serve(transport, BytesMut::new(), connection, shared)).await;

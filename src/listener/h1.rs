@@ -32,7 +32,7 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
     let mut stream = H1Stream::new(transport, BytesMut::new());
     for served in 0..http.max_requests_per_connection.get() {
         let patience = if served == 0 { http.header_timeout.get() } else { http.keepalive_timeout.get() };
-        let (length, began) = match next_head(&mut stream, &connection, &shared, patience, served == 0).await {
+        let (length, began) = match next_head(&mut stream, &connection, patience, served == 0).await {
             Next::Head { length, began } => (length, began),
             Next::Http2 => {
                 let (transport, ahead) = stream.into_parts();
@@ -51,7 +51,7 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
         let arrival = Arrival::h1(connection.clone(), admitted, began, link, last);
         let mut session = ServerSession::new_http1(Box::new(stream));
         session.set_pipelined_prefix(head);
-        let reused = arrival.scope(shared.edge.process_new_http(session, &shared.draining)).await;
+        let reused = arrival.scope(shared.edge.process_new_http(session, connection.door.closed())).await;
         let Some((returned, _)) = reused.map(|reused| reused.consume()) else { return };
         match returned.into_any().downcast::<H1Stream>() {
             Ok(returned) if returned.is_complete() => stream = *returned,
@@ -61,15 +61,15 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
 }
 
 /// Waits for the next head. The first byte may take `patience`, the whole head the header timeout from there.
-async fn next_head(stream: &mut H1Stream, connection: &Connection, shared: &Shared, patience: Duration, first: bool) -> Next {
+async fn next_head(stream: &mut H1Stream, connection: &Connection, patience: Duration, first: bool) -> Next {
     let limits = connection.head_limits();
-    let mut draining = shared.draining.clone();
     if stream.ahead().is_empty() {
+        let mut closed = connection.door.closed().clone();
         let read = tokio::select! {
             biased;
             read = timeout(patience, stream.read_ahead()) => read,
             // Idle, so nobody waits for an answer.
-            _ = turned(&mut draining) => return Next::Close,
+            _ = turned(&mut closed) => return Next::Close,
         };
         match read {
             Ok(Ok(read)) if read > 0 => {}

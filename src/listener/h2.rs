@@ -96,7 +96,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     };
     let digest = Arc::new(Digest::default());
     let active = Arc::<Active>::default();
-    let mut draining = shared.draining.clone();
+    let mut closed = connection.door.closed().clone();
     let mut left = http.max_requests_per_connection.get();
     let mut malformed = MALFORMED_STREAMS;
     let mut leaving = false;
@@ -111,7 +111,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 let _ = timeout(Duration::from_secs(1), std::future::poll_fn(|cx| conn.poll_closed(cx))).await;
                 return;
             }
-            _ = turned(&mut draining), if !leaving => {
+            _ = turned(&mut closed), if !leaving => {
                 conn.graceful_shutdown();
                 leaving = true;
                 continue;
@@ -166,8 +166,8 @@ fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared
         let target = request.uri.path_and_query().map_or("", |target| target.as_str());
         match limits.check(target, &request.headers).and_then(|()| gate::admit_h2(request)) {
             Ok(admitted) => {
-                let arrival = Arrival::h2(connection, admitted, began);
-                arrival.serve_h2(&shared.edge, session, &shared.draining).await;
+                let door = connection.door.clone();
+                Arrival::h2(connection, admitted, began).serve_h2(&shared.edge, session, door.closed()).await;
             }
             Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,
         }

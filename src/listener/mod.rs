@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod door;
 mod h1;
 mod h1_stream;
 mod h2;
@@ -14,12 +15,13 @@ mod limit;
 mod socket;
 mod transport;
 
-pub use accept::{Bound, bind};
+pub use accept::{Bound, Slot, bind, bind_beside};
 pub use connection::{Began, Connection};
+pub use door::{Door, Doors};
 pub use h1_stream::Link;
 pub use limit::ConnectionLimit;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,8 +40,8 @@ pub struct Shared {
     pub open: ConnectionLimit,
     /// How many there may be.
     pub max_connections: usize,
-    /// Turns false when the drain begins: for requests, which look and do not wait.
-    pub ready: Arc<AtomicBool>,
+    /// Closed together when the process begins to drain.
+    pub doors: Doors,
     /// Turns true once, when the process begins to drain.
     pub draining: watch::Receiver<bool>,
     /// Every connection and every HTTP/2 stream, so that a drain knows when it is done.

@@ -15,7 +15,7 @@ mod state;
 pub(crate) mod testing;
 
 pub use access_log::AccessLog;
-pub use metrics::{ConnectionGuard, Load, Metrics, RequestGuard, Totals};
+pub use metrics::{ConnectionGuard, Load, Metrics, Pulse, RequestGuard, Totals};
 pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};
 pub use recent::{Recent, RecentError};

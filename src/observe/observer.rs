@@ -41,17 +41,20 @@ impl Observer {
         &self.recent
     }
 
-    /// After a reload: opens the access log anew if its settings changed. The old one writes what it has queued, for
-    /// which this waits up to two seconds.
+    /// For a reload: opens an access log if its settings changed, to be handed to [`Observer::replace_access_log`].
     ///
     /// # Errors
-    /// When the new one cannot be opened; the old one goes on.
-    pub fn set_access_log(&self, spec: &AccessLogSpec) -> io::Result<()> {
-        if self.access_log.load().spec() != spec {
-            let opened = AccessLog::open(spec, self.metrics.access_log_dropped())?;
-            self.access_log.swap(Arc::new(opened)).close();
+    /// When it cannot be opened.
+    pub fn open_access_log(&self, spec: &AccessLogSpec) -> io::Result<Option<AccessLog>> {
+        match self.access_log.load().spec() == spec {
+            true => Ok(None),
+            false => AccessLog::open(spec, self.metrics.access_log_dropped()).map(Some),
         }
-        Ok(())
+    }
+
+    /// Logs there from now on. The old one writes what it has queued, for which this waits up to two seconds.
+    pub fn replace_access_log(&self, opened: AccessLog) {
+        self.access_log.swap(Arc::new(opened)).close();
     }
 
     /// Opens the access log's file anew (SIGUSR1).
@@ -83,13 +86,14 @@ mod tests {
         let spec = |name: &str| AccessLogSpec { path: dir.path().join(name).to_str().unwrap().into(), ..Default::default() };
         let (one, other) = (Observer::new(&spec("one")).unwrap(), Observer::new(&spec("other")).unwrap());
         one.finished(&Outcome { cause: Some(Cause::ConnectionRefused), status: 502, ..outcome() });
-        one.set_access_log(&spec("two")).unwrap();
+        assert!(one.open_access_log(&spec("one")).unwrap().is_none(), "open already");
+        one.replace_access_log(one.open_access_log(&spec("two")).unwrap().unwrap());
         one.finished(&outcome());
         assert!(one.flush(Duration::from_secs(20)) && other.flush(Duration::from_secs(20)));
         let lines = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap().lines().count();
         assert_eq!((lines("one"), lines("two"), lines("other")), (1, 1, 0));
         assert_eq!((one.recent().errors().len(), other.recent().errors().len()), (1, 0));
         assert_eq!((one.metrics().totals().requests, other.metrics().totals().requests), (2, 0));
-        assert!(one.set_access_log(&spec("no/such/dir")).is_err());
+        assert!(one.open_access_log(&spec("no/such/dir")).is_err());
     }
 }

@@ -44,6 +44,14 @@ pub fn init(spec: &LogSpec) {
     log::set_max_level(level_filter(spec.level));
 }
 
+/// New settings for the log of this process, if it has one.
+pub fn update(spec: &LogSpec) {
+    if let Some(logger) = LOGGER.get() {
+        logger.set(spec);
+        log::set_max_level(level_filter(spec.level));
+    }
+}
+
 /// Says something at INFO with facts beside the message: members of their own in JSON, left out of text, whose message says
 /// them in words. Nothing before [`init`].
 pub fn event(target: &str, message: &str, facts: &Map<String, Value>) {

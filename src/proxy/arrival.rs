@@ -100,13 +100,13 @@ impl Arrival {
     }
 
     /// Serves a whole HTTP/2 stream, and gives it up (a reset) when its body stalls.
-    pub async fn serve_h2(self, edge: &Arc<Edge>, session: ServerSession, draining: &ShutdownWatch) {
+    pub async fn serve_h2(self, edge: &Arc<Edge>, session: ServerSession, closed: &ShutdownWatch) {
         let progress = self.progress.clone();
         let patience = self.connection.listener.http.body_idle_timeout.limit();
         if matches!(self.admitted.body, BodyFraming::None | BodyFraming::Length(0)) || patience.is_none() {
             progress.settle();
         }
-        let serve = self.scope(edge.process_new_http(session, draining));
+        let serve = self.scope(edge.process_new_http(session, closed));
         tokio::select! {
             biased;
             _ = serve => {}

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::RequestCtx;
 use crate::{
-    filter::Verdict,
+    filter::{RequestPiece, Verdict},
     gate::Refusal,
     types::{Cause, Reply, Who},
 };
@@ -22,13 +22,16 @@ const LINGER: Duration = Duration::from_secs(5);
 const NOTHING: Duration = Duration::from_millis(1);
 
 /// A piece of the request body.
-pub(super) fn request(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+pub(super) fn request(session: &Session, body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     ctx.arrival.progress.moved();
     if end {
         ctx.arrival.progress.settle();
     }
-    let Some(piece) = body else { return Ok(()) };
-    ctx.body_in += piece.len() as u64;
+    let length = body.as_ref().map_or(0, Bytes::len);
+    if length == 0 && !end {
+        return Ok(());
+    }
+    ctx.body_in += length as u64;
     if overdue(ctx) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
     }
@@ -36,17 +39,32 @@ pub(super) fn request(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx)
         let refusal = Refusal::BodyTooSlow;
         return Err(ctx.decide(Reply::status(refusal.status()), refusal.cause(), refusal.reason(), Who::Client));
     }
-    let Some(route) = ctx.route.clone().filter(|route| route.chain.sees_request_body()) else { return Ok(()) };
-    match route.chain.request_body(ctx.body_in, &mut ctx.slots) {
-        Verdict::Continue => Ok(()),
-        Verdict::Answer { reply, reason } => Err(ctx.decide(reply, Cause::HttpRequestDenied, reason, Who::Weir)),
+    // What passes through a tunnel is no body.
+    if !ctx.filters.sees_request_body() || session.was_upgraded() {
+        return Ok(());
+    }
+    let none = Bytes::new();
+    let piece = RequestPiece { bytes: body.as_ref().unwrap_or(&none), so_far: ctx.body_in, end };
+    match ctx.filters.request_body(&piece) {
+        // There is nothing to wait with: the upstream has the head, and bytes are coming.
+        Verdict::Continue | Verdict::Later(_) => Ok(()),
+        Verdict::Answer { reply, reason } | Verdict::Stream { reply, reason, .. } => {
+            Err(ctx.decide(reply, Cause::HttpRequestDenied, reason, Who::Weir))
+        }
     }
 }
 
-/// A piece of the response body: only the deadline is looked at, and what is too late is cut, visibly.
-pub(super) fn response(session: &mut Session, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+/// A piece of the response body: what is too late is cut, visibly; filters see and change the rest.
+pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     if overdue(ctx) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
+    }
+    if ctx.filters.wants_response_body() && !session.was_upgraded() {
+        let had_one = body.is_some();
+        let mut piece = body.take().unwrap_or_default();
+        let passed = ctx.filters.response_body(&mut piece, end);
+        *body = (had_one || !piece.is_empty()).then_some(piece);
+        passed.map_err(|reason| ctx.decide(Reply::status(500), Cause::ProxyInternalError, reason, Who::Weir))?;
     }
     if end && !session.was_upgraded() {
         ctx.answered = true;
@@ -58,6 +76,22 @@ pub(super) fn response(session: &mut Session, end: bool, ctx: &mut RequestCtx) -
         }
     }
     Ok(())
+}
+
+/// Trailers end a body too: what filters have kept back is sent in their place, for lack of a way to send both.
+pub(super) async fn trailers(session: &mut Session, ctx: &mut RequestCtx) -> Option<Bytes> {
+    if !ctx.filters.wants_response_body() {
+        return None;
+    }
+    let mut rest = Bytes::new();
+    if let Err(reason) = ctx.filters.response_body(&mut rest, true) {
+        // An error of this phase would end the response as if it were whole.
+        ctx.outcome.cause = Some(Cause::ProxyInternalError);
+        ctx.outcome.reason = Some(reason);
+        ctx.outcome.who = Who::Weir;
+        session.as_downstream_mut().shutdown().await;
+    }
+    (!rest.is_empty()).then_some(rest)
 }
 
 fn overdue(ctx: &RequestCtx) -> bool {

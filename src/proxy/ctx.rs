@@ -8,7 +8,7 @@ use std::{
 use super::{Arrival, finish};
 use crate::{
     endpoint::{Endpoint, InFlight},
-    filter::Slots,
+    filter::{Pass, Passage},
     observe::{Attempt, Observer, Outcome, Times},
     resilience::Permit,
     route::Route,
@@ -23,7 +23,7 @@ pub struct RequestCtx {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) client: Client,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) slots: Slots,
+    pub(super) filters: Passage,
     /// When the whole exchange must be over.
     pub(super) deadline: Option<Instant>,
     pub(super) onward: Onward,
@@ -102,6 +102,10 @@ impl RequestCtx {
             listener: connection.listener.name.clone(),
             tls: connection.tls.clone(),
         };
+        let filters = Passage {
+            listener: Pass::new(snapshot.listener_filters.get(&client.listener).cloned().unwrap_or_default()),
+            route: Pass::default(),
+        };
         let outcome = Outcome {
             started: arrival.began.time,
             request_id: new_request_id(),
@@ -133,7 +137,7 @@ impl RequestCtx {
             snapshot,
             client,
             route: None,
-            slots: Slots::default(),
+            filters,
             deadline: None,
             onward: Onward::default(),
             decided: None,

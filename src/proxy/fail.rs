@@ -108,7 +108,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         session.as_downstream_mut().shutdown().await;
     } else {
         ctx.outcome.status = status;
-        reply::send(session, ctx, reply).await;
+        reply::send(session, ctx, reply, None).await;
         if *error.esource() != ErrorSource::Downstream {
             take_in(session, ctx).await;
         }

@@ -20,6 +20,9 @@ macro_rules! fields {
             fn get_all<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
                 Fields::get_all(&self.0.headers, name)
             }
+            fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
+                self.0.headers.each(see);
+            }
         }
         impl FieldsMut for $type<'_> {
             // Both fail only for names that are no header names, which the type rules out.

@@ -4,6 +4,7 @@ use pingora_proxy::Session;
 
 use super::RequestCtx;
 use crate::{
+    filter::Passage,
     gate::Refusal,
     types::{Cause, Phase, Who},
 };
@@ -50,6 +51,8 @@ fn report(ctx: &mut RequestCtx) {
     ctx.onward.attempt = None;
     ctx.onward.permit = None;
     ctx.in_flight = None;
+    // With what filters hold for the request: a place among those in flight, say.
+    ctx.filters = Passage::default();
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
     ctx.observer.finished(&ctx.outcome);
 }

@@ -10,6 +10,9 @@ mod body;
 mod ctx;
 mod fail;
 mod fields;
+mod filters;
+#[cfg(test)]
+mod filters_tests;
 mod finish;
 mod forward;
 mod reply;
@@ -72,12 +75,12 @@ impl ProxyHttp for Weir {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        body::request(body, end, ctx)
+        body::request(session, body, end, ctx)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
@@ -126,11 +129,20 @@ impl ProxyHttp for Weir {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<Option<Duration>> {
-        body::response(session, end, ctx).map(|()| None)
+        body::response(session, body, end, ctx).map(|()| None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        _: &mut http::HeaderMap,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Bytes>> {
+        Ok(body::trailers(session, ctx).await)
     }
 
     fn error_while_proxy(

@@ -1,13 +1,19 @@
 //! Responses that Weir makes itself: short, typed, never cached by accident, no internal address in them.
 
+use std::io::ErrorKind;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, fields::ResponseFields};
-use crate::{filter::FilterResponse, gate::Refusal, types::Reply};
+use super::{RequestCtx, filters, respond};
+use crate::{
+    filter::BodyWish,
+    gate::Refusal,
+    types::{BodyStream, Cause, Reply},
+};
 
 /// The forms of a standard answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,31 +66,91 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Sends a reply through the response filters of the request's route. A client that is gone by now is no error.
-pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Reply) {
+/// Sends a reply through the response filters of the request's listener and route. A client that is gone by now is
+/// no error.
+pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Reply, stream: Option<BodyStream>) {
     let request = session.req_header();
-    let head_only = request.method == Method::HEAD;
     let accept = request.headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
-    let Some((mut response, body)) = build(reply, &ctx.outcome.request_id, Form::for_accept(accept)) else { return };
-    if let Some(route) = &ctx.route {
-        let mut fields = ResponseFields(&mut response);
-        let mut view = FilterResponse {
-            status: ctx.outcome.status,
-            fields: &mut fields,
-            endpoint: None,
-            route: &route.name,
-            request_id: &ctx.outcome.request_id,
-        };
-        route.chain.response(&mut view, &mut ctx.slots);
+    let measured = stream.as_ref().map(|stream| stream.length);
+    let Some((mut response, mut body)) = build(reply, &ctx.outcome.request_id, Form::for_accept(accept), measured) else {
+        return;
+    };
+    let wish = filters::response(request.method.as_str(), &mut response, None, ctx);
+    let bodiless = request.method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304);
+    let whole = stream.is_none();
+    if whole && wish != BodyWish::Nothing && !bodiless {
+        let passed = ctx.filters.response_body(&mut body, true);
+        if let Err(reason) = passed {
+            (ctx.outcome.cause, ctx.outcome.reason) = (Some(Cause::ProxyInternalError), Some(reason));
+            session.as_downstream_mut().shutdown().await;
+            return;
+        }
+        if response.insert_header(header::CONTENT_LENGTH, body.len()).is_err() {
+            return;
+        }
+    } else if (measured == Some(None) || wish == BodyWish::Replace) && respond::unmeasured(session, &mut response).is_err() {
+        return;
     }
-    let bodiless = head_only || body.is_empty() || response.status == StatusCode::NO_CONTENT;
-    let downstream = session.as_downstream_mut();
     if !ctx.arrival.connection.stays_open() {
-        downstream.set_keepalive(None);
+        session.as_downstream_mut().set_keepalive(None);
     }
-    if write(downstream, response, body, bodiless).await.is_err() {
+    let sent = match stream {
+        Some(stream) if !bodiless => pour(session, ctx, response, stream).await,
+        _ => {
+            let bodiless = bodiless || body.is_empty();
+            write(session.as_downstream_mut(), response, body, bodiless).await
+        }
+    };
+    if sent.is_err() {
         log::debug!("request {}: the client went away before its answer", ctx.outcome.request_id);
     }
+}
+
+/// Sends a body as it is read. What cannot be read to its end is cut, visibly: a reset on HTTP/2, a close on HTTP/1.
+async fn pour(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    response: ResponseHeader,
+    mut stream: BodyStream,
+) -> pingora_core::Result<()> {
+    session.as_downstream_mut().write_response_header(Box::new(response)).await?;
+    let mut left = stream.length;
+    let failed = loop {
+        let next = match ctx.time_left() {
+            None => stream.next().await,
+            Some(time) => tokio::time::timeout(time, stream.next()).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+        };
+        let (mut piece, end) = match next {
+            Ok(Some(piece)) => (piece, false),
+            Ok(None) => (Bytes::new(), true),
+            Err(error) if error.kind() == ErrorKind::TimedOut => break "timeout",
+            Err(error) => {
+                log::warn!("request {}: the body of its answer cannot be read to its end: {error}", ctx.outcome.request_id);
+                break "body_unreadable";
+            }
+        };
+        if let Some(left) = &mut left {
+            match left.checked_sub(piece.len() as u64) {
+                Some(rest) if rest == 0 || !end => *left = rest,
+                _ => break "body_unreadable",
+            }
+        }
+        if let Err(reason) = ctx.filters.response_body(&mut piece, end) {
+            break reason;
+        }
+        let downstream = session.as_downstream_mut();
+        match (end, piece.is_empty()) {
+            (false, true) => {}
+            (false, false) => downstream.write_response_body(piece, false).await?,
+            (true, true) => return downstream.finish_body().await,
+            (true, false) => return downstream.write_response_body(piece, true).await,
+        }
+    };
+    ctx.outcome.cause = Some(Cause::HttpResponseIncomplete);
+    ctx.outcome.reason = Some(failed);
+    session.set_keepalive(None);
+    session.as_downstream_mut().shutdown().await;
+    Ok(())
 }
 
 async fn write(session: &mut ServerSession, response: ResponseHeader, body: Bytes, bodiless: bool) -> pingora_core::Result<()> {
@@ -92,10 +158,12 @@ async fn write(session: &mut ServerSession, response: ResponseHeader, body: Byte
     if bodiless { session.finish_body().await } else { session.write_response_body(body, true).await }
 }
 
-fn build(reply: Reply, request_id: &str, form: Form) -> Option<(ResponseHeader, Bytes)> {
+/// The head and the body of a reply. `stream` is the length of a body that comes from elsewhere, as far as it is known.
+fn build(reply: Reply, request_id: &str, form: Form, stream: Option<Option<u64>>) -> Option<(ResponseHeader, Bytes)> {
     let status = reply.status;
     let mut response = ResponseHeader::build(status, Some(reply.headers.len() + 4)).ok()?;
     let body = match reply.body {
+        _ if stream.is_some() => Bytes::new(),
         Some(body) => body,
         None if status.is_client_error() || status.is_server_error() => {
             response.insert_header(header::CONTENT_TYPE, form.content_type()).ok()?;
@@ -109,8 +177,11 @@ fn build(reply: Reply, request_id: &str, form: Form) -> Option<(ResponseHeader, 
     for (name, value) in reply.headers {
         response.append_header(name, value).ok()?;
     }
-    if status != StatusCode::NO_CONTENT {
-        response.insert_header(header::CONTENT_LENGTH, body.len()).ok()?;
+    // RFC 9110 section 8.6: not with 204, and with 304 it would speak of the body that a 200 had.
+    if !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        && let Some(length) = stream.unwrap_or(Some(body.len() as u64))
+    {
+        response.insert_header(header::CONTENT_LENGTH, length).ok()?;
     }
     Some((response, body))
 }
@@ -137,7 +208,7 @@ pub async fn refuse_h2(mut session: ServerSession, refusal: Refusal, request_id:
     if let Some(allow) = refusal.allow() {
         reply = reply.with(header::ALLOW, HeaderValue::from_static(allow));
     }
-    let Some((response, body)) = build(reply, request_id, Form::Text) else { return Ok(()) };
+    let Some((response, body)) = build(reply, request_id, Form::Text, None) else { return Ok(()) };
     let head_only = session.req_header().method == Method::HEAD;
     write(&mut session, response, body, head_only).await?;
     session.finish().await.map(|_| ())

@@ -7,15 +7,19 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, fields::RequestFields, reply};
+use super::{
+    RequestCtx,
+    filters::{self, Level},
+    reply,
+};
 use crate::{
-    filter::{FilterRequest, Verdict},
+    filter::Pass,
     gate::{
-        BodyFraming, Refusal,
+        Refusal,
         hop::{MaxForwards, max_forwards},
     },
-    route::Action,
-    types::{Cause, Phase, Reply, RequestHead, Scheme, Who},
+    route::{Action, Route},
+    types::{BodyStream, Cause, Phase, Reply, RequestHead, Scheme, Who},
     upstream::Upstream,
 };
 
@@ -24,46 +28,76 @@ const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH
 
 /// Decides what becomes of the request. `true` when it was answered.
 pub(super) async fn decide(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
-    let Err(answer) = policy(session, ctx) else { return Ok(false) };
-    let Answer { reply, cause, reason, who } = answer;
+    let Err(answer) = policy(session, ctx).await else { return Ok(false) };
+    let Answer { reply, stream, cause, reason, who } = *answer;
     ctx.outcome.status = reply.status.as_u16();
     ctx.outcome.cause = cause;
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
-    reply::send(session, ctx, reply).await;
+    reply::send(session, ctx, reply, stream).await;
     Ok(true)
 }
 
 /// An answer of Weir's own, before anything was forwarded.
-struct Answer {
-    reply: Reply,
-    cause: Option<Cause>,
-    reason: Option<&'static str>,
-    who: Who,
+pub(super) struct Answer {
+    pub(super) reply: Reply,
+    /// The body, where it is not in the reply.
+    pub(super) stream: Option<BodyStream>,
+    pub(super) cause: Option<Cause>,
+    pub(super) reason: Option<&'static str>,
+    pub(super) who: Who,
 }
 
 impl Answer {
-    fn refused(refusal: Refusal) -> Self {
+    fn refused(refusal: Refusal) -> Box<Self> {
         let mut reply = Reply::status(refusal.status());
         if let Some(allow) = refusal.allow() {
             reply = reply.with(header::ALLOW, HeaderValue::from_static(allow));
         }
-        Self { reply, cause: Some(refusal.cause()), reason: Some(refusal.reason()), who: Who::Client }
+        let (cause, reason) = (Some(refusal.cause()), Some(refusal.reason()));
+        Box::new(Self { reply, stream: None, cause, reason, who: Who::Client })
     }
     /// Weir says no.
-    fn weir(reply: Reply, cause: Cause, reason: &'static str) -> Self {
-        Self { reply, cause: Some(cause), reason: Some(reason), who: Who::Weir }
+    pub(super) fn weir(reply: Reply, cause: Cause, reason: &'static str) -> Box<Self> {
+        Box::new(Self { reply, stream: None, cause: Some(cause), reason: Some(reason), who: Who::Weir })
     }
     /// Weir answers, which is no refusal: a redirect, a fixed response, a preflight.
-    fn ordinary(reply: Reply) -> Self {
-        Self { reply, cause: None, reason: None, who: Who::Weir }
+    pub(super) fn ordinary(reply: Reply) -> Box<Self> {
+        Box::new(Self { reply, stream: None, cause: None, reason: None, who: Who::Weir })
     }
 }
 
 /// `Ok` to forward, `Err` to answer.
-fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
+async fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Box<Answer>> {
+    ctx.outcome.phase = Phase::Filter;
+    filters::request(session, ctx, Level::Listener).await?;
     ctx.outcome.phase = Phase::Route;
-    let request = session.req_header_mut();
+    let (route, redirect) = choose(session.req_header(), ctx)?;
+    ctx.outcome.phase = Phase::Filter;
+    if !route.chain.is_empty() {
+        ctx.filters.route = Pass::new(route.chain.clone());
+    }
+    filters::request(session, ctx, Level::Route).await?;
+    match &route.action {
+        Action::Upstream(upstream) => {
+            forward(upstream, ctx);
+            Ok(())
+        }
+        Action::Split(split) => {
+            // One for the whole request: its tries stay with it.
+            forward(split.draw(&mut rand::rng()), ctx);
+            Ok(())
+        }
+        Action::Redirect(_) => {
+            let reply = redirect.unwrap_or_else(|| Reply::status(500));
+            Err(Answer::ordinary(reply))
+        }
+        Action::Respond(reply) => Err(Answer::ordinary(reply.clone())),
+    }
+}
+
+/// The route, and where it redirects to, if it does.
+fn choose(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<(Arc<Route>, Option<Reply>), Box<Answer>> {
     misdirected(ctx)?;
     redirect_to_https(request, ctx)?;
     if max_forwards(ctx.arrival.admitted.max_forwards) == MaxForwards::Answer {
@@ -91,48 +125,7 @@ fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Answer> {
         // A tunnel lives as long as both sides like.
         ctx.deadline = None;
     }
-    ctx.outcome.phase = Phase::Filter;
-    let verdict = {
-        let method = request.method.clone();
-        let mut fields = RequestFields(request);
-        let mut view = FilterRequest {
-            method: method.as_str(),
-            host: &ctx.outcome.host,
-            path: &ctx.outcome.path,
-            query: ctx.arrival.admitted.query.as_deref(),
-            forward: &mut ctx.onward.rewritten,
-            client: &ctx.client,
-            route: &route.name,
-            fields: &mut fields,
-            request_id: &mut ctx.outcome.request_id,
-            content_length: match ctx.arrival.admitted.body {
-                BodyFraming::None => Some(0),
-                BodyFraming::Length(length) => Some(length),
-                BodyFraming::Chunked | BodyFraming::Stream => None,
-            },
-        };
-        route.chain.request(&mut view, &mut ctx.slots)
-    };
-    if let Verdict::Answer { reply, reason } = verdict {
-        let answered = reply.status.is_success() || reply.status.is_redirection();
-        return Err(if answered { Answer::ordinary(reply) } else { Answer::weir(reply, Cause::HttpRequestDenied, reason) });
-    }
-    match &route.action {
-        Action::Upstream(upstream) => {
-            forward(upstream, ctx);
-            Ok(())
-        }
-        Action::Split(split) => {
-            // One for the whole request: its tries stay with it.
-            forward(split.draw(&mut rand::rng()), ctx);
-            Ok(())
-        }
-        Action::Redirect(_) => {
-            let reply = redirect.unwrap_or_else(|| Reply::status(500));
-            Err(Answer::ordinary(reply))
-        }
-        Action::Respond(reply) => Err(Answer::ordinary(reply.clone())),
-    }
+    Ok((route, redirect))
 }
 
 fn forward(upstream: &Arc<Upstream>, ctx: &mut RequestCtx) {
@@ -153,7 +146,7 @@ pub(super) fn head<'a>(request: &'a RequestHeader, ctx: &'a RequestCtx) -> Reque
 
 /// The certificate that was presented must be one that would be presented for the Host: else the client was
 /// misdirected, which happens when browsers share connections between names (RFC 9110 section 15.5.20).
-fn misdirected(ctx: &RequestCtx) -> Result<(), Answer> {
+fn misdirected(ctx: &RequestCtx) -> Result<(), Box<Answer>> {
     let connection = &ctx.arrival.connection;
     let (Some(server), Some(client)) = (&connection.listener.tls, &connection.tls) else { return Ok(()) };
     let Some(sni) = client.sni.as_deref().filter(|sni| *sni != ctx.outcome.host) else { return Ok(()) };
@@ -165,7 +158,7 @@ fn misdirected(ctx: &RequestCtx) -> Result<(), Answer> {
 }
 
 /// 308 to the same host and path over TLS, on listeners that do only that.
-fn redirect_to_https(request: &RequestHeader, ctx: &RequestCtx) -> Result<(), Answer> {
+fn redirect_to_https(request: &RequestHeader, ctx: &RequestCtx) -> Result<(), Box<Answer>> {
     let Some(port) = ctx.arrival.connection.listener.redirect_to_https.filter(|_| ctx.client.scheme == Scheme::Http) else {
         return Ok(());
     };

@@ -1,13 +1,13 @@
 //! The upstream's response: checked when it arrives, changed before it is sent.
 
-use http::{StatusCode, Version, header, response::Parts};
+use http::{Method, StatusCode, Version, header, response::Parts};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, fields::ResponseFields, retry};
+use super::{RequestCtx, filters, retry};
 use crate::{
-    filter::FilterResponse,
+    filter::BodyWish,
     gate::{
         self,
         hop::{self, Onward},
@@ -69,17 +69,9 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         response.remove_header(&header::TRANSFER_ENCODING);
     }
     ctx.outcome.status = response.status.as_u16();
-    if let Some(route) = &ctx.route {
-        let endpoint = ctx.onward.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
-        let mut fields = ResponseFields(response);
-        let mut view = FilterResponse {
-            status: ctx.outcome.status,
-            fields: &mut fields,
-            endpoint: endpoint.as_deref(),
-            route: &route.name,
-            request_id: &ctx.outcome.request_id,
-        };
-        route.chain.response(&mut view, &mut ctx.slots);
+    let endpoint = ctx.onward.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
+    if filters::response(session.req_header().method.as_str(), response, endpoint.as_deref(), ctx) == BodyWish::Replace {
+        unmeasured(session, response)?;
     }
     keep(response, ctx)?;
     if !upgraded && !ctx.arrival.connection.stays_open() {
@@ -91,6 +83,24 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         if let Some(link) = &ctx.arrival.link {
             link.open_tunnel();
         }
+    }
+    Ok(())
+}
+
+/// The framing of a body whose length is not known before its end.
+pub(super) fn unmeasured(session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
+    response.remove_header(&header::CONTENT_LENGTH);
+    let request = session.req_header();
+    let has_body = request.method != Method::HEAD && !matches!(response.status.as_u16(), 100..200 | 204 | 304);
+    match request.version {
+        Version::HTTP_2 => {}
+        // Knows no chunks (RFC 9112 section 6.1): the body ends where the connection does.
+        Version::HTTP_10 if has_body => session.set_keepalive(None),
+        _ if has_body => {
+            response.set_version(Version::HTTP_11);
+            response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::{
     action::{self, Redirect},
 };
 use crate::{
-    filter::Chain,
+    filter::{Chain, Chains},
     resilience::RetryPolicy,
     types::{At, Code, HostPattern, Name, Reply},
     upstream::Upstream,
@@ -45,11 +45,16 @@ impl Route {
     ///
     /// `None` when a problem was reported instead, or when the upstream is not among `upstreams`: that one is
     /// reported by whoever checks the references of the whole file.
-    pub fn compile(index: usize, spec: &RouteSpec, upstreams: &BTreeMap<Name, Arc<Upstream>>, at: &At) -> Option<Arc<Self>> {
+    pub fn compile(
+        index: usize,
+        spec: &RouteSpec,
+        upstreams: &BTreeMap<Name, Arc<Upstream>>,
+        chains: &Chains,
+        at: &At,
+    ) -> Option<Arc<Self>> {
         let path = path(&spec.matches, &at.key("match"));
         let predicates = Predicates::compile(&spec.matches, &at.key("match"));
-        let filters: Vec<_> =
-            spec.filters.iter().enumerate().map(|(i, filter)| filter.compile(&at.key("filters").index(i))).collect();
+        let chain = chains.build(&format!("route {}", spec.name), &spec.filters, &at.key("filters"));
         let action = action(spec, upstreams, at);
         let retry = match &spec.retry {
             Some(retry) => RetryPolicy::compile(retry, spec.timeout.limit(), &at.key("retry")),
@@ -66,7 +71,7 @@ impl Route {
             hosts: spec.matches.host.iter().cloned().collect(),
             path: path?,
             predicates: predicates?,
-            chain: Chain::new(filters.into_iter().collect::<Option<_>>()?),
+            chain: chain?,
             action: action?,
             timeout: spec.timeout.limit(),
             retry: retry?,

@@ -12,7 +12,7 @@ use crate::types::{At, Code, ConfigPath, Reply};
 const MAX_BODY: u64 = 1 << 20;
 
 /// What clients get when every try has failed, instead of Weir's own 502, 503 or 504.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FallbackSpec {
     /// 200 to 599.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Requests that match go to one action: `upstream`, `split`, `redirect` or `respond`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
     /// The route's name in logs, metrics and the admin API.
@@ -67,7 +67,7 @@ impl RouteSpec {
 }
 
 /// What a request must have to match; everything given must hold.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MatchSpec {
     /// Any of these hosts: `example.com`, `*.example.com`, `*`.
@@ -108,7 +108,7 @@ pub enum HeaderMatch {
 }
 
 /// The long form of [`HeaderMatch`].
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 enum HeaderMatchKind {
     /// Exactly this value.
     #[serde(rename = "exact")]
@@ -166,7 +166,7 @@ impl JsonSchema for HeaderMatch {
 }
 
 /// A redirect.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedirectSpec {
     /// The target; `{scheme}`, `{host}`, `{path}` and `{query}` are the request's own (`{query}` brings its `?`).
@@ -184,7 +184,7 @@ impl RedirectSpec {
 }
 
 /// A fixed response.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RespondSpec {
     /// 200 to 599.

@@ -15,7 +15,7 @@ use crate::{
 const MAX_WEIGHT: u32 = 65_535;
 
 /// One share of a `split`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShareSpec {
     /// The upstream.

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use super::{Route, RouteSpec, Table};
 use crate::types::{Client, Name, Problem, Problems, RequestHead, Scheme};
-use crate::{endpoint::EndpointRegistry, upstream::Upstream};
+use crate::{endpoint::EndpointRegistry, filter::Chains, upstream::Upstream};
 
 /// A client on 192.0.2.1, by the listener `web`, in cleartext.
 pub(super) fn client() -> Client {
@@ -29,8 +29,11 @@ pub(super) fn compile(routes: serde_json::Value) -> (Option<Table>, Vec<Problem>
         Upstream::compile(&name, &upstream, &EndpointRegistry::default(), &problems.root()).expect("an upstream that compiles");
     let upstreams: BTreeMap<_, _> = [(name, upstream)].into_iter().collect();
     let specs: Vec<RouteSpec> = serde_json::from_value(routes).expect("the routes of a test can be read");
-    let routes: Vec<_> =
-        specs.iter().enumerate().map(|(index, spec)| Route::compile(index, spec, &upstreams, &at.index(index))).collect();
+    let routes: Vec<_> = specs
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| Route::compile(index, spec, &upstreams, &Chains::default(), &at.index(index)))
+        .collect();
     let table = routes.into_iter().collect::<Option<Vec<_>>>().map(|routes| Table::build(routes, &at));
     (table, problems.take())
 }

@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use super::{Listener, Snapshot};
+use super::{Listener, Registries, Snapshot};
 use crate::{
     config::{ListenerSpec, Loaded, Spec},
-    endpoint::EndpointRegistry,
+    filter::{Chain, Chains},
     route::{Route, Table},
     tls::ServerTls,
     types::{At, Code, Name, Problems},
@@ -15,12 +15,19 @@ use crate::{
 
 /// Compiles a configuration. `None` when a problem that is an error was reported.
 ///
-/// Endpoints come from the registry, so what is known of those that stay is kept.
-pub fn compile(
+/// Endpoints come from their registry, and so does what filters count, so what is known of those that stay is kept.
+pub fn compile(spec: Spec, generation: u64, registries: &Registries, now: SystemTime, problems: &Problems) -> Option<Snapshot> {
+    compile_after(spec, generation, registries, now, None, problems)
+}
+
+/// The same, and upstreams and TLS settings that are as they were in `running` are taken over from it: their background
+/// loops, positions, certificates and session tickets go on.
+pub fn compile_after(
     spec: Spec,
     generation: u64,
-    endpoints: &EndpointRegistry,
+    registries: &Registries,
     now: SystemTime,
+    running: Option<&Snapshot>,
     problems: &Problems,
 ) -> Option<Snapshot> {
     let at = problems.root();
@@ -28,7 +35,10 @@ pub fn compile(
         .upstreams
         .iter()
         .filter_map(|(name, upstream)| {
-            Some((name.clone(), Upstream::compile(name, upstream, endpoints, &at.key("upstreams").key(&**name))?))
+            let compiled = Upstream::compile(name, upstream, &registries.endpoints, &at.key("upstreams").key(&**name))?;
+            let known = running.and_then(|running| running.upstreams.get(name));
+            let unchanged = known.filter(|known| known.spec() == upstream && !known.reads_files());
+            Some((name.clone(), unchanged.cloned().unwrap_or(compiled)))
         })
         .collect();
     let tls_port = https_port(&spec);
@@ -37,20 +47,29 @@ pub fn compile(
         .iter()
         .filter_map(|(name, listener)| {
             let at = at.key("listeners").key(&**name);
-            Some((name.clone(), Arc::new(Listener::compile(name, listener, tls_port, now, &at)?)))
+            let mut compiled = Listener::compile(name, listener, tls_port, now, &at)?;
+            let known = running.and_then(|running| running.listeners.get(name)?.tls.as_ref());
+            if let (Some(tls), Some(known)) = (&compiled.tls, known)
+                && known.is_like(tls)
+            {
+                compiled.tls = Some(known.clone());
+            }
+            Some((name.clone(), Arc::new(compiled)))
         })
         .collect();
+    let chains = Chains::compile(&spec.filter_chains, &registries.kept, &at.key("filter_chains"));
+    let listener_filters = listener_filters(&spec, &chains, &at.key("listeners"));
     let routes = spec
         .routes
         .iter()
         .enumerate()
-        .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &at.key("routes").index(index)))
+        .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &chains, &at.key("routes").index(index)))
         .collect();
     let routes = Table::build(routes, &at.key("routes"));
     if problems.any_error() {
         return None;
     }
-    Some(Snapshot { generation, spec, listeners, routes, upstreams })
+    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams })
 }
 
 /// Everything that a start finds out about a configuration: what its text, its Spec and its compilation say.
@@ -58,10 +77,18 @@ pub fn check(loaded: Loaded) -> Loaded {
     let mut loaded = loaded.check();
     if let Some(spec) = &loaded.spec {
         let problems = Problems::default();
-        compile(spec.clone(), 0, &EndpointRegistry::default(), SystemTime::now(), &problems);
+        compile(spec.clone(), 0, &Registries::default(), SystemTime::now(), &problems);
         loaded.add(problems.take());
     }
     loaded
+}
+
+fn listener_filters(spec: &Spec, chains: &Chains, at: &At) -> BTreeMap<Name, Chain> {
+    let build = |(name, listener): (&Name, &ListenerSpec)| {
+        let at = at.key(name.as_str()).key("filters");
+        Some((name.clone(), chains.build(&format!("listener {name}"), &listener.filters, &at)?))
+    };
+    spec.listeners.iter().filter_map(build).filter(|(_, chain)| !chain.is_empty()).collect()
 }
 
 /// The port that redirects to https point at: that of the first TLS listener.

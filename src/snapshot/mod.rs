@@ -5,18 +5,35 @@
 mod compile;
 mod store;
 
-pub use compile::{check, compile};
+pub use compile::{check, compile, compile_after};
 pub use store::Store;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use tokio::sync::watch;
 
 use crate::{
-    config::{HttpSpec, Spec},
+    config::{HttpSpec, ServerSpec, Spec},
+    endpoint::EndpointRegistry,
+    filter::{Chain, FilterTask, Kept},
+    observe::ObservabilitySpec,
     route::Table,
     tls::ServerTls,
-    types::{Address, CidrSet, Name},
+    types::{Address, CidrSet, Name, OneOrMany, Problems, Switch},
     upstream::Upstream,
 };
+
+/// What outlives snapshots, for the next one to be compiled with. Clones share everything.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    /// What is known of endpoints.
+    pub endpoints: EndpointRegistry,
+    /// What filters count.
+    pub kept: Kept,
+}
 
 /// Everything a request needs, with all names resolved and all text parsed.
 #[derive(Debug)]
@@ -27,10 +44,47 @@ pub struct Snapshot {
     pub spec: Spec,
     /// Where to accept connections.
     pub listeners: BTreeMap<Name, Arc<Listener>>,
+    /// The filters of the listeners that have any.
+    pub listener_filters: BTreeMap<Name, Chain>,
     /// Which requests go where.
     pub routes: Table,
     /// Pools of endpoints.
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
+}
+
+impl Snapshot {
+    /// What runs before anything does: generation 0.
+    pub fn nothing() -> Self {
+        let spec = Spec {
+            include: OneOrMany::default(),
+            server: ServerSpec::default(),
+            observability: ObservabilitySpec::default(),
+            admin: Switch::Off,
+            listeners: BTreeMap::new(),
+            filter_chains: BTreeMap::new(),
+            routes: Vec::new(),
+            upstreams: BTreeMap::new(),
+        };
+        let routes = Table::build(Vec::new(), &Problems::default().root());
+        Self {
+            generation: 0,
+            spec,
+            listeners: BTreeMap::new(),
+            listener_filters: BTreeMap::new(),
+            routes,
+            upstreams: BTreeMap::new(),
+        }
+    }
+
+    /// What filters do beside requests, to be run while this snapshot is the current one. Each ends when `stopping`
+    /// turns true.
+    pub fn filter_tasks(&self, stopping: &watch::Receiver<bool>) -> Vec<FilterTask> {
+        let chains = self.listener_filters.values().chain(self.routes.routes().iter().map(|route| &route.chain));
+        // A filter of a named chain is one, however many routes use it.
+        let mut seen = HashSet::new();
+        let filters = chains.flat_map(|chain| chain.filters()).filter(|filter| seen.insert(Arc::as_ptr(filter).cast::<()>()));
+        filters.filter_map(|filter| Arc::clone(filter).task(stopping.clone())).collect()
+    }
 }
 
 /// One listener.

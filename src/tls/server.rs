@@ -116,6 +116,11 @@ impl ServerTls {
         Ok(())
     }
 
+    /// Was it made from the same settings? The files that they name may differ: [`ServerTls::reload`] reads them again.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.spec == other.spec && self.h2 == other.h2
+    }
+
     /// The files that [`ServerTls::reload`] reads, to watch.
     pub fn files(&self) -> Vec<PathBuf> {
         let pairs = self.spec.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);

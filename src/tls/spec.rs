@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::ConfigPath;
 
 /// TLS on a listener.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerTlsSpec {
     /// Chosen by the name that the client asks for (exact, then wildcard); the first is the default.
@@ -21,7 +21,7 @@ pub struct ServerTlsSpec {
 }
 
 /// A certificate chain with its key, both PEM.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateSpec {
     /// The chain, leaf first.
@@ -31,7 +31,7 @@ pub struct CertificateSpec {
 }
 
 /// Mutual TLS.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientCertificatesSpec {
     /// The authorities that sign client certificates, PEM.

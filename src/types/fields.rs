@@ -15,6 +15,8 @@ pub trait Fields {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.get_all(name).any(test)
     }
+    /// Every field, by lower-case name; those of one name in order.
+    fn each(&self, see: &mut dyn FnMut(&str, &[u8]));
 }
 
 /// Header fields that may be changed.
@@ -39,6 +41,9 @@ impl Fields for HeaderMap {
     }
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         HeaderMap::get_all(self, name).into_iter().any(|value| test(value.as_bytes()))
+    }
+    fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
+        self.iter().for_each(|(name, value)| see(name.as_str(), value.as_bytes()));
     }
 }
 

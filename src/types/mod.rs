@@ -28,7 +28,7 @@ pub use host::{HostError, HostPattern, parse_authority};
 pub use name::Name;
 pub use path::ConfigPath;
 pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, closest, nearest};
-pub use reply::Reply;
+pub use reply::{BodyStream, Reply};
 pub use secret::Secret;
 pub use switch::Switch;
 pub use text::{OneOrMany, Regexp};

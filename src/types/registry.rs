@@ -19,7 +19,7 @@
 macro_rules! registry {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$kind_meta:meta])* $variant:ident($spec:ty) = $kind:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         pub enum $name {
             $($(#[$kind_meta])* #[serde(rename = $kind)] $variant($spec),)+
         }

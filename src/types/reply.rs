@@ -1,6 +1,9 @@
-//! A whole response made by Weir itself.
+//! Responses made by Weir itself.
+
+use std::{fmt, io, pin::Pin};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// A response with its body in memory.
@@ -34,5 +37,33 @@ impl Reply {
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+}
+
+/// A body that is sent as it is read: of a file, a cache, another service.
+pub struct BodyStream {
+    /// Its length, if that is known. A body that turns out to be of another length is cut, visibly.
+    pub length: Option<u64>,
+    pieces: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+}
+
+impl BodyStream {
+    /// A body of these pieces, each of a size that may be held. An error cuts the response.
+    pub fn new(length: Option<u64>, pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self { length, pieces: Box::pin(pieces) }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// When the rest cannot be read.
+    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        self.pieces.next().await.transpose()
+    }
+}
+
+impl fmt::Debug for BodyStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BodyStream({:?})", self.length)
     }
 }

@@ -125,6 +125,10 @@ impl Upstream {
     pub fn spec(&self) -> &UpstreamSpec {
         &self.spec
     }
+    /// Does it read files when it is compiled, so that the same Spec may come to mean something else?
+    pub fn reads_files(&self) -> bool {
+        self.spec.tls.as_ref().is_some_and(|tls| tls.ca.is_some() || tls.client_cert.is_some() || tls.client_key.is_some())
+    }
     /// Its endpoints now, whatever their state.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.endpoints.endpoints().to_vec()

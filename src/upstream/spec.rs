@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A pool of endpoints that serve the same thing.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamSpec {
     /// How an endpoint is chosen.
@@ -64,7 +64,7 @@ impl UpstreamSpec {
 }
 
 /// Which endpoints are near.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LocalitySpec {
     /// The availability zone to prefer, while it can carry its share.
@@ -85,7 +85,7 @@ pub enum Protocol {
 }
 
 /// Connections to the endpoints of an upstream.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsSpec {
     /// How long an unused connection is kept for the next request.
@@ -110,7 +110,7 @@ impl Default for ConnectionsSpec {
 }
 
 /// TLS to the endpoints of an upstream.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamTlsSpec {
     /// The name to ask for and to verify; needed when the endpoint's certificate does not name its address.

@@ -258,3 +258,37 @@ async fn a_filter_that_answers_ends_the_way_in_and_the_way_out_begins_there() {
     assert_eq!((answer.status, origin.request_count()), (403, 0));
     assert!(answer.headers.all("x-way").contains(&"out-before"), "{:?}", answer.headers);
 }
+
+#[tokio::test]
+async fn listeners_have_filters_for_what_no_route_serves_and_for_our_own_answers_too() {
+    let origin = echoing().await;
+    let edge = edge()
+        .upstream("app", &[origin.addr()])
+        .route("all", "match: {path: /app}\nupstream: app\nfilters:\n  - headers: {request: {add: {x-order: route}}, response: {set: {x-last: route, x-route: '{route}'}}}")
+        .route("chosen", "match: {headers: {x-order: listener}, path: /chosen}\nrespond: {body: 'by header'}")
+        .listener("filters:\n  - chain: standard\n  - headers: {request: {add: {x-order: listener}}, response: {set: {x-last: listener, x-listener: '{route}'}}}")
+        .yaml("filter_chains:\n  standard:\n    - ip_access: {deny: [127.0.0.9]}\n    - cors: {origins: 'https://app.example'}\n")
+        .tls()
+        .start()
+        .await;
+    let mut client = edge.client().await;
+    let answer = client.exchange("GET /app HTTP/1.1\r\nhost: x\r\norigin: https://app.example\r\n\r\n").await;
+    assert_eq!(answer.headers.all("x-last"), ["listener"], "the listener has the last word on responses");
+    assert_eq!((answer.header("x-route"), answer.header("x-listener")), (Some("all"), Some("all")));
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(origin.next_request().await.headers.all("x-order"), ["listener", "route"], "and the first on requests");
+    let missing = client.exchange("GET /no HTTP/1.1\r\nhost: x\r\norigin: https://app.example\r\n\r\n").await;
+    assert_eq!((missing.status, missing.header("x-last")), (404, Some("listener")));
+    assert_eq!(missing.header("access-control-allow-origin"), Some("https://app.example"), "on errors, too");
+    assert_eq!(client.get("x", "/chosen").await.text(), "by header", "a field that a listener sets is there to be matched");
+    let over_h2 = h2(&edge).await.get("localhost", "/no").await;
+    assert_eq!((over_h2.status.as_u16(), over_h2.header("x-last")), (404, Some("listener")));
+    for target in ["/app", "/no"] {
+        let mut denied = RawClient::connect_from("127.0.0.9", edge.address("web")).await;
+        assert_eq!(denied.get("x", target).await.status, 403, "{target}");
+        let upgrade = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        let mut denied = RawClient::connect_from("127.0.0.9", edge.address("web")).await;
+        assert_eq!(denied.exchange(upgrade).await.status, 403, "upgrades are requests like any other");
+    }
+    assert_eq!(origin.request_count(), 1);
+}

@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod locality;
 mod observe;
+mod reload;
 mod routing;
 mod sticky;
 mod tls;

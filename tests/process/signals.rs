@@ -142,6 +142,25 @@ async fn sighup_never_kills() {
 }
 
 #[tokio::test]
+async fn sighup_takes_the_file_again_and_a_bad_one_changes_nothing() {
+    let edge = edge().route("all", "respond: {status: 200, body: one}");
+    let mut run = Run::start(edge).await;
+    let path = run.file("weir.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(run.get("/").await.text(), "one");
+    std::fs::write(&path, text.replace("one", "two")).unwrap();
+    run.weir.signal(Signal::SIGHUP);
+    run.weir.err.line_with("generation 2: ").await;
+    assert_eq!(run.get("/").await.text(), "two");
+    std::fs::write(&path, text.replace("respond", "rspond")).unwrap();
+    run.weir.signal(Signal::SIGHUP);
+    let refused = run.weir.err.line_with("generation 2 stays").await;
+    assert!(refused.contains("E0102") && refused.contains("weir.yaml:"), "{refused}");
+    assert_eq!(run.get("/").await.text(), "two");
+    run.end(Signal::SIGTERM).await;
+}
+
+#[tokio::test]
 async fn sigusr1_reopens_the_access_log_and_nothing_is_lost() {
     let origin = origin().spawn().await;
     let mut run = Run::start(in_front_of(&origin, "60s")).await;

@@ -10,6 +10,7 @@ impl Document {
         match self.path(map).to_string().as_str() {
             "listeners" => "listener",
             "upstreams" => "upstream",
+            "filter_chains" => "filter chain",
             _ => "key",
         }
     }

@@ -55,7 +55,9 @@ impl AccessLog {
             "stderr" => Sink::Stderr,
             path => Sink::File(path.into()),
         };
-        let output = Box::new(sink.open()?);
+        let in_context =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot open the access log {}: {error}", spec.path));
+        let output = Box::new(sink.open().map_err(in_context)?);
         Self::start(spec, sink, output, dropped)
     }
 

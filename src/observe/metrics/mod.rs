@@ -12,6 +12,7 @@
 mod counts;
 mod families;
 mod named;
+mod pulse;
 mod traffic;
 
 use std::{
@@ -26,6 +27,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncod
 
 use super::{Attempt, Outcome, StateSource};
 use crate::types::Name;
+pub use pulse::Pulse;
 use traffic::{Traffic, TrafficCollector};
 
 /// The label of requests that no route matched.

@@ -6,7 +6,13 @@ use std::{fmt::Write, net::SocketAddr, path::PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use weir::{config, server::RunningServer, snapshot};
+use weir::{
+    admin::{Applied, Commands, Guard, Refused},
+    config,
+    control::Origin,
+    server::{Prepared, RunningServer},
+    snapshot,
+};
 
 use super::{
     PATIENCE,
@@ -149,12 +155,12 @@ impl EdgeBuilder {
 
 async fn start(yaml: &str, directory: TempDir, ca: Option<Ca>) -> Edge {
     let loaded = snapshot::check(config::parse_str("test.yaml", yaml, directory.path(), &|_| None));
-    let spec =
-        loaded.spec.as_ref().filter(|_| loaded.is_ok()).unwrap_or_else(|| {
-            panic!("{}\n{yaml}", config::render::human(loaded.document.sources(), &loaded.diagnostics, false))
-        });
-    let server = within("Weir to start", RunningServer::start(spec.clone())).await;
-    let server = server.unwrap_or_else(|error| panic!("Weir does not start: {error}\n{yaml}"));
+    if !loaded.is_ok() {
+        panic!("{}\n{yaml}", config::render::human(loaded.document.sources(), &loaded.diagnostics, false));
+    }
+    let origin = Origin::Text { name: "test.yaml".to_owned(), directory: directory.path().to_owned() };
+    let prepared = within("Weir to start", Prepared::new(loaded, origin)).await;
+    let server = prepared.unwrap_or_else(|error| panic!("Weir does not start: {error}\n{yaml}")).serve().await;
     Edge { server, directory, ca }
 }
 
@@ -187,6 +193,15 @@ impl Edge {
         self.directory.path().join(name)
     }
 
+    /// Puts another configuration into service.
+    pub async fn try_reload(&self, yaml: &str) -> Result<Applied, Refused> {
+        within("a reload", self.server.control().apply(yaml.to_owned(), Guard::default())).await
+    }
+    /// Puts another configuration into service, which must be possible.
+    pub async fn reload(&self, yaml: &str) -> Applied {
+        self.try_reload(yaml).await.unwrap_or_else(|refused| panic!("the reload was refused: {refused}\n{yaml}"))
+    }
+
     /// A new cleartext connection to `web`.
     pub async fn client(&self) -> RawClient {
         RawClient::connect(self.address("web")).await
@@ -206,7 +221,8 @@ impl Edge {
     }
     /// A request on the admin listener with the bearer token and a JSON body.
     pub async fn admin_send(&self, method: &str, path: &str, body: &str) -> RawResponse {
-        let token = self.server.admin_token().expect("an admin listener").expose();
+        let token = self.server.admin_token().expect("an admin listener");
+        let token = token.expose();
         let (address, length) = (self.admin_address(), body.len());
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\

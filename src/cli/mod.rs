@@ -2,6 +2,7 @@
 
 pub mod check;
 mod demo;
+mod health;
 pub mod lab;
 mod run;
 pub mod schema;
@@ -27,6 +28,8 @@ enum Command {
     Run(run::RunArgs),
     /// Say what is wrong with configuration files, exactly as a start would
     Check(check::CheckArgs),
+    /// Ask a running edge how it is; for health checks of containers
+    Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args, &crate::snapshot::check),
+        Command::Health(args) => health::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

@@ -7,5 +7,6 @@ mod support;
 mod child;
 mod command_line;
 mod demo;
+mod health;
 mod server;
 mod signals;

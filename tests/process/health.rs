@@ -45,7 +45,7 @@ async fn the_configuration_says_where_to_ask() {
     let socket = directory.path().join("admin.sock");
     let text = |name: &str| {
         let listeners = "listeners: {web: {address: 127.0.0.1:0}}\nroutes: [{name: all, respond: {status: 200}}]\n";
-        format!("{listeners}admin: {{address: \"unix:{}\", token: ${{TOKEN:-none}}}}\n{name}", socket.display())
+        format!("{listeners}admin: {{address: \"unix:{}\", token: none}}\n{name}", socket.display())
     };
     let file = directory.path().join("weir.yaml");
     std::fs::write(&file, text("")).expect("write");

@@ -41,24 +41,21 @@ async fn it_tells_ready_from_draining_from_gone() {
 
 #[tokio::test]
 async fn the_configuration_says_where_to_ask() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let socket = directory.path().join("admin.sock");
-    let text = |name: &str| {
-        let listeners = "listeners: {web: {address: 127.0.0.1:0}}\nroutes: [{name: all, respond: {status: 200}}]\n";
-        format!("{listeners}admin: {{address: \"unix:{}\", token: none}}\n{name}", socket.display())
-    };
-    let file = directory.path().join("weir.yaml");
-    std::fs::write(&file, text("")).expect("write");
-    let mut child = command().args(["run", "-c", file.to_str().expect("UTF-8")]).spawn().expect("weir starts");
+    let run = Run::start(edge().route("all", "respond: {status: 200}")).await;
+    // The same with the real port.
+    let text = std::fs::read_to_string(run.file("weir.yaml")).expect("the file");
+    let (before, after) = text.split_once("admin:\n  address: 127.0.0.1:0").expect("the admin section");
+    let text = format!("{before}admin:\n  address: {}{after}", run.admin_address());
+    let file = run.file("asked.yaml");
     let asked = async || {
         let health = command().args(["health"]).env("WEIR_CONFIG", &file).output();
         within("weir to end", health).await.expect("weir runs")
     };
-    eventually!(asked().await.status.code(), |code: &Option<i32>| *code == Some(0));
-    // Broken while it runs, where it does not matter for this question.
-    std::fs::write(&file, text("upstreems: {}\n")).expect("write");
-    says(&asked().await, 0, "unix:");
-    child.kill().await.expect("a child");
+    std::fs::write(&file, &text).expect("write");
+    says(&asked().await, 0, "ready");
+    // Broken since the start, where it does not matter for this question.
+    std::fs::write(&file, format!("{text}\nupstreems: {{}}\n")).expect("write");
+    says(&asked().await, 0, "ready");
 }
 
 #[tokio::test]

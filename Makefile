@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo build test check fmt lint docs bench bench-balance prerequisites
+.PHONY: help demo build test check fmt lint docs bench bench-balance prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
@@ -19,7 +19,7 @@ demo: build
 build: prerequisites
 	$(CARGO) build --release --locked
 
-test: prerequisites
+test: prerequisites test-tools
 	$(CARGO) test --locked
 
 check: fmt lint docs
@@ -42,3 +42,6 @@ bench-balance: prerequisites
 
 prerequisites:
 	@sh tools/prerequisites
+
+test-tools:
+	@sh tools/test-tools

@@ -22,6 +22,7 @@ fn outcome() -> Outcome {
     Outcome {
         started: SystemTime::now(),
         request_id: "0193c5b2-7c1e-7d3a-9a53-0d6f4d5f6a7b".into(),
+        trace: None,
         client: [192, 0, 2, 7].into(),
         client_port: 4711,
         listener: name("edge"),
@@ -36,7 +37,9 @@ fn outcome() -> Outcome {
             endpoint: "10.0.0.1:9001".into(),
             failed: None,
             status: Some(200),
+            since: Duration::from_micros(200),
             took: Duration::from_micros(1800),
+            span: None,
         }],
         status: 200,
         bytes_in: 0,

@@ -21,6 +21,7 @@
 //! | 5 | [`snapshot`] | Spec to what requests are served by |
 //! | 6 | [`proxy`] | the `ProxyHttp` implementation, one file per phase |
 //! | 6 | [`listener`] | accept loop, TLS, HTTP/1 and HTTP/2 drivers, the gate at work |
+//! | 7 | [`explain`] | why a request goes where it goes |
 //! | 8 | [`admin`] | the API that operators and Prometheus ask |
 //! | 9 | [`control`] | the single writer: reload, runtime changes, probation |
 //! | 10 | [`server`] | assembly, signals, drain |
@@ -33,6 +34,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod endpoint;
+pub mod explain;
 pub mod filter;
 pub mod gate;
 pub mod health;

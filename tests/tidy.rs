@@ -16,6 +16,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["config"]),
     (5, &["snapshot"]),
     (6, &["proxy", "listener", "l4"]),
+    (7, &["explain"]),
     (8, &["admin"]),
     // What changes a running edge, what puts the parts together, and what happens to the whole from outside.
     (9, &["control"]),

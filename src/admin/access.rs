@@ -4,7 +4,8 @@
 //!    can keep no secret and names the address as it likes, and the two disclose nothing but what they are for.
 //! 1. The Host field must name this listener, so that a web page whose name is made to resolve to this address
 //!    (DNS rebinding) gets nothing: 421.
-//! 2. Reading on loopback is free unless a token is configured. Everything else needs the bearer token: 401.
+//! 2. Reading on loopback is free unless a token is configured; so are the parts of the dashboard everywhere, which
+//!    hold nothing but what ships with Weir and ask for the token themselves. Everything else needs the bearer token: 401.
 //! 3. What changes something is refused from forms, the one kind of body another site can post: 415.
 
 use std::{
@@ -19,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{AdminState, answer::Refusal};
+use super::{AdminState, answer::Refusal, dashboard};
 use crate::types::{Address, parse_authority};
 
 /// What anybody may read.
@@ -46,7 +47,8 @@ fn verdict(state: &AdminState, request: &Request) -> Result<(), Refusal> {
     if !names_us(request, local, &state.address) {
         return Err(Refusal::Host);
     }
-    let free = reads && state.address.is_local() && state.token.load().made().is_some();
+    let page = reads && dashboard::has(request.uri().path()) && state.shows_dashboard();
+    let free = page || reads && state.address.is_local() && state.token.load().made().is_some();
     if !free && !shows_token(request.headers(), state) {
         return Err(Refusal::Unauthorized);
     }

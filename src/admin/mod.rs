@@ -6,11 +6,15 @@
 
 mod access;
 mod answer;
+mod api;
 mod commands;
+mod dashboard;
+mod live;
 mod pages;
 mod serve;
 mod stats;
 mod token;
+mod verdict;
 
 use std::sync::{
     Arc,
@@ -22,15 +26,20 @@ pub use commands::{Applied, Change, Commands, Guard, Override, Probation, Refuse
 pub use serve::{Accept, serve};
 pub use token::Token;
 
+use live::Live;
+
 use crate::{
-    observe::{Metrics, StateSource},
+    observe::{Metrics, Observer, StateSource},
+    snapshot::Store,
     types::Address,
 };
 
 /// What the pages are made from.
-pub struct AdminState {
-    /// The metrics of this process.
-    pub metrics: Arc<Metrics>,
+pub struct Sources {
+    /// The metrics, the last errors and the last changes of this process.
+    pub observer: Arc<Observer>,
+    /// The running configuration.
+    pub store: Arc<Store>,
     /// Upstreams and endpoints as they are now.
     pub state: Arc<dyn StateSource>,
     /// Where orders go.
@@ -43,7 +52,30 @@ pub struct AdminState {
     pub address: Address,
 }
 
+/// What the pages share.
+pub struct AdminState {
+    sources: Sources,
+    live: Live,
+}
+
+impl std::ops::Deref for AdminState {
+    type Target = Sources;
+    fn deref(&self) -> &Sources {
+        &self.sources
+    }
+}
+
 impl AdminState {
+    /// What the pages of one admin listener share.
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, live: Live::default() }
+    }
+    fn shows_dashboard(&self) -> bool {
+        self.store.load().spec.admin.on().is_none_or(|admin| admin.dashboard)
+    }
+    fn metrics(&self) -> &Metrics {
+        self.observer.metrics()
+    }
     fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
     }

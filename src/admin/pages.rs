@@ -8,11 +8,11 @@ use axum::{
     http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Json, Response},
-    routing::{get, post},
+    routing::get,
 };
 use serde_json::{Value, json};
 
-use super::{AdminState, access, answer, answer::Refusal, stats};
+use super::{AdminState, access, answer, answer::Refusal, api, dashboard, stats};
 
 /// The media type of the text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,11 +20,12 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// All pages, behind the access rules.
 pub(super) fn router(state: Arc<AdminState>) -> Router {
     Router::new()
+        .merge(dashboard::router())
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/stats", get(stats))
-        .route("/api/v1/drain", post(drain))
+        .merge(api::router())
         .fallback(async || Refusal::NotFound)
         .method_not_allowed_fallback(async || Refusal::Method)
         .layer(middleware::from_fn_with_state(state.clone(), access::check))
@@ -44,15 +45,9 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics().render()).into_response()
 }
 
 async fn stats(State(state): State<Arc<AdminState>>) -> Json<stats::Stats> {
     Json(stats::Stats::read(&state))
-}
-
-async fn drain(State(state): State<Arc<AdminState>>) -> Response {
-    log::warn!("draining, as ordered through the admin API");
-    state.commands.drain();
-    (StatusCode::ACCEPTED, Json(json!({"status": "draining"}))).into_response()
 }

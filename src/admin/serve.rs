@@ -57,7 +57,7 @@ impl Accept for UnixListener {
 
 /// Serves the admin pages until `shutdown`, then gives open connections five seconds.
 pub async fn serve(mut listener: impl Accept, state: Arc<AdminState>, shutdown: impl Future<Output = ()>) {
-    let router = pages::router(state);
+    let router = pages::router(state.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -82,8 +82,10 @@ pub async fn serve(mut listener: impl Accept, state: Arc<AdminState>, shutdown: 
     };
     tokio::select! {
         () = accepting => {}
+        () = state.live.run(&state) => {}
         () = shutdown => {}
     }
+    state.live.feed.close();
     drop(listener);
     drop(stop);
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;

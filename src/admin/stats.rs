@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::AdminState;
@@ -34,27 +35,41 @@ struct Upstream {
     endpoints: Vec<Endpoint>,
 }
 
-#[derive(Debug, Serialize)]
-struct Endpoint {
+/// One endpoint.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Endpoint {
+    /// Its address.
     endpoint: Arc<str>,
+    /// May it be chosen?
     alive: bool,
     state: Condition,
+    /// Why, in a few words.
     reason: Arc<str>,
-    /// RFC 3339.
+    /// Since when, in RFC 3339.
     since: String,
+    /// Its share of the traffic relative to the others.
     weight: u32,
+    /// Its group: 0 is used first.
     priority: u8,
+    /// Its availability zone.
     zone: Option<Arc<str>>,
+    /// Attempts since the start.
     requests: u64,
+    /// Those that failed: no response, or a 5xx.
     errors: u64,
     /// Errors per request, 0 to 1.
     error_rate: f64,
+    /// Requests in flight.
     in_flight: u32,
     /// How often its circuit opened.
     ejections: u64,
+    /// Mean time to the response header since the start, in milliseconds.
     average_ms: f64,
+    /// The median of the same over the last minute.
     p50_ms: f64,
+    /// The 95th percentile of the same.
     p95_ms: f64,
+    /// The 99th percentile of the same.
     p99_ms: f64,
 }
 
@@ -62,10 +77,10 @@ impl Stats {
     pub(super) fn read(state: &AdminState) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            generation: state.metrics.generation(),
+            generation: state.metrics().generation(),
             ready: state.is_ready(),
-            totals: state.metrics.totals(),
-            in_flight: state.metrics.load(),
+            totals: state.metrics().totals(),
+            in_flight: state.metrics().load(),
             upstreams: state.state.upstreams().into_iter().map(Upstream::from).collect(),
         }
     }

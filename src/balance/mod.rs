@@ -30,7 +30,7 @@ use std::{
 };
 
 pub use key::{Key, SelectionKey};
-pub use selection::{Candidates, Selection, SelectionConfig};
+pub use selection::{Candidates, Current, Selection, SelectionConfig};
 pub use sticky::{RandomKey, Sticky, StickyId, StickySpec};
 
 use crate::{
@@ -87,6 +87,11 @@ impl StrategySpec {
         }
     }
 
+    /// Does it draw lots, so that the next choice cannot be known?
+    pub fn draws(&self) -> bool {
+        matches!(self, StrategySpec::Random(_) | StrategySpec::PowerOfTwo(_) | StrategySpec::PeakEwma(_))
+    }
+
     /// The part of the request that it goes by, if any.
     pub fn key(&self) -> Option<&SelectionKey> {
         match self {
@@ -135,13 +140,19 @@ pub struct Among<'a> {
     clock: &'a Clock,
     /// So few are available that all are used.
     panicking: bool,
+    /// Nobody is sent anywhere by this choice, so no turn is taken.
+    looking: bool,
 }
 
 impl<'a> Among<'a> {
     /// All of `endpoints`, without those `refused` (in the order they were).
     pub fn new(endpoints: &'a [Arc<Endpoint>], refused: &'a [usize], clock: &'a Clock) -> Self {
         let panicking = endpoints.first().is_some_and(|endpoint| endpoint.pool().is_panicking());
-        Self { endpoints, refused, clock, panicking }
+        Self { endpoints, refused, clock, panicking, looking: false }
+    }
+    /// The same, only to see what would be chosen.
+    fn looking(self, looking: bool) -> Self {
+        Self { looking, ..self }
     }
     /// The time of the choice.
     pub fn now(&self) -> Instant {

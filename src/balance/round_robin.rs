@@ -88,6 +88,14 @@ impl Turns {
         let total: i64 = gains.iter().sum();
 
         let mut credits = self.0.lock();
+        let mut copy;
+        let credits: &mut [i64] = match among.looking {
+            false => &mut credits,
+            true => {
+                copy = credits.clone();
+                &mut copy
+            }
+        };
         let mut best = None;
         for (index, (credit, gain)) in credits.iter_mut().zip(gains.iter()).enumerate() {
             if *gain == 0 {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use pingora_load_balancing::{
     Backend,
     selection::{BackendIter, BackendSelection},
@@ -21,13 +22,30 @@ pub struct SelectionConfig {
     pub strategy: StrategySpec,
     /// The zone that is preferred, if any is.
     pub zone: Option<Name>,
+    /// Where the selection can be looked at, which the load balancer keeps to itself.
+    pub current: Current,
+}
+
+/// The selection that is in use, for whoever wants to know what it would choose.
+#[derive(Debug, Clone, Default)]
+pub struct Current(Arc<ArcSwapOption<Selection>>);
+
+impl Current {
+    /// The candidates for this key, best first, without anybody's turn being taken.
+    pub fn look(&self, key: &[u8]) -> Option<Candidates> {
+        Some(self.0.load_full()?.candidates(key, true))
+    }
+    /// Are there several groups to draw from?
+    pub fn has_groups(&self) -> bool {
+        self.0.load().as_ref().is_some_and(|selection| selection.groups.groups.len() > 1)
+    }
 }
 
 /// A strategy over the backends of a load balancer. Each backend carries its [`Endpoint`] in `ext`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Selection {
-    backends: Box<[Backend]>,
-    groups: Groups,
+    backends: Arc<[Backend]>,
+    groups: Arc<Groups>,
 }
 
 impl BackendSelection for Selection {
@@ -37,7 +55,9 @@ impl BackendSelection for Selection {
     fn build_with_config(backends: &BTreeSet<Backend>, config: &SelectionConfig) -> Self {
         let (backends, endpoints): (Vec<_>, Vec<_>) =
             backends.iter().filter_map(|backend| Some((backend.clone(), backend.ext.get::<Arc<Endpoint>>()?.clone()))).unzip();
-        Self { groups: Groups::new(&endpoints, config), backends: backends.into() }
+        let selection = Self { groups: Arc::new(Groups::new(&endpoints, config)), backends: backends.into() };
+        config.current.0.store(Some(Arc::new(selection.clone())));
+        selection
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
@@ -45,10 +65,16 @@ impl BackendSelection for Selection {
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> Candidates {
+        self.candidates(key, false)
+    }
+}
+
+impl Selection {
+    fn candidates(self: &Arc<Self>, key: &[u8], looking: bool) -> Candidates {
         let (key, clock) = (if key.is_empty() { 0 } else { hash(key) }, Clock::default());
         let first = self.groups.first(key, &clock);
         let group = if let First::Group(group) = first { group } else { 0 };
-        Candidates { selection: self.clone(), key, first, group, left: 0, refused: Vec::new(), clock }
+        Candidates { selection: self.clone(), key, first, group, left: 0, refused: Vec::new(), clock, looking }
     }
 }
 
@@ -65,13 +91,15 @@ pub struct Candidates {
     /// Everything of this group handed out so far. Asking for the next one means that these were refused.
     refused: Vec<usize>,
     clock: Clock,
+    looking: bool,
 }
 
 impl BackendIter for Candidates {
     fn next(&mut self) -> Option<&Backend> {
         loop {
             let group = self.selection.groups.get(self.first, self.group)?;
-            if let Some(index) = group.strategy.pick(self.key, &Among::new(&group.endpoints, &self.refused, &self.clock)) {
+            let among = Among::new(&group.endpoints, &self.refused, &self.clock).looking(self.looking);
+            if let Some(index) = group.strategy.pick(self.key, &among) {
                 self.refused.push(index);
                 return self.selection.backends.get(*group.places.get(index)?);
             }

@@ -2,8 +2,11 @@
 
 pub mod check;
 mod demo;
+pub mod diff;
+mod explain;
 mod health;
 pub mod lab;
+pub mod remote;
 mod run;
 pub mod schema;
 
@@ -28,6 +31,10 @@ enum Command {
     Run(run::RunArgs),
     /// Say what is wrong with configuration files, exactly as a start would
     Check(check::CheckArgs),
+    /// Say what changes in meaning between two configurations, or from the running one to a file
+    Diff(diff::DiffArgs),
+    /// Say where a request would go, and why
+    Explain(explain::ExplainArgs),
     /// Ask a running edge how it is; for health checks of containers
     Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration, for editors
@@ -52,6 +59,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args, &crate::snapshot::check),
+        Command::Diff(args) => diff::run(&args),
+        Command::Explain(args) => explain::run(args),
         Command::Health(args) => health::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),

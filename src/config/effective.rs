@@ -10,14 +10,21 @@ use crate::types::{OneOrMany, Seg, YamlPath};
 
 /// The YAML of what was loaded. Empty when nothing was.
 pub fn effective(loaded: &Loaded) -> String {
-    let Some(spec) = &loaded.spec else { return String::new() };
-    let joined = Spec { include: OneOrMany::default(), ..spec.clone() };
-    let printed =
-        serde_yaml::with::singleton_map_recursive::serialize(&joined, serde_yaml::value::Serializer).and_then(|mut value| {
-            unfold(loaded, &mut value, &mut YamlPath::default());
-            serde_yaml::to_string(&value)
-        });
+    let printed = match effective_value(loaded) {
+        Ok(None) => return String::new(),
+        Ok(Some(value)) => serde_yaml::to_string(&value),
+        Err(error) => Err(error),
+    };
     printed.unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
+}
+
+/// As [`effective`], before it is text. `None` when nothing was loaded.
+pub fn effective_value(loaded: &Loaded) -> Result<Option<Value>, serde_yaml::Error> {
+    let Some(spec) = &loaded.spec else { return Ok(None) };
+    let joined = Spec { include: OneOrMany::default(), ..spec.clone() };
+    let mut value = serde_yaml::with::singleton_map_recursive::serialize(&joined, serde_yaml::value::Serializer)?;
+    unfold(loaded, &mut value, &mut YamlPath::default());
+    Ok(Some(value))
 }
 
 /// Puts back the variables, value by value, and escapes what would be taken for one.

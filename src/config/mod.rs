@@ -20,7 +20,7 @@ mod spec;
 pub use crate::tls::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
 pub use diagnostic::{Diagnostic, MAX_REPORTS, Place};
 pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Source};
-pub use effective::effective;
+pub use effective::{effective, effective_value};
 pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
 pub use load::{Facts, Loaded, load, parse_str};

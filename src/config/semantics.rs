@@ -28,6 +28,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     if spec.listeners.is_empty() && !facts.broken() {
         at.key("listeners").problem(Code::MissingKey, "no listener is declared, so nothing would be served");
     }
+    tracing(spec, &at.key("observability").key("tracing"));
     addresses(spec, &at.key("listeners"));
     redirects_to_tls(spec, &at.key("listeners"));
     admin(spec, facts, &at.key("admin"));
@@ -81,6 +82,19 @@ fn listener_files(listener: &ListenerSpec, at: &At) {
         at.problem(Code::Conflict, "TLS without a certificate")
             .at_key()
             .hint("add `certificates`, or `self_signed: [localhost]` for development");
+    }
+}
+
+/// An authority for a collector that shows no certificate would only look as if it protected something.
+fn tracing(spec: &Spec, at: &At) {
+    let Some(tracing) = spec.observability.tracing.on() else { return };
+    let Some(ca) = &tracing.ca else { return };
+    readable(ca, &at.key("ca"));
+    if !tracing.otlp.is_tls() {
+        at.key("ca")
+            .problem(Code::Conflict, "a collector without TLS has no certificate")
+            .at_key()
+            .hint("write `https://` in `otlp`");
     }
 }
 

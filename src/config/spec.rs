@@ -117,10 +117,12 @@ pub struct AdminSpec {
     pub address: Address,
     /// The bearer token for everything that changes something, and for everything when the address is not loopback.
     pub token: Secret,
+    /// Serve the dashboard at `/`.
+    pub dashboard: bool,
 }
 
 impl Default for AdminSpec {
     fn default() -> Self {
-        Self { address: Address::Tcp(([127, 0, 0, 1], 9900).into()), token: Secret::default() }
+        Self { address: Address::Tcp(([127, 0, 0, 1], 9900).into()), token: Secret::default(), dashboard: true }
     }
 }

@@ -104,6 +104,8 @@ impl Live {
         sockets.resolve_redirects(&mut snapshot);
         let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec).await?;
         let access_log = self.shared.observer.open_access_log(&snapshot.spec.observability.access_log)?;
+        // The last thing that can fail, so that nothing needs to be taken back.
+        self.shared.observer.set_tracing(snapshot.spec.observability.tracing.on())?;
         Ok(Ready { snapshot, sockets, admin, access_log })
     }
 

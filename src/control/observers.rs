@@ -6,7 +6,7 @@ use crate::{
     discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, HealthStatus},
     health::HealthObserver,
-    observe::{EndpointState, Observer, StateSource, UpstreamState},
+    observe::{EndpointState, Observer, StateSource, Tone, UpstreamState},
     snapshot::Store,
     types::Name,
     upstream::Upstream,
@@ -63,5 +63,7 @@ impl DiscoveryObserver for LoopMetrics {
     }
     fn replaced(&self, upstream: &Name, changes: Changes) {
         self.0.metrics().endpoints_replaced(upstream, changes.added as u64, changes.removed as u64);
+        let Changes { added, removed } = changes;
+        self.0.timeline().add_of(upstream, Tone::Neutral, format_args!("discovery: {added} endpoints came, {removed} left"));
     }
 }

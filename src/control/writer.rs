@@ -22,7 +22,7 @@ use super::{
     probation::{self, History},
 };
 use crate::{
-    admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Target, Token},
+    admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Sources, Target, Token},
     config::{self, Loaded, Spec},
     listener::Shared,
     observe::{Pulse, StateSource},
@@ -300,13 +300,16 @@ impl Control {
     }
 
     async fn publish(&self, writer: &mut Writer, ready: Ready) {
-        let pages = |token: Token, address: Address| AdminState {
-            metrics: self.shared.observer.metrics().clone(),
-            state: self.state.clone(),
-            commands: self.me.upgrade().expect("whoever publishes holds it"),
-            ready: self.switches.ready.clone(),
-            token: arc_swap::ArcSwap::from_pointee(token),
-            address,
+        let pages = |token: Token, address: Address| {
+            AdminState::new(Sources {
+                observer: self.shared.observer.clone(),
+                store: self.shared.store.clone(),
+                state: self.state.clone(),
+                commands: self.me.upgrade().expect("whoever publishes holds it"),
+                ready: self.switches.ready.clone(),
+                token: arc_swap::ArcSwap::from_pointee(token),
+                address,
+            })
         };
         writer.live.publish(ready, &pages).await;
         let mut status = self.status.lock();

@@ -10,10 +10,12 @@ mod pool;
 mod priority;
 mod ramp;
 mod registry;
+mod spread;
 mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::{
     fmt,
@@ -29,14 +31,17 @@ pub use in_flight::InFlight;
 pub use pool::Pool;
 pub use priority::{Capacity, OVERPROVISIONING, shares};
 pub use registry::{Discovered, EndpointRegistry, Orders};
+pub use spread::{Counted, Spread};
 pub use standing::{Condition, Health, HealthStatus, Mode, Situation, Transitions};
 pub use state::{AttemptResult, EndpointStats};
+pub use witness::{Change, Witness};
 
 use parking_lot::Mutex;
 
 use self::{
     ramp::Ramp,
-    standing::{Detail, Standing, Turn},
+    standing::{Changed, Detail, Standing, Turn},
+    witness::Witnessed,
 };
 use crate::{
     resilience::{Admission, BreakerSettings},
@@ -95,7 +100,7 @@ impl Endpoint {
     /// An endpoint nothing is known about yet: taken to be healthy, with nothing in flight.
     /// A weight of 0 counts as 1 (zero weights panic inside Pingora).
     pub fn new(upstream: Name, address: Address, weight: u32, place: Place) -> Self {
-        let pool = Arc::new(Pool::new(upstream.clone()));
+        let pool = Arc::new(Pool::new(upstream.clone(), Witnessed::default()));
         Self::in_pool(upstream, address, weight, place, pool, Arc::default())
     }
     fn in_pool(upstream: Name, address: Address, weight: u32, place: Place, pool: Arc<Pool>, changes: Arc<AtomicU64>) -> Self {
@@ -332,8 +337,11 @@ impl Endpoint {
     /// Everything that may change the endpoint's standing passes here: its pool hears of it, and the log of a
     /// transition of its circuit. Returns the epoch that follows, too.
     fn change<T>(&self, change: impl FnOnce(&mut Detail) -> T) -> (T, u32) {
-        let (result, epoch, turn) =
+        let Changed { result, epoch, turn, before, now } =
             self.standing.change(change, |before, after, moved| self.pool.count(self.priority(), before, after, moved));
+        if let Some(now) = now {
+            self.pool.witnessed.tell(&Change::Endpoint { upstream: &self.upstream, endpoint: &self.label, before, now });
+        }
         match turn {
             None => {}
             Some(Turn::Opened { time_out, reason }) => {

@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Capacity, Endpoint, EndpointSettings, priority::carry_all};
+use super::{Capacity, Change, Endpoint, EndpointSettings, priority::carry_all, witness::Witnessed};
 use crate::types::{Name, Ratio};
 
 /// The endpoints of one upstream, counted.
@@ -30,6 +30,7 @@ pub struct Pool {
     tally: Mutex<Tally>,
     panicking: AtomicBool,
     changes: AtomicU64,
+    pub(super) witnessed: Witnessed,
 }
 
 #[derive(Debug)]
@@ -84,10 +85,10 @@ impl Tally {
 
 impl Pool {
     /// A pool without members.
-    pub(super) fn new(upstream: Name) -> Self {
+    pub(super) fn new(upstream: Name, witnessed: Witnessed) -> Self {
         let tally = Tally { counts: Counts::default(), groups: Vec::new(), threshold: Ratio::percent(0), settling: false };
         let (panicking, changes) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { upstream, members: Mutex::default(), tally: Mutex::new(tally), panicking, changes }
+        Self { upstream, members: Mutex::default(), tally: Mutex::new(tally), panicking, changes, witnessed }
     }
 
     /// Are so few endpoints available that all are used? One load.
@@ -160,6 +161,7 @@ impl Pool {
             return;
         }
         self.changes.fetch_add(1, Release);
+        self.witnessed.tell(&Change::Panic { upstream: &self.upstream, panicking, available: (available, members) });
         if panicking {
             let threshold = tally.threshold;
             log::warn!(

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Endpoint, Mode, Place, Pool};
+use super::{Endpoint, Mode, Place, Pool, Witness, witness::Witnessed};
 use crate::types::{Address, Name};
 
 /// Hands out the one [`Endpoint`] of an upstream and address, so that what was learned about it outlives
@@ -25,6 +25,7 @@ struct Known {
     /// sweeping costs a constant per endpoint and the dead are never more than the living.
     sweep_at: usize,
     changes: Arc<AtomicU64>,
+    witnessed: Witnessed,
     discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
     shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
     /// What operators ordered, also for endpoints that are not there now.
@@ -74,7 +75,7 @@ impl Known {
     fn pool(&mut self, upstream: &Name) -> Arc<Pool> {
         let known = self.pools.get(upstream).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
-            let pool = Arc::new(Pool::new(upstream.clone()));
+            let pool = Arc::new(Pool::new(upstream.clone(), self.witnessed.clone()));
             self.pools.insert(upstream.clone(), Arc::downgrade(&pool));
             pool
         })
@@ -82,6 +83,11 @@ impl Known {
 }
 
 impl EndpointRegistry {
+    /// Tells changes of state to this witness, from now on. The first one stays.
+    pub fn witnessed_by(&self, witness: Arc<dyn Witness>) {
+        self.0.lock().witnessed.by(witness);
+    }
+
     /// The pool that an upstream's endpoints are counted in.
     pub fn pool(&self, upstream: &Name) -> Arc<Pool> {
         self.0.lock().pool(upstream)

@@ -54,7 +54,7 @@ pub enum Mode {
 }
 
 /// How an endpoint stands, the gravest first where several hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// An operator took it out of its upstream.
@@ -166,6 +166,19 @@ pub(super) enum Turn {
     Closed,
 }
 
+/// What became of a change.
+#[derive(Debug)]
+pub(super) struct Changed<T> {
+    pub(super) result: T,
+    /// The epoch after it.
+    pub(super) epoch: u32,
+    /// The circuit's transition, if there was one.
+    pub(super) turn: Option<Turn>,
+    pub(super) before: Condition,
+    /// How an endpoint in service stands, if that is not as before.
+    pub(super) now: Option<Situation>,
+}
+
 impl Standing {
     pub(super) fn new(base: Instant) -> Self {
         let now = SystemTime::now();
@@ -220,15 +233,15 @@ impl Standing {
         self.epoch.load(Relaxed)
     }
 
-    /// Changes something and draws the conclusions: the result, the epoch then, and the circuit's transition
-    /// if there was one. `count` is told what the endpoint added to its pool and adds now, and whether it may be
+    /// Changes something and draws the conclusions. `count` is told what the endpoint added to its pool and adds now, and whether it may be
     /// chosen under other conditions than before, under the lock.
     pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&mut Detail) -> T,
         count: impl FnOnce(Counts, Counts, bool),
-    ) -> (T, u32, Option<Turn>) {
+    ) -> Changed<T> {
         let mut detail = self.detail.lock();
+        let stood = detail.condition();
         let phase = std::mem::discriminant(&detail.breaker.state());
         let result = change(&mut detail);
         let turned = std::mem::discriminant(&detail.breaker.state()) != phase;
@@ -243,7 +256,8 @@ impl Standing {
         let after = detail.counts();
         let before = std::mem::replace(&mut detail.counted, after);
         count(before, after, moved);
-        (result, self.epoch(), turn)
+        let now = (detail.member && detail.condition() != stood).then(|| detail.situation());
+        Changed { result, epoch: self.epoch(), turn, before: stood, now }
     }
 
     fn barrier_of(&self, detail: &Detail) -> u64 {
@@ -367,31 +381,34 @@ impl Detail {
         self.transitions
     }
 
+    fn condition(&self) -> Condition {
+        match (self.mode.0, self.health.status, self.breaker.state()) {
+            (Mode::Disabled, ..) => Condition::Disabled,
+            _ if self.is_closed() => Condition::Draining,
+            (_, HealthStatus::Unhealthy, _) => Condition::Unhealthy,
+            (_, _, BreakerState::Open { .. }) => Condition::Open,
+            (_, _, BreakerState::HalfOpen { .. }) => Condition::HalfOpen,
+            (_, _, BreakerState::Closed { .. }) => Condition::Healthy,
+        }
+    }
+
     /// The gravest of what holds.
     pub(super) fn situation(&self) -> Situation {
         let circuit = |condition| Situation { condition, reason: self.circuit.0.clone(), since: self.circuit.1 };
         let health = |condition| Situation { condition, reason: self.health.reason.clone(), since: self.health.since };
-        match self.mode {
-            (Mode::Disabled, since) => {
-                return Situation { condition: Condition::Disabled, reason: "an operator disabled it".into(), since };
+        match self.condition() {
+            condition @ Condition::Disabled => {
+                Situation { condition, reason: "an operator disabled it".into(), since: self.mode.1 }
             }
-            (Mode::Drain, since) => {
-                return Situation { condition: Condition::Draining, reason: "an operator drains it".into(), since };
-            }
-            (Mode::Enabled, _) => {}
-        }
-        if let Some(since) = self.draining {
-            return Situation { condition: Condition::Draining, reason: "asked to".into(), since };
-        }
-        match (self.health.status, self.breaker.state()) {
-            (HealthStatus::Unhealthy, _) => health(Condition::Unhealthy),
-            (_, BreakerState::Open { .. }) => circuit(Condition::Open),
-            (_, BreakerState::HalfOpen { .. }) => circuit(Condition::HalfOpen),
+            condition @ Condition::Draining => match (self.mode, self.draining) {
+                ((Mode::Enabled, _), Some(since)) => Situation { condition, reason: "asked to".into(), since },
+                ((_, since), _) => Situation { condition, reason: "an operator drains it".into(), since },
+            },
+            condition @ Condition::Unhealthy => health(condition),
+            condition @ (Condition::Open | Condition::HalfOpen) => circuit(condition),
             // Closed again, after the checks had said what they say: then that is the news.
-            (_, BreakerState::Closed { .. }) if self.transitions.closed > 0 && self.circuit.1 > self.health.since => {
-                circuit(Condition::Healthy)
-            }
-            (_, BreakerState::Closed { .. }) => health(Condition::Healthy),
+            condition if self.transitions.closed > 0 && self.circuit.1 > self.health.since => circuit(condition),
+            condition => health(condition),
         }
     }
 }

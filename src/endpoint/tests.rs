@@ -232,3 +232,55 @@ fn failures_at_the_same_time_leave_half_in() {
     });
     assert_eq!(endpoints.iter().filter(|endpoint| condition(endpoint) == Condition::Open).count(), 4);
 }
+
+/// Writes down what it saw.
+#[derive(Default)]
+struct Diary(parking_lot::Mutex<Vec<String>>);
+
+impl Witness for Diary {
+    fn saw(&self, change: &Change<'_>) {
+        self.0.lock().push(match change {
+            Change::Endpoint { endpoint, before, now, .. } => {
+                format!("{endpoint} {} -> {}: {}", before.word(), now.condition.word(), now.reason)
+            }
+            Change::Panic { upstream, panicking, available: (available, all) } => {
+                format!("{upstream} {available}/{all} {panicking}")
+            }
+        });
+    }
+}
+
+#[test]
+fn a_witness_sees_each_change_once() {
+    let (registry, diary) = (EndpointRegistry::default(), Arc::<Diary>::default());
+    let name = "pool".parse().unwrap();
+    registry.witnessed_by(diary.clone());
+    let [endpoint, other] =
+        ["unix:/a", "unix:/b"].map(|address| registry.get(&name, &address.parse().unwrap(), 1, Place::default()));
+    endpoint.set_draining(true);
+    endpoint.set_draining(false);
+    registry.pool(&name).publish(&[endpoint.clone(), other.clone()], settings(), Ratio::percent(50));
+    assert!(diary.0.lock().is_empty(), "what is not in service is no news");
+    endpoint.set_health(HealthStatus::Healthy, "passed");
+    endpoint.set_health(HealthStatus::Unhealthy, "status 503");
+    endpoint.set_health(HealthStatus::Unhealthy, "status 500");
+    endpoint.set_draining(true);
+    endpoint.set_draining(true);
+    endpoint.set_health(HealthStatus::Healthy, "passed");
+    endpoint.set_draining(false);
+    fail(&endpoint, 5);
+    other.set_draining(true);
+    other.set_draining(false);
+    let seen = diary.0.lock();
+    let wanted = [
+        "unix:/a healthy -> unhealthy: status 503",
+        "unix:/a unhealthy -> draining: asked to",
+        "unix:/a draining -> healthy: passed",
+        "unix:/a healthy -> open: 5 failures in a row, the last one without an answer",
+        "pool 0/2 true",
+        "unix:/b healthy -> draining: asked to",
+        "pool 1/2 false",
+        "unix:/b draining -> healthy: not checked",
+    ];
+    assert_eq!(*seen, wanted);
+}

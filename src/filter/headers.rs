@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, FilterResponse, Slot, Template, TemplateError, Verdict};
-use crate::types::{At, Code, FieldsMut, OneOrMany, parse_authority};
+use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict};
+use crate::types::{At, Code, FieldsMut, OneOrMany, Template, TemplateError, parse_authority};
 
 /// Sets, adds and removes header fields of the request to the upstream and of the response to the client.
 ///

@@ -4,6 +4,7 @@
 //! Registering it is one line in [`FilterSpec`] and one in `FilterSpec::compile`. What a filter must
 //! remember of one request it keeps in its own [`Slot`].
 
+mod api_key;
 mod body_limit;
 mod chain;
 mod cors;
@@ -11,13 +12,16 @@ mod exchange;
 mod headers;
 mod ip_access;
 mod kept;
+mod maintenance;
 mod named;
 mod passage;
 mod request_id;
 mod rewrite;
-mod template;
+mod security_headers;
+pub mod small_file;
 #[cfg(test)]
 mod tests_support;
+mod user_agent;
 
 use std::{fmt::Debug, pin::Pin, sync::Arc};
 
@@ -33,7 +37,6 @@ pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, Reques
 pub use kept::{Kept, Scope};
 pub use named::{ChainSpec, Chains, references};
 pub use passage::{Pass, Passage};
-pub use template::{Template, TemplateError};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.
@@ -52,6 +55,14 @@ registry! {
         Cors(cors::CorsSpec) = "cors",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
+        /// Makes browsers strict about the answers.
+        SecurityHeaders(security_headers::SecurityHeadersSpec) = "security_headers",
+        /// Admits by what the client says it is.
+        UserAgent(user_agent::UserAgentSpec) = "user_agent",
+        /// Answers in place of the service while a file exists.
+        Maintenance(maintenance::MaintenanceSpec) = "maintenance",
+        /// Admits by a key that was handed out.
+        ApiKey(api_key::ApiKeySpec) = "api_key",
     }
 }
 
@@ -69,6 +80,10 @@ impl FilterSpec {
             FilterSpec::Cors(spec) => spec.compile(&at),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
+            FilterSpec::SecurityHeaders(spec) => spec.compile(&at),
+            FilterSpec::UserAgent(spec) => spec.compile(&at),
+            FilterSpec::Maintenance(spec) => spec.compile(&at),
+            FilterSpec::ApiKey(spec) => spec.compile(&at),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict};
 use crate::types::{Client, Problem, Problems, Reply, Scheme};
@@ -72,7 +72,13 @@ impl Exchange {
 
     /// The response pass over an empty head.
     pub(super) fn response(&mut self, chain: &Chain, status: u16) -> HeaderMap {
-        let mut fields = HeaderMap::new();
+        self.response_with(chain, status, &[])
+    }
+
+    /// The response pass over a head with these fields.
+    pub(super) fn response_with(&mut self, chain: &Chain, status: u16, sent: &[(&'static str, &str)]) -> HeaderMap {
+        let mut fields: HeaderMap =
+            sent.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
         let mut response = FilterResponse {
             status,
             method: &self.method,

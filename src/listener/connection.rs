@@ -65,6 +65,7 @@ impl Connection {
         Outcome {
             started,
             request_id: crate::proxy::new_request_id(),
+            trace: None,
             client: self.peer,
             client_port: self.port,
             listener: self.listener.name.clone(),

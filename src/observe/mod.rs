@@ -1,4 +1,4 @@
-//! Layer 1: what operators see of the traffic. Metrics, the access log, the process log.
+//! Layer 1: what operators see of the traffic. Metrics, the access log, spans, the process log.
 //!
 //! An exchange ends in an [`Outcome`]; [`Observer::finished`] hands it to everything here. What to show of the
 //! present (health, requests in flight) comes through a [`StateSource`].
@@ -13,11 +13,18 @@ mod spec;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+mod timeline;
+mod tracing;
 
-pub use access_log::AccessLog;
-pub use metrics::{ConnectionGuard, Load, Metrics, Pulse, RequestGuard, Totals};
+use access_log::cut;
+pub use access_log::{AccessLog, LineTemplate};
+pub use metrics::{ConnectionGuard, ExchangeCounts, Load, Metrics, NO_ROUTE, Pulse, RequestGuard, Totals};
 pub use observer::Observer;
 pub use outcome::{Attempt, Outcome, Times};
 pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
 pub use state::{EndpointState, StateSource, UpstreamState};
+pub use timeline::{Event, Timeline, Tone, Topic};
+pub use tracing::{
+    ContinueFrom, OtlpAddress, SpanCounts, SpanId, Trace, TraceId, Traceparent, Tracing, TracingSpec, Unfinished, is_tracestate,
+};

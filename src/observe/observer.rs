@@ -2,26 +2,34 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
-use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent};
+use super::{AccessLog, AccessLogSpec, Metrics, Outcome, Recent, Timeline, Tracing, TracingSpec};
 
-/// Metrics, access log and recent errors of one process instance. Dropping it waits for the access log, at most two seconds.
+/// Metrics, access log, tracing and recent errors of one process instance. Dropping it waits for the access log, at most two seconds.
 pub struct Observer {
     metrics: Arc<Metrics>,
     access_log: ArcSwap<AccessLog>,
+    tracing: ArcSwapOption<Tracing>,
     recent: Recent,
+    timeline: Arc<Timeline>,
 }
 
 impl Observer {
-    /// An observer with metrics of its own.
+    /// An observer with metrics of its own, that does not trace yet.
     ///
     /// # Errors
     /// When the access log cannot be opened.
     pub fn new(access_log: &AccessLogSpec) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let access_log = AccessLog::open(access_log, metrics.access_log_dropped())?;
-        Ok(Self { metrics, access_log: ArcSwap::from_pointee(access_log), recent: Recent::default() })
+        Ok(Self {
+            metrics,
+            access_log: ArcSwap::from_pointee(access_log),
+            tracing: ArcSwapOption::empty(),
+            recent: Recent::default(),
+            timeline: Arc::default(),
+        })
     }
 
     /// Learns from a finished exchange. Never waits.
@@ -29,6 +37,16 @@ impl Observer {
         self.metrics.finished(outcome);
         self.recent.finished(outcome);
         self.access_log.load().finished(outcome);
+        if let Some(trace) = outcome.trace.as_deref().filter(|trace| trace.sampled)
+            && let Some(tracing) = &*self.tracing.load()
+        {
+            tracing.finished(outcome, trace);
+        }
+    }
+
+    /// Tracing, unless it is off.
+    pub fn tracing(&self) -> Guard<Option<Arc<Tracing>>> {
+        self.tracing.load()
     }
 
     /// The metrics.
@@ -39,6 +57,11 @@ impl Observer {
     /// The last errors.
     pub fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// The last changes of state.
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// For a reload: opens an access log if its settings changed, to be handed to [`Observer::replace_access_log`].
@@ -57,14 +80,29 @@ impl Observer {
         self.access_log.swap(Arc::new(opened)).close();
     }
 
+    /// At the start and after a reload: traces in this way from now on, `None` not at all. Requests under way end in the way
+    /// that holds then. The old exporter sends what it has queued, for which nobody waits.
+    ///
+    /// # Errors
+    /// When the new one cannot be started; the old one goes on.
+    pub fn set_tracing(&self, spec: Option<&TracingSpec>) -> io::Result<()> {
+        if self.tracing.load().as_deref().map(Tracing::spec) != spec {
+            let opened = spec.map(|spec| Tracing::open(spec, self.metrics.spans())).transpose()?;
+            self.tracing.store(opened.map(Arc::new));
+        }
+        Ok(())
+    }
+
     /// Opens the access log's file anew (SIGUSR1).
     pub fn reopen(&self) {
         self.access_log.load().reopen();
     }
 
-    /// Waits for the access log, at most this long, as the process ends. False when that was not enough.
+    /// Waits for the access log and the last spans, at most this long for each, as the process ends. False when that was
+    /// not enough.
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.access_log.load().flush(timeout)
+        let traced = self.tracing.load().as_ref().is_none_or(|tracing| tracing.flush(timeout));
+        self.access_log.load().flush(timeout) && traced
     }
 }
 

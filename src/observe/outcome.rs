@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::{SpanId, Trace};
 use crate::types::{Cause, Name, Phase, TlsClient, Who};
 
 /// One attempt on one endpoint.
@@ -19,8 +20,12 @@ pub struct Attempt {
     pub failed: Option<Cause>,
     /// The status it answered with.
     pub status: Option<u16>,
+    /// From the request's first byte to choosing it.
+    pub since: Duration,
     /// From choosing it to its response header or its failure.
     pub took: Duration,
+    /// Its span, where requests are traced.
+    pub span: Option<SpanId>,
 }
 
 /// Where the time went.
@@ -43,6 +48,8 @@ pub struct Outcome {
     pub started: SystemTime,
     /// Its id.
     pub request_id: Arc<str>,
+    /// Its place in a trace, where requests are traced. In a box: most edges have none.
+    pub trace: Option<Box<Trace>>,
     /// The client, as trusted proxies have it.
     pub client: IpAddr,
     /// The client's port, 0 when unknown.

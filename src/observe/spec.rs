@@ -1,20 +1,32 @@
 //! What users write under `observability`.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::types::Ratio;
+use super::{LineTemplate, TracingSpec};
+use crate::{
+    string_type,
+    types::{Ratio, Switch, nearest},
+};
 
-/// Logs.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+/// Logs and traces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObservabilitySpec {
     /// The process log, on standard error.
     pub log: LogSpec,
     /// One line for each request.
     pub access_log: AccessLogSpec,
+    /// Spans of requests, for a collector that speaks OTLP. `off` by default.
+    pub tracing: Switch<TracingSpec>,
+}
+
+impl Default for ObservabilitySpec {
+    fn default() -> Self {
+        Self { log: LogSpec::default(), access_log: AccessLogSpec::default(), tracing: TracingSpec::off() }
+    }
 }
 
 /// The process log.
@@ -58,7 +70,7 @@ pub struct AccessLogSpec {
     /// `stdout`, `stderr`, `off`, or the path of a file.
     #[serde(deserialize_with = "destination")]
     pub path: String,
-    /// `json` or `combined`.
+    /// `json`, `combined`, or a template such as `{client} {method} {path} {status}`.
     pub format: AccessLogFormat,
     /// The share of requests that is logged. Errors (5xx, refusals) are always logged.
     pub sample: Ratio,
@@ -99,12 +111,46 @@ impl Default for AccessLogSpec {
 }
 
 /// How a line of the access log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AccessLogFormat {
     /// One JSON object per line, with everything.
     #[default]
     Json,
     /// The combined format of Apache and nginx.
     Combined,
+    /// Text with fields.
+    Template(LineTemplate),
 }
+
+impl FromStr for AccessLogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "combined" => Ok(Self::Combined),
+            // Without a field every line would be the same: that is a misspelt word.
+            _ if !text.contains(['{', '}']) => {
+                let hint = nearest(text, ["json", "combined"]).unwrap_or_default();
+                Err(format!("`{text}` is no format and, without a `{{field}}`, no template; {hint}"))
+            }
+            _ => text.parse().map(Self::Template),
+        }
+    }
+}
+
+impl fmt::Display for AccessLogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json => f.write_str("json"),
+            Self::Combined => f.write_str("combined"),
+            Self::Template(template) => template.fmt(f),
+        }
+    }
+}
+string_type!(
+    AccessLogFormat,
+    "AccessLogFormat",
+    "`json`, `combined`, or a template such as `{client} {method} {path} {status}`.",
+    None
+);

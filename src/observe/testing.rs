@@ -10,6 +10,7 @@ pub(crate) fn outcome() -> Outcome {
     Outcome {
         started: SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_225_600_123_456),
         request_id: "0193-id".into(),
+        trace: None,
         client: "192.0.2.7".parse().unwrap(),
         client_port: 4711,
         listener: "web".parse().unwrap(),
@@ -24,7 +25,9 @@ pub(crate) fn outcome() -> Outcome {
             endpoint: "127.0.0.1:9001".into(),
             failed: None,
             status: Some(200),
+            since: Duration::from_millis(1),
             took: Duration::from_millis(3),
+            span: None,
         }],
         status: 200,
         bytes_in: 10,

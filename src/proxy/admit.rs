@@ -7,13 +7,13 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::{
     gate::{
-        Refusal,
+        Admitted, Refusal,
         hop::{self, Forwarded, Onward, Peer},
     },
-    types::{Reply, TlsClient, Who},
+    types::{CidrSet, Reply, TlsClient, Who},
 };
 
 /// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
@@ -55,6 +55,27 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
     ctx.outcome.method = request.method.as_str().to_owned();
     ctx.outcome.user_agent = text(fields.get(header::USER_AGENT));
     ctx.outcome.referer = text(fields.get(header::REFERER));
+    let connection = &ctx.arrival.connection;
+    let peer = Peer { ip: connection.peer, port: connection.port, scheme: connection.scheme() };
+    let trusted = &connection.listener.trusted_proxies;
+    let (found, via) = prepare(fields, admitted, &ctx.outcome.host, peer, trusted, connection.tls.as_deref())?;
+    ctx.onward.via = Some(via);
+    (ctx.client.ip, ctx.client.port, ctx.client.scheme) = (found.ip, found.port, found.scheme);
+    (ctx.outcome.client, ctx.outcome.client_port) = (found.ip, found.port);
+    trace::begin(fields, ctx, found.trusted());
+    Ok(())
+}
+
+/// Takes away the fields that go no further, finds the client behind trusted proxies, and writes down for the endpoint
+/// who it is. Answers that client, and our entry in Via.
+pub fn prepare(
+    fields: &mut HeaderMap,
+    admitted: &Admitted,
+    host: &str,
+    peer: Peer,
+    trusted: &CidrSet,
+    tls: Option<&TlsClient>,
+) -> std::result::Result<(Forwarded, &'static str), Refusal> {
     hop::strip_request(fields, Onward { upgrade: admitted.upgrade, trailers: false });
     if admitted.http == "1.0" {
         fields.remove(header::EXPECT);
@@ -63,25 +84,16 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
         hop::join_cookies(fields)?;
     }
     let passed = fields.get_all(header::VIA).iter().map(HeaderValue::as_bytes);
-    ctx.onward.via = Some(hop::via(passed, admitted.http)?);
-    forward(fields, ctx);
-    Ok(())
-}
-
-/// Finds the client behind trusted proxies, and writes down for the endpoint who it is.
-fn forward(fields: &mut HeaderMap, ctx: &mut RequestCtx) {
-    let connection = &ctx.arrival.connection;
-    let peer = Peer { ip: connection.peer, port: connection.port, scheme: connection.scheme() };
-    let found = Forwarded::resolve(peer, &connection.listener.trusted_proxies, fields);
-    match ctx.arrival.admitted.port {
-        None => found.apply(fields, &ctx.outcome.host),
-        Some(port) => found.apply(fields, &format!("{}:{port}", ctx.outcome.host)),
+    let via = hop::via(passed, admitted.http)?;
+    let found = Forwarded::resolve(peer, trusted, fields);
+    match admitted.port {
+        None => found.apply(fields, host),
+        Some(port) => found.apply(fields, &format!("{host}:{port}")),
     }
-    if let Some(tls) = &connection.tls {
+    if let Some(tls) = tls {
         identify(fields, tls);
     }
-    (ctx.client.ip, ctx.client.port, ctx.client.scheme) = (found.ip, found.port, found.scheme);
-    (ctx.outcome.client, ctx.outcome.client_port) = (found.ip, found.port);
+    Ok((found, via))
 }
 
 /// Tells the endpoint whose certificate the client has shown. What a client itself sends under these names is gone by now.

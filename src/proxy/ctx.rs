@@ -9,7 +9,7 @@ use super::{Arrival, finish};
 use crate::{
     endpoint::{Endpoint, InFlight},
     filter::{Pass, Passage},
-    observe::{Attempt, Observer, Outcome, Times},
+    observe::{Attempt, Observer, Outcome, SpanId, Times},
     resilience::Permit,
     route::Route,
     snapshot::Snapshot,
@@ -78,6 +78,8 @@ pub(super) struct Decided {
 pub(super) struct Attempting {
     pub(super) guard: InFlight,
     pub(super) started: Instant,
+    /// Its span, where requests are traced.
+    pub(super) span: Option<SpanId>,
     pub(super) connected: Option<Duration>,
     pub(super) reused: bool,
     /// How it ends says nothing about the endpoint.
@@ -109,6 +111,7 @@ impl RequestCtx {
         let outcome = Outcome {
             started: arrival.began.time,
             request_id: new_request_id(),
+            trace: None,
             client: client.ip,
             client_port: client.port,
             listener: client.listener.clone(),
@@ -180,7 +183,9 @@ impl RequestCtx {
             // A failure that comes quickly says nothing about how fast the upstream is.
             permit.learn(first_byte.unwrap_or(took), attempt.started + took);
         }
-        self.outcome.attempts.push(Attempt { endpoint: endpoint.label().clone(), failed, status, took });
+        let since = attempt.started.saturating_duration_since(self.arrival.began.at);
+        let (endpoint, span) = (endpoint.label().clone(), attempt.span);
+        self.outcome.attempts.push(Attempt { endpoint, failed, status, since, took, span });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::{
     filter::Passage,
     gate::Refusal,
@@ -48,6 +48,7 @@ pub(super) fn abandoned(ctx: &mut RequestCtx) {
 
 fn report(ctx: &mut RequestCtx) {
     ctx.finished = true;
+    trace::finish(ctx);
     ctx.onward.attempt = None;
     ctx.onward.permit = None;
     ctx.in_flight = None;

@@ -5,7 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::RequestCtx;
+use super::{RequestCtx, trace};
 use crate::gate::hop::{MaxForwards, max_forwards};
 
 /// Finishes the head for this attempt.
@@ -26,5 +26,5 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
     if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards) {
         request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
     }
-    Ok(())
+    trace::onward(request, ctx)
 }

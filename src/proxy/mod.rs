@@ -20,10 +20,13 @@ mod request;
 mod respond;
 mod retry;
 mod select;
+mod trace;
 
+pub use admit::prepare;
 pub use arrival::Arrival;
 pub use ctx::{RequestCtx, new_request_id};
 pub use reply::{refuse_h2, render_refusal};
+pub use request::{https_location, is_misdirected};
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,6 +19,7 @@ use crate::{
         hop::{MaxForwards, max_forwards},
     },
     route::{Action, Route},
+    snapshot::Listener,
     types::{BodyStream, Cause, Phase, Reply, RequestHead, Scheme, Who},
     upstream::Upstream,
 };
@@ -148,26 +149,34 @@ pub(super) fn head<'a>(request: &'a RequestHeader, ctx: &'a RequestCtx) -> Reque
 /// misdirected, which happens when browsers share connections between names (RFC 9110 section 15.5.20).
 fn misdirected(ctx: &RequestCtx) -> Result<(), Box<Answer>> {
     let connection = &ctx.arrival.connection;
-    let (Some(server), Some(client)) = (&connection.listener.tls, &connection.tls) else { return Ok(()) };
-    let Some(sni) = client.sni.as_deref().filter(|sni| *sni != ctx.outcome.host) else { return Ok(()) };
-    if server.scope(Some(sni)) == server.scope(Some(&ctx.outcome.host)) {
-        Ok(())
-    } else {
-        Err(Answer::refused(Refusal::Misdirected))
+    let sni = connection.tls.as_ref().and_then(|client| client.sni.as_deref());
+    match is_misdirected(&connection.listener, sni, &ctx.outcome.host) {
+        true => Err(Answer::refused(Refusal::Misdirected)),
+        false => Ok(()),
     }
+}
+
+/// Does this listener serve another certificate for the server name of the handshake than for the request's host?
+pub fn is_misdirected(listener: &Listener, sni: Option<&str>, host: &str) -> bool {
+    let (Some(server), Some(sni)) = (&listener.tls, sni) else { return false };
+    sni != host && server.scope(Some(sni)) != server.scope(Some(host))
 }
 
 /// 308 to the same host and path over TLS, on listeners that do only that.
 fn redirect_to_https(request: &RequestHeader, ctx: &RequestCtx) -> Result<(), Box<Answer>> {
-    let Some(port) = ctx.arrival.connection.listener.redirect_to_https.filter(|_| ctx.client.scheme == Scheme::Http) else {
-        return Ok(());
-    };
-    let port = if port == 443 { String::new() } else { format!(":{port}") };
-    let path = request.uri.path_and_query().map_or("/", |target| target.as_str());
-    let path = if path.starts_with('/') { path } else { "/" };
-    let location = format!("https://{}{port}{path}", ctx.outcome.host);
+    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    let listener = &ctx.arrival.connection.listener;
+    let Some(location) = https_location(listener, ctx.client.scheme, &ctx.outcome.host, target) else { return Ok(()) };
     Err(match HeaderValue::from_str(&location) {
         Ok(location) => Answer::ordinary(Reply::status(308).with(header::LOCATION, location)),
         Err(_) => Answer::refused(Refusal::BadTarget),
     })
+}
+
+/// Where a listener that only redirects sends a request; `None` when it serves the request.
+pub fn https_location(listener: &Listener, scheme: Scheme, host: &str, target: &str) -> Option<String> {
+    let port = listener.redirect_to_https.filter(|_| scheme == Scheme::Http)?;
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let path = if target.starts_with('/') { target } else { "/" };
+    Some(format!("https://{host}{port}{path}"))
 }

@@ -8,6 +8,7 @@ use pingora_http::RequestHeader;
 use super::{RequestCtx, ctx::Attempting, request};
 use crate::{
     endpoint::InFlight,
+    observe::SpanId,
     resilience::{Backoff, Entry},
     types::{Cause, Phase, Reply, Who},
     upstream::{self, Upstream},
@@ -54,8 +55,10 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     // A body that is sent again is counted again.
     ctx.body_in = 0;
     ctx.onward.tried.push(endpoint);
+    let span = ctx.outcome.trace.is_some().then(SpanId::random);
+    let started = Instant::now();
     ctx.onward.attempt =
-        Some(Attempting { guard, blameless: false, started: Instant::now(), connected: None, reused: false, recorded: false });
+        Some(Attempting { guard, span, blameless: false, started, connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }

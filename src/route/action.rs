@@ -6,8 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::{RedirectSpec, RespondSpec, Split};
 use crate::{
-    filter::{Template, TemplateError},
-    types::{At, Client, Code, Reply, RequestHead},
+    types::{At, Client, Code, Reply, RequestHead, Template, TemplateError},
     upstream::Upstream,
 };
 

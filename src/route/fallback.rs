@@ -1,12 +1,13 @@
 //! The answer in place of an upstream that has none.
 
-use std::{fs::File, io::Read};
-
 use http::{HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{At, Code, ConfigPath, Reply};
+use crate::{
+    filter::small_file,
+    types::{At, Code, ConfigPath, Reply},
+};
 
 /// The longest body file: it is kept in memory, once per configuration.
 const MAX_BODY: u64 = 1 << 20;
@@ -58,7 +59,7 @@ impl FallbackSpec {
             refuse(at.key("content_type"), Code::BadValue, message, "write a media type such as `text/html`");
         }
         let file = self.body_file.as_ref().map(|file| {
-            read(file).map_err(|reason| {
+            small_file::read(file, MAX_BODY).map_err(|reason| {
                 let hint = "name a file that Weir can read when it starts";
                 refuse(at.key("body_file"), Code::UnreadableFile, format!("cannot read `{file}`: {reason}"), hint);
             })
@@ -76,14 +77,6 @@ impl FallbackSpec {
         // What is unavailable says when to come back; how long it lasts cannot be known.
         Some(if self.status == 503 { reply.with(header::RETRY_AFTER, HeaderValue::from_static("1")) } else { reply })
     }
-}
-
-fn read(path: &ConfigPath) -> Result<Vec<u8>, String> {
-    let file = File::open(&**path).map_err(|error| error.kind().to_string())?;
-    let mut content = Vec::new();
-    // One byte more than is allowed tells a file that is too long, whatever its metadata say.
-    file.take(MAX_BODY + 1).read_to_end(&mut content).map_err(|error| error.kind().to_string())?;
-    if content.len() as u64 > MAX_BODY { Err("it is over 1 MiB".into()) } else { Ok(content) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod action;
 mod compiled;
 mod fallback;
+mod order;
 mod path;
 mod paths;
 mod predicates;
@@ -23,6 +24,7 @@ mod tests_support;
 pub use action::{Action, Redirect};
 pub use compiled::Route;
 pub use fallback::FallbackSpec;
+pub use order::decided_by_position;
 pub use path::PathPattern;
 pub use predicates::{Miss, Predicates};
 pub use spec::{HeaderMatch, MatchSpec, RedirectSpec, RespondSpec, RouteSpec};

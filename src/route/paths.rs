@@ -10,7 +10,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{PathPattern, Route, predicates::Rank};
+use super::{Miss, PathPattern, Route, predicates::Rank};
 use crate::types::{Client, RequestHead};
 
 /// Routes of equal host and path, in the order they are tried.
@@ -99,8 +99,19 @@ impl Paths {
         at
     }
 
-    pub(super) fn find<'a>(&'a self, head: &RequestHead<'a>, client: &Client) -> Option<(&'a Arc<Route>, &'a str)> {
-        let first = |candidates: &'a Candidates| candidates.iter().find(|route| route.predicates.miss(head, client).is_none());
+    /// The route that takes the request. `tried` is told of every route whose conditions are asked, and how it went.
+    pub(super) fn find<'a>(
+        &'a self,
+        head: &RequestHead<'a>,
+        client: &Client,
+        tried: &mut impl FnMut(&'a Arc<Route>, Option<Miss<'a>>),
+    ) -> Option<(&'a Arc<Route>, &'a str)> {
+        let mut takes = |route: &'a Arc<Route>| {
+            let miss = route.predicates.miss(head, client);
+            tried(route, miss);
+            miss.is_none()
+        };
+        let mut first = |candidates: &'a Candidates| candidates.iter().find(|route| takes(route));
         let path = head.path;
         if path.len() <= self.longest_exact
             && let Some(candidates) = self.exact.get(path)
@@ -116,9 +127,8 @@ impl Paths {
             }
             at = node.parent;
         }
-        let by_regex =
-            self.regexes.iter().find(|route| route.path.tail(path).is_some() && route.predicates.miss(head, client).is_none());
-        by_regex.or_else(|| first(&self.nodes[ROOT].routes)).map(|route| (route, path))
+        let by_regex = self.regexes.iter().find(|route| route.path.tail(path).is_some() && takes(route));
+        by_regex.or_else(|| self.nodes[ROOT].routes.iter().find(|route| takes(route))).map(|route| (route, path))
     }
 
     /// The groups of routes with an equal path, each in the order it is tried.

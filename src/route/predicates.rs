@@ -97,6 +97,14 @@ impl Predicates {
         *self == Self::default()
     }
 
+    /// False when no request can meet both, as far as methods and listeners tell.
+    pub(super) fn may_meet(&self, other: &Self) -> bool {
+        fn share<T: PartialEq>(ours: &[T], theirs: &[T]) -> bool {
+            ours.is_empty() || theirs.is_empty() || ours.iter().any(|one| theirs.contains(one))
+        }
+        share(&self.methods, &other.methods) && share(&self.listeners, &other.listeners)
+    }
+
     pub(super) fn rank(&self, index: usize) -> Rank {
         let others = usize::from(!self.clients.is_empty()) + usize::from(!self.listeners.is_empty());
         (self.methods.is_empty(), -(self.headers.len() as isize), -(self.query.len() as isize), -(others as isize), index)

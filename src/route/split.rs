@@ -73,6 +73,15 @@ impl Split {
         &self.shares[index].1
     }
 
+    /// Each upstream with its share, 0 to 1.
+    pub fn shares(&self) -> impl Iterator<Item = (&Arc<Upstream>, f64)> {
+        let mut before = 0;
+        self.shares.iter().map(move |(bound, upstream)| {
+            let weight = bound - std::mem::replace(&mut before, *bound);
+            (upstream, f64::from(weight) / f64::from(self.sum))
+        })
+    }
+
     /// All of its upstreams, in the order of the file.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.shares.iter().map(|(_, upstream)| upstream)

@@ -69,6 +69,17 @@ impl Table {
 
     /// The route that serves the request.
     pub fn find<'a>(&'a self, head: &RequestHead<'a>, client: &Client) -> Option<Match<'a>> {
+        self.find_and_tell(head, client, |_, _| {})
+    }
+
+    /// As [`Table::find`], and `tried` is told of every route whose conditions were asked, in that order, and which of
+    /// them the request does not meet. The last one told of is the one that serves the request, if any does.
+    pub fn find_and_tell<'a>(
+        &'a self,
+        head: &RequestHead<'a>,
+        client: &Client,
+        mut tried: impl FnMut(&'a Arc<Route>, Option<Miss<'a>>),
+    ) -> Option<Match<'a>> {
         let exact = self.exact.get(head.host);
         let wildcards = head
             .host
@@ -83,7 +94,7 @@ impl Table {
             .into_iter()
             .chain(wildcards)
             .chain([&self.any])
-            .find_map(|paths| paths.find(head, client))
+            .find_map(|paths| paths.find(head, client, &mut tried))
             .map(|(route, tail)| Match { route, tail })
     }
 

@@ -69,6 +69,8 @@ impl Prepared {
         sockets.resolve_redirects(&mut snapshot);
         let admin = AdminListener::prepare(None, &snapshot.spec).await?;
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
+        registries.endpoints.witnessed_by(observer.timeline().clone());
+        observer.set_tracing(snapshot.spec.observability.tracing.on())?;
         let ready = Ready { snapshot, sockets, admin, access_log: None };
         Ok(Self { loaded, origin, registries, ready, observer })
     }

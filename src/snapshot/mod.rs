@@ -3,9 +3,11 @@
 //! A [`Snapshot`] never changes. Every request pins the one that was current when it arrived.
 
 mod compile;
+pub mod diff;
 mod store;
 
 pub use compile::{check, compile, compile_after};
+pub use diff::{Diff, diff};
 pub use store::Store;
 
 use std::{

@@ -16,6 +16,7 @@ mod registry;
 mod reply;
 mod secret;
 mod switch;
+mod template;
 mod text;
 mod units;
 
@@ -31,6 +32,7 @@ pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, c
 pub use reply::{BodyStream, Reply};
 pub use secret::Secret;
 pub use switch::Switch;
+pub use template::{Part, Template, TemplateError};
 pub use text::{OneOrMany, Regexp};
 pub use units::{Rate, Ratio, Size, Span, UnitError};
 

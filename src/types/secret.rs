@@ -1,6 +1,19 @@
 //! Values that never print.
 
-use std::fmt;
+use std::{
+    cell::Cell,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
+
+thread_local! {
+    /// Set while this thread serialises something only to compare it.
+    static COMPARING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keyed anew in each process, so that a mark tells nothing about the secret.
+static MARKS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// A secret string: `Debug`, `Display` and serialisation show a placeholder, never the value.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -12,6 +25,19 @@ impl Secret {
 
     /// The serde name by which the decoder recognises a secret that is written out in the file, to keep it out of snippets.
     pub const MARK: &'static str = "weir::Secret";
+
+    /// Runs `serialise` with secrets written as marks by which different ones can be told apart, within this process and
+    /// without showing them. What comes of it is for comparing, and must not be printed either.
+    pub fn told_apart<T>(serialise: impl FnOnce() -> T) -> T {
+        struct Restore(bool);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                COMPARING.set(self.0);
+            }
+        }
+        let _restore = Restore(COMPARING.replace(true));
+        serialise()
+    }
 
     /// The value itself. Call this where the secret is used and nowhere else.
     pub fn expose(&self) -> &str {
@@ -35,7 +61,11 @@ impl fmt::Debug for Secret {
 }
 impl serde::Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.is_empty() { "" } else { Self::HIDDEN })
+        match self.0.as_str() {
+            "" => serializer.serialize_str(""),
+            secret if COMPARING.get() => serializer.collect_str(&format_args!("{} {:x}", Self::HIDDEN, MARKS.hash_one(secret))),
+            _ => serializer.serialize_str(Self::HIDDEN),
+        }
     }
 }
 impl<'de> serde::Deserialize<'de> for Secret {
@@ -62,5 +92,21 @@ impl schemars::JsonSchema for Secret {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({"type": "string", "description": "A secret; best written as `${VAR}` or `${file:/run/secrets/name}`."})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_apart_without_being_shown() {
+        let json = |secret: &str| serde_json::to_string(&Secret::from(secret.to_owned())).unwrap();
+        assert_eq!(json("hunter2"), json("swordfish"));
+        let marks = Secret::told_apart(|| [json("hunter2"), json("hunter2"), json("swordfish")]);
+        assert_eq!(marks[0], marks[1]);
+        assert_ne!(marks[0], marks[2]);
+        assert!(!marks.concat().contains("hunter2"));
+        assert_eq!(json("hunter2"), format!("\"{}\"", Secret::HIDDEN), "only while comparing");
     }
 }

@@ -28,14 +28,14 @@ use std::{
 
 use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
-use pingora_load_balancing::{Backends, LoadBalancer};
+use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
 pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
 
 use crate::{
-    balance::{Clock, Key, Selection, SelectionConfig},
+    balance::{Clock, Current, Key, Selection, SelectionConfig},
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
     health::{self, Checker, HealthObserver},
@@ -54,6 +54,7 @@ pub struct Upstream {
     /// What the file says; the live weights are the endpoints' own.
     weights: Box<[(Arc<Endpoint>, u32)]>,
     balancer: LoadBalancer<Selection>,
+    current: Current,
     pool: Arc<Pool>,
     settings: EndpointSettings,
     published: AtomicBool,
@@ -94,7 +95,8 @@ impl Upstream {
         });
         let backends = Backends::new(Box::new(endpoints.clone()));
         let zone = spec.locality.as_ref().map(|locality| locality.zone.clone());
-        let selection = SelectionConfig { strategy: spec.strategy.clone(), zone };
+        let current = Current::default();
+        let selection = SelectionConfig { strategy: spec.strategy.clone(), zone, current: current.clone() };
         let balancer = LoadBalancer::from_backends_with_config(backends, Some(selection));
         let (published, checker) = (AtomicBool::new(false), checker.map(Arc::new));
         let upstream = Self {
@@ -103,6 +105,7 @@ impl Upstream {
             endpoints,
             weights,
             balancer,
+            current,
             pool,
             settings,
             published,
@@ -186,6 +189,14 @@ impl Upstream {
             .balancer
             .select_with(key, tried.len() + 1, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
         backend.ext.get().cloned()
+    }
+
+    /// What [`Upstream::select`] would choose now for a request that has tried nothing, without choosing it: the turn of
+    /// whoever has the next one stays theirs. With whether that is certain, or was drawn by lot.
+    pub fn look(&self, key: &[u8]) -> Option<(Arc<Endpoint>, bool)> {
+        let certain = !self.spec.strategy.draws() && (!key.is_empty() || !self.current.has_groups());
+        let chosen = self.current.look(key)?.next()?.ext.get().cloned()?;
+        Some((chosen, certain))
     }
 
     /// Chooses like [`Upstream::select`] and counts the request in, as a probe where the endpoint's circuit is

@@ -44,11 +44,17 @@ impl Pinned {
     pub fn is_with(&self, endpoint: &Arc<Endpoint>) -> bool {
         Arc::ptr_eq(&self.endpoint, endpoint)
     }
+    /// Where it is, if that endpoint may take the request.
+    pub fn look(&self) -> Option<&Arc<Endpoint>> {
+        self.may_take().then_some(&self.endpoint)
+    }
+    fn may_take(&self) -> bool {
+        self.endpoint.is_clear() || self.endpoint.may_take_by(std::time::Instant::now)
+    }
     /// Counts the request in at the session's endpoint, if that may take it: not when it is unhealthy, drains or
     /// its circuit is open. A pool that panics does not change that: the strategy may find one that is well.
     pub fn enter(&self) -> Option<InFlight> {
-        let may = self.endpoint.is_clear() || self.endpoint.may_take_by(std::time::Instant::now);
-        if may { self.endpoint.enter() } else { None }
+        if self.may_take() { self.endpoint.enter() } else { None }
     }
 }
 

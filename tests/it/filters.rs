@@ -8,15 +8,15 @@ use crate::support::{
 };
 
 /// An edge whose one route has these filters, one to a line, and goes to this origin.
-fn filtered(origin: &Origin, filters: &str) -> EdgeBuilder {
+pub(super) fn filtered(origin: &Origin, filters: &str) -> EdgeBuilder {
     edge().upstream("app", &[origin.addr()]).route("all", &format!("upstream: app\nfilters:\n{}", list(filters)))
 }
 
-fn list(filters: &str) -> String {
+pub(super) fn list(filters: &str) -> String {
     filters.lines().map(|filter| format!("  - {filter}\n")).collect()
 }
 
-async fn h2(edge: &Edge) -> H2Client {
+pub(super) async fn h2(edge: &Edge) -> H2Client {
     H2Client::connect_tls(edge.address("edge"), &edge.trust()).await
 }
 

@@ -3,6 +3,8 @@
 #[macro_use]
 mod support;
 
+mod access;
+mod access_log;
 mod breaker;
 mod discovery;
 mod faults;
@@ -14,9 +16,12 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod metrics;
 mod observe;
+mod pages;
 mod reload;
 mod routing;
 mod sticky;
 mod tls;
+mod tracing;
 mod upstreams;

@@ -36,7 +36,8 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     line.extend_from_slice(b"\"\n");
 }
 
-fn escaped(line: &mut Vec<u8>, text: &str) {
+/// Nothing that ends a field or a line, or steers a terminal.
+pub(super) fn escaped(line: &mut Vec<u8>, text: &str) {
     for byte in cut(text, LIMIT).bytes() {
         match byte {
             b'"' | b'\\' | 0..b' ' | 0x7f.. => {

@@ -22,6 +22,13 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     object.first("ts");
     let _ = write!(object.line, "\"{}\"", humantime::format_rfc3339_micros(outcome.started));
     object.string("request_id", &outcome.request_id);
+    object.key("trace_id");
+    match &outcome.trace {
+        Some(trace) => {
+            let _ = write!(object.line, "\"{}\"", trace.id);
+        }
+        None => object.line.extend_from_slice(b"null"),
+    }
     object.key("client");
     let _ = write!(object.line, "\"{}\"", outcome.client);
     object.string("listener", &outcome.listener);
@@ -136,14 +143,14 @@ impl Object<'_> {
 }
 
 /// Whole microseconds as milliseconds with three digits: exact, and cheaper than floating point.
-fn millis(line: &mut Vec<u8>, duration: Duration) {
+pub(super) fn millis(line: &mut Vec<u8>, duration: Duration) {
     let micros = duration.as_micros() as u64;
     decimal(line, micros / 1000);
     let rest = micros % 1000;
     line.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
 }
 
-fn decimal(line: &mut Vec<u8>, mut number: u64) {
+pub(super) fn decimal(line: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {
@@ -213,13 +220,15 @@ mod tests {
                 endpoint: "127.0.0.1:9002".into(),
                 failed: Some(Cause::ConnectionRefused),
                 status: None,
+                since: Duration::ZERO,
                 took: Duration::from_micros(42),
+                span: None,
             },
         );
         assert_eq!(
             line(&full),
             concat!(
-                r#"{"ts":"2026-01-01T00:00:00.123456Z","request_id":"0193-id","client":"192.0.2.7","listener":"web","#,
+                r#"{"ts":"2026-01-01T00:00:00.123456Z","request_id":"0193-id","trace_id":null,"client":"192.0.2.7","listener":"web","#,
                 r#""sni":"example.com","tls":"TLSv1.3","client_cert":null,"http":"1.1","method":"GET","host":"example.com","path":"/a","#,
                 r#""route":"api","upstream":"pool","endpoint":"127.0.0.1:9001","attempts":["#,
                 r#"{"endpoint":"127.0.0.1:9002","outcome":"connection_refused","ms":0.042},"#,

@@ -7,6 +7,7 @@
 
 mod combined;
 mod json;
+mod template;
 mod writer;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 };
 
 pub(super) use json::quoted;
+pub use template::LineTemplate;
 use writer::{Entry, Shared, Sink, Writer};
 
 use super::{AccessLogFormat, AccessLogSpec, Outcome};
@@ -86,9 +88,10 @@ impl AccessLog {
             return;
         }
         let mut line = Vec::with_capacity(640);
-        match self.spec.format {
+        match &self.spec.format {
             AccessLogFormat::Json => json::write(&mut line, outcome),
             AccessLogFormat::Combined => combined::write(&mut line, outcome),
+            AccessLogFormat::Template(template) => template.write(&mut line, outcome),
         }
         open.put(line);
     }
@@ -149,7 +152,7 @@ impl Open {
 }
 
 /// The text, shortened to at most `limit` bytes between two characters.
-fn cut(text: &str, limit: usize) -> &str {
+pub(super) fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -13,6 +13,11 @@ use std::{
     },
     thread,
     time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
 };
 
 /// Bytes joined into one write: enough to make the system call cheap, small enough to appear promptly.
@@ -33,13 +38,29 @@ pub(super) enum Sink {
 
 impl Sink {
     /// Opens it for appending. A file is made when it is missing, readable by its owner and group: lines hold addresses.
+    /// Opening a named pipe waits for its reader, for which neither the start nor the writer has the time: without one
+    /// it is an error. Writing to it may wait again.
     pub(super) fn open(&self) -> io::Result<File> {
         match self {
             Sink::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
             Sink::Stderr => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
-            Sink::File(path) => OpenOptions::new().append(true).create(true).mode(0o640).open(path),
+            Sink::File(path) => open(path).map_err(|error| {
+                let why = if error.raw_os_error() == Some(Errno::ENXIO as i32) {
+                    "nobody reads this pipe".into()
+                } else {
+                    error.to_string()
+                };
+                io::Error::new(error.kind(), format!("cannot open the access log {}: {why}", path.display()))
+            }),
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(file)
 }
 
 /// What the queue holds.

@@ -29,6 +29,13 @@ impl Codes {
         counts[rest].fetch_add(1, Relaxed);
     }
 
+    /// Adds the counts of each class, by its first digit; 0 is for what is no status.
+    fn add_classes(&self, sums: &mut [u64; 6]) {
+        for (sum, counts) in sums.iter_mut().zip(&self.0) {
+            *sum += counts.get().into_iter().flat_map(|counts| counts.iter()).map(|count| count.load(Relaxed)).sum::<u64>();
+        }
+    }
+
     /// Every code that occurred.
     pub(super) fn each(&self, mut visit: impl FnMut(&str, u64)) {
         for (class, counts) in self.0.iter().enumerate() {
@@ -55,6 +62,13 @@ impl MethodCodes {
     pub(super) fn hit(&self, method: &str, code: u16) {
         let index = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
         self.0[index].get_or_init(Box::default).hit(code);
+    }
+
+    /// The counts of each class of codes, by its first digit; 0 is for what is no status.
+    pub(super) fn classes(&self) -> [u64; 6] {
+        let mut sums = [0; 6];
+        self.0.iter().filter_map(OnceLock::get).for_each(|codes| codes.add_classes(&mut sums));
+        sums
     }
 
     pub(super) fn each(&self, mut visit: impl FnMut(&str, &str, u64)) {

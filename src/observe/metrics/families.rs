@@ -76,6 +76,8 @@ const DEFINITIONS: &[Definition] = &[
     ),
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
+    ("weir_spans_exported_total", MetricType::COUNTER, &[], "Spans that the collector has taken."),
+    ("weir_spans_dropped_total", MetricType::COUNTER, &["reason"], "Spans that were lost on the way to the collector."),
 ];
 
 /// For registering the collector.

@@ -25,13 +25,13 @@ use std::{
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, process_collector::ProcessCollector};
 
-use super::{Attempt, Outcome, StateSource};
-use crate::types::Name;
+use super::{Attempt, Outcome, SpanCounts, StateSource};
+use crate::{endpoint::Counted, types::Name};
 pub use pulse::Pulse;
 use traffic::{Traffic, TrafficCollector};
 
 /// The label of requests that no route matched.
-const NO_ROUTE: &str = "_none";
+pub const NO_ROUTE: &str = "_none";
 
 /// Every metric of one process instance.
 pub struct Metrics {
@@ -91,6 +91,7 @@ impl Metrics {
             listener.routes.with(route, |exchanges| {
                 exchanges.requests.hit(&outcome.method, outcome.status);
                 exchanges.took.observe(outcome.times.total);
+                exchanges.spread.record(outcome.times.total);
                 exchanges.bytes_in.fetch_add(outcome.bytes_in, Relaxed);
                 exchanges.bytes_out.fetch_add(outcome.bytes_out, Relaxed);
             });
@@ -231,6 +232,11 @@ impl Metrics {
         self.traffic.access_log_dropped.clone()
     }
 
+    /// The counters of spans that went out and were lost.
+    pub fn spans(&self) -> Arc<SpanCounts> {
+        self.traffic.spans.clone()
+    }
+
     /// Connections open and requests in flight, of all listeners and routes.
     pub fn load(&self) -> Load {
         let mut load = Load::default();
@@ -256,6 +262,23 @@ impl Metrics {
         totals
     }
 
+    /// Every route as seen through every listener; `_none` stands for no route.
+    pub fn exchanges(&self, mut visit: impl FnMut(&str, &str, ExchangeCounts)) {
+        self.traffic.listeners.each(|listener, counts| {
+            counts.routes.each(|route, exchanges| visit(listener, route, exchanges.read()));
+        });
+    }
+
+    /// Open connections of every listener that has had any.
+    pub fn connections(&self, mut visit: impl FnMut(&str, u64)) {
+        self.traffic.listeners.each(|listener, counts| visit(listener, counts.connections.load(Relaxed).max(0) as u64));
+    }
+
+    /// Requests in flight of every route that has had any.
+    pub fn in_flight(&self, mut visit: impl FnMut(&str, u64)) {
+        self.traffic.in_flight.each(|route, count| visit(route, count.load(Relaxed).max(0) as u64));
+    }
+
     /// Everything in the Prometheus text format, version 0.0.4.
     pub fn render(&self) -> String {
         let families = self.registry.gather();
@@ -265,6 +288,23 @@ impl Metrics {
         }
         text
     }
+}
+
+/// What one route did through one listener, since the start.
+#[derive(Debug, Clone, Default)]
+pub struct ExchangeCounts {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those answered with a 4xx.
+    pub client_errors: u64,
+    /// Those answered with a 5xx.
+    pub server_errors: u64,
+    /// Body bytes from clients.
+    pub bytes_in: u64,
+    /// Body bytes to clients.
+    pub bytes_out: u64,
+    /// How long they took.
+    pub took: Counted,
 }
 
 /// What is going on now.
@@ -277,7 +317,7 @@ pub struct Load {
 }
 
 /// What went on since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Totals {
     /// Requests that ended.
     pub requests: u64,

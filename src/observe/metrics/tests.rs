@@ -29,7 +29,9 @@ fn an_outcome_is_counted_everywhere() {
             endpoint: "127.0.0.1:9002".into(),
             failed: Some(Cause::ConnectionRefused),
             status: None,
+            since: Duration::ZERO,
             took: Duration::from_millis(1),
+            span: None,
         },
     );
     metrics.finished(&failed);

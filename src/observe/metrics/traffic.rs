@@ -15,13 +15,14 @@ use prometheus::{
 };
 
 use super::{
+    ExchangeCounts,
     counts::{Codes, Durations, MethodCodes, Observed},
     families::{self, Families},
     named::Named,
 };
 use crate::{
-    endpoint::{Condition, Transitions},
-    observe::{StateSource, UpstreamState},
+    endpoint::{Condition, Spread, Transitions},
+    observe::{SpanCounts, StateSource, UpstreamState},
 };
 
 /// One route as seen through one listener.
@@ -29,8 +30,24 @@ use crate::{
 pub(super) struct Exchanges {
     pub(super) requests: MethodCodes,
     pub(super) took: Durations,
+    /// The same, finer: for percentiles of the last seconds.
+    pub(super) spread: Spread,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
+}
+
+impl Exchanges {
+    pub(super) fn read(&self) -> ExchangeCounts {
+        let classes = self.requests.classes();
+        ExchangeCounts {
+            requests: classes.iter().sum(),
+            client_errors: classes[4],
+            server_errors: classes[5],
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            took: self.spread.read(),
+        }
+    }
 }
 
 /// TLS version, result, resumed: all words of ours, so the map stays as small as their product.
@@ -76,6 +93,7 @@ pub(super) struct Traffic {
     pub(super) rejected: Named<AtomicU64>,
     pub(super) errors: Named<AtomicU64>,
     pub(super) access_log_dropped: Arc<AtomicU64>,
+    pub(super) spans: Arc<SpanCounts>,
     pub(super) source: Mutex<Option<Weak<dyn StateSource>>>,
 }
 
@@ -214,6 +232,11 @@ impl Collector for TrafficCollector {
         });
         let dropped = self.traffic.access_log_dropped.load(Relaxed);
         families.add("weir_access_log_dropped_total", &[], dropped as f64);
+        let spans = &self.traffic.spans;
+        families.add("weir_spans_exported_total", &[], spans.exported.load(Relaxed) as f64);
+        for (reason, count) in spans.dropped() {
+            families.add("weir_spans_dropped_total", &[reason], count as f64);
+        }
         families.finish()
     }
 }

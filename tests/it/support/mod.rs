@@ -6,12 +6,14 @@
 
 pub mod certs;
 pub mod client;
+pub mod collector;
 pub mod dns;
 pub mod edge;
 pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
 pub mod origin;
+pub mod tools;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};

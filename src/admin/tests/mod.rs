@@ -1,5 +1,7 @@
 //! The access rules one by one, in bytes over a real socket.
 
+mod api;
+
 use std::{
     net::SocketAddr,
     path::Path,
@@ -105,10 +107,34 @@ impl Commands for Counting {
     }
 }
 
+/// A configuration with something of everything.
+const CONFIGURATION: &str = r#"
+listeners: {web: {address: 127.0.0.1:8080}, edge: {address: 127.0.0.1:8443, tls: {self_signed: [localhost]}}}
+routes:
+  - {name: app, match: {host: app.example, path_regex: "<script>"}, upstream: pool}
+  - {name: canary, match: {path: /next/*}, split: [{upstream: pool, weight: 95}, {upstream: spare, weight: 5}]}
+  - {name: ping, match: {path: /ping}, respond: {body: pong}}
+upstreams: {pool: {endpoints: [127.0.0.1:9001]}, spare: {endpoints: [127.0.0.1:9002]}}
+"#;
+
+fn state(commands: Arc<Counting>, ready: Arc<AtomicBool>, token: Token, address: Address) -> Arc<AdminState> {
+    crate::tls::install_provider();
+    let loaded = crate::config::parse_str("test.yaml", CONFIGURATION, std::path::Path::new("."), &|_| None);
+    assert!(loaded.is_ok(), "{:?}", loaded.diagnostics);
+    let (problems, registries) = (crate::types::Problems::default(), crate::snapshot::Registries::default());
+    let snapshot = crate::snapshot::compile(loaded.spec.unwrap(), 1, &registries, SystemTime::now(), &problems).unwrap();
+    let log = crate::observe::AccessLogSpec { path: "off".into(), ..Default::default() };
+    let observer = Arc::new(Observer::new(&log).unwrap());
+    let (store, state) = (Arc::new(Store::new(snapshot)), Arc::new(OneUpstream));
+    let token = ArcSwap::from_pointee(token);
+    Arc::new(AdminState::new(Sources { observer, store, state, commands, ready, token, address }))
+}
+
 struct Admin {
     address: SocketAddr,
     ready: Arc<AtomicBool>,
     drained: Arc<Counting>,
+    observer: Arc<Observer>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
     token: Token,
@@ -127,7 +153,9 @@ impl Answer {
     #[track_caller]
     fn refuses(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.json()["code"].as_str()), (status, Some(code)), "{}{}", self.head, self.body);
-        assert!(self.json()["error"].is_string());
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        assert_eq!(self.json()["status"], status);
+        assert!(self.json()["detail"].is_string() && self.json()["title"].is_string());
     }
 }
 
@@ -147,19 +175,13 @@ impl Admin {
         let address = SocketAddr::new(ip.parse().unwrap(), listener.local_addr().unwrap().port());
         let (ready, drained) = (Arc::new(AtomicBool::new(true)), Arc::<Counting>::default());
         let token = Token::new(&Secret::from(token.to_owned()));
-        let state = Arc::new(AdminState {
-            metrics: Arc::default(),
-            state: Arc::new(OneUpstream),
-            commands: drained.clone(),
-            ready: ready.clone(),
-            token: ArcSwap::from_pointee(token.clone()),
-            address: address.into(),
-        });
+        let state = state(drained.clone(), ready.clone(), token.clone(), address.into());
+        let observer = state.observer.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(serve(listener, state, async {
             let _ = stopped.await;
         }));
-        Self { address, ready, drained, stop: Some(stop), served, token }
+        Self { address, ready, drained, observer, stop: Some(stop), served, token }
     }
     async fn open() -> Self {
         Self::bound("127.0.0.1", "").await
@@ -327,7 +349,7 @@ async fn forms_change_nothing() {
 #[tokio::test]
 async fn unknown_pages_are_not_found_in_json() {
     let admin = Admin::open().await;
-    for page in ["/", "/nowhere", "/api/v1/", "/metrics/", "/%2e%2e/healthz"] {
+    for page in ["/dashboard", "/dashboard/", "/dashboard/mod.rs", "/nowhere", "/api/v1/", "/metrics/", "/%2e%2e/healthz"] {
         admin.ask(&format!("GET {page}"), "").await.refuses(404, "not_found");
     }
 }
@@ -405,14 +427,8 @@ async fn a_unix_socket_serves_the_same_and_reads_freely() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let state = Arc::new(AdminState {
-        metrics: Arc::default(),
-        state: Arc::new(OneUpstream),
-        commands: Arc::<Counting>::default(),
-        ready: Arc::default(),
-        token: ArcSwap::from_pointee(Token::new(&Secret::default())),
-        address: Address::Unix(path.clone()),
-    });
+    let token = Token::new(&Secret::default());
+    let state = state(Arc::default(), Arc::default(), token, Address::Unix(path.clone()));
     let _served = tokio::spawn(serve(listener, state, std::future::pending()));
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n");
     assert_eq!(exchange(UnixStream::connect(&path).await.unwrap(), &request("GET /readyz")).await.status, 503);

@@ -1,4 +1,4 @@
-//! Text with `{variables}`, split once at compile time and filled in for each request. `{{` and `}}` are the
+//! Text with `{variables}`, split once at compile time and filled in for each request or log line. `{{` and `}}` are the
 //! braces themselves.
 
 use std::fmt;
@@ -7,9 +7,12 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template<V>(Vec<Part<V>>);
 
+/// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part<V> {
+pub enum Part<V> {
+    /// Text as it is.
     Text(Box<str>),
+    /// The place of a value.
     Value(V),
 }
 
@@ -69,6 +72,11 @@ impl<V: Copy> Template<V> {
             [Part::Text(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// Text and variables, in order.
+    pub fn parts(&self) -> &[Part<V>] {
+        &self.0
     }
 
     /// The pieces of text between the variables.

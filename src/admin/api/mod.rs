@@ -1,0 +1,57 @@
+//! The API: one resource per file, each with its routes and with what the OpenAPI document says of them.
+
+mod certificates;
+mod drain;
+mod errors;
+mod events;
+mod extract;
+mod history;
+mod listeners;
+mod openapi;
+mod overview;
+mod routes;
+mod snapshot;
+mod upstreams;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+pub(super) use openapi::Document;
+pub(super) use snapshot::Snapshot;
+
+use super::AdminState;
+
+/// Everything below `/api/v1`.
+pub(super) fn router() -> Router<Arc<AdminState>> {
+    Router::new()
+        .merge(overview::router())
+        .merge(history::router())
+        .merge(listeners::router())
+        .merge(routes::router())
+        .merge(upstreams::router())
+        .merge(certificates::router())
+        .merge(events::router())
+        .merge(errors::router())
+        .merge(drain::router())
+        .merge(openapi::router())
+}
+
+/// What the OpenAPI document says of it.
+fn describe(document: &mut Document) {
+    overview::describe(document);
+    history::describe(document);
+    listeners::describe(document);
+    routes::describe(document);
+    upstreams::describe(document);
+    certificates::describe(document);
+    events::describe(document);
+    errors::describe(document);
+    drain::describe(document);
+    openapi::describe(document);
+}
+
+/// A time as the API writes it: RFC 3339 in UTC, to the millisecond.
+fn time(at: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}

@@ -1,0 +1,323 @@
+//! Layer 7: why a request goes where it goes.
+//!
+//! A described request passes the same code as a real one: the gate's parser, the route table, the upstream's strategy.
+//! They are asked to tell what they do, and nothing happens: no filter runs, no turn is taken, nothing is connected
+//! to. What that leaves open is said in `notes`.
+
+mod candidates;
+mod described;
+mod text;
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use candidates::{Candidate, Pick, Share};
+pub use described::{DescribedRequest, DescriptionError};
+
+use crate::{
+    gate::{
+        self, Admitted, Limits, Refusal, head,
+        hop::{MaxForwards, Peer, max_forwards},
+    },
+    proxy,
+    route::{Action, Match, Route, why_not},
+    snapshot::{Listener, Snapshot},
+    types::{Client, Name, RequestHead, Scheme, TlsClient},
+};
+use described::Request;
+
+/// Routes that were not tried are listed up to this number: nobody reads more, and they say only that host or path is
+/// another.
+const MAX_UNTRIED: usize = 1000;
+
+/// What would become of a request, and why.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Explanation {
+    /// The method.
+    pub method: String,
+    /// The host, as routes see it.
+    pub host: String,
+    /// The path, as routes see it.
+    pub path: String,
+    /// The client, after trusted proxies in front were believed.
+    pub client: IpAddr,
+    /// `http` or `https`, as the client used it.
+    pub scheme: String,
+    /// The listener that accepts it.
+    pub listener: String,
+    /// Why that one.
+    pub listener_reason: String,
+    /// What the gate says.
+    pub gate: Gate,
+    /// Every route, those that were tried first and in that order.
+    pub routes: Vec<Considered>,
+    /// Routes that are not listed, for there are so many: their host or path is another.
+    pub routes_left_out: usize,
+    /// The route that serves it.
+    pub route: Option<String>,
+    /// The filters that run, in the order of requests.
+    pub filters: Vec<String>,
+    /// What Weir answers itself, where it forwards nothing.
+    pub answer: Option<Answer>,
+    /// The upstream that it is forwarded to; several where a split draws one of them.
+    pub upstreams: Vec<Share>,
+    /// What this cannot know.
+    pub notes: Vec<String>,
+}
+
+/// What the gate says of a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gate {
+    /// It goes on to routing.
+    pub admitted: bool,
+    /// The word for the refusal, as in the log.
+    pub refused: Option<String>,
+}
+
+/// One route, and how the request compares to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Considered {
+    /// The route.
+    pub route: String,
+    /// How the request compares to it.
+    pub verdict: Verdict,
+    /// Its conditions were looked at; a look-up by host and path passes over all others.
+    pub tried: bool,
+    /// The verdict in words.
+    pub reason: String,
+}
+
+/// How a request compares to a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// This one serves it.
+    Serves,
+    /// It does not match.
+    Misses,
+    /// It would match too, and comes later.
+    Later,
+}
+
+/// An answer of Weir's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Where a redirect goes.
+    pub location: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Answer {
+    fn new(status: u16, reason: impl Into<String>) -> Self {
+        Self { status, location: None, reason: reason.into() }
+    }
+}
+
+/// What would become of this request under this configuration, now.
+pub fn explain(snapshot: &Snapshot, described: &DescribedRequest) -> Result<Explanation, DescriptionError> {
+    let request = Request::of(described)?;
+    let (listener, reason) = request.listener(snapshot)?;
+    let secure = listener.tls.is_some();
+    let mut told = Explanation {
+        method: request.method.clone(),
+        host: String::new(),
+        path: String::new(),
+        client: request.client,
+        scheme: if secure { "https" } else { "http" }.into(),
+        listener: listener.name.to_string(),
+        listener_reason: reason,
+        gate: Gate { admitted: false, refused: None },
+        routes: Vec::new(),
+        routes_left_out: 0,
+        route: None,
+        filters: Vec::new(),
+        answer: None,
+        upstreams: Vec::new(),
+        notes: Vec::new(),
+    };
+    match admit(&request, listener) {
+        Ok((admitted, fields)) => decide(snapshot, listener, &request, admitted, fields, &mut told),
+        Err(refusal) => refused(&mut told, refusal),
+    }
+    Ok(told)
+}
+
+fn refused(told: &mut Explanation, refusal: Refusal) {
+    told.gate.refused = Some(refusal.reason().into());
+    told.answer = Some(Answer::new(refusal.status(), format!("refused before routing: {}", refusal.reason())));
+}
+
+/// The gate, with the bytes that such a request would be.
+fn admit(request: &Request, listener: &Listener) -> Result<(Admitted, HeaderMap), Refusal> {
+    let limits = Limits::new(listener.http.max_header_bytes.get(), listener.http.max_header_count.get());
+    let bytes = request.bytes();
+    head::scan(&bytes, &limits, &mut 0)?;
+    let parsed = head::parse(&bytes, &limits)?;
+    let admitted = gate::admit_h1(&parsed, listener.tls.is_some())?;
+    let mut fields = HeaderMap::new();
+    for field in parsed.fields() {
+        // The gate has seen that both are well-formed.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value)) {
+            fields.append(name, value);
+        }
+    }
+    Ok((admitted, fields))
+}
+
+fn decide(
+    snapshot: &Snapshot,
+    listener: &Arc<Listener>,
+    request: &Request,
+    admitted: Admitted,
+    mut fields: HeaderMap,
+    told: &mut Explanation,
+) {
+    let secure = listener.tls.is_some();
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
+    let sni = request.sni(&admitted.host).filter(|_| secure);
+    let tls = secure.then(|| Arc::new(TlsClient { sni: sni.clone().map(Arc::from), version: "TLSv1.3", ..TlsClient::default() }));
+    let peer = Peer { ip: request.client, port: 0, scheme };
+    let prepared = proxy::prepare(&mut fields, &admitted, &admitted.host, peer, &listener.trusted_proxies, tls.as_deref());
+    let found = match prepared {
+        Ok((found, _)) => found,
+        Err(refusal) => return refused(told, refusal),
+    };
+    let client = Client { ip: found.ip, port: found.port, scheme: found.scheme, listener: listener.name.clone(), tls };
+    told.gate.admitted = true;
+    (told.client, told.scheme) = (client.ip, client.scheme.as_str().into());
+    if client.ip != request.client {
+        told.notes.push(format!("the client is {}, since {} is a trusted proxy", client.ip, request.client));
+    }
+    (told.host, told.path) = (admitted.host.clone(), admitted.path.clone());
+    told.notes.extend(listener_notes(listener));
+    if proxy::is_misdirected(listener, sni.as_deref(), &admitted.host) {
+        told.gate.admitted = false;
+        return refused(told, Refusal::Misdirected);
+    }
+    let target = admitted.origin_form.as_deref().unwrap_or(&request.target);
+    if let Some(location) = proxy::https_location(listener, client.scheme, &admitted.host, target) {
+        let reason = "this listener redirects to https";
+        told.answer = Some(Answer { location: Some(location), ..Answer::new(308, reason) });
+        return;
+    }
+    if max_forwards(admitted.max_forwards) == MaxForwards::Answer {
+        told.answer = Some(Answer::new(204, "Max-Forwards says that this request is for Weir itself"));
+        return;
+    }
+    let head = RequestHead {
+        method: &request.method,
+        host: &admitted.host,
+        path: &admitted.path,
+        query: admitted.query.as_deref(),
+        fields: &fields,
+    };
+    match consider(snapshot, &head, &client, told) {
+        Some(found) => serve(&found, &head, &client, admitted.upgrade.is_some(), told),
+        None => told.answer = Some(Answer::new(404, "no route matches")),
+    }
+}
+
+fn listener_notes(listener: &Listener) -> Vec<String> {
+    let mut notes = Vec::new();
+    if listener.proxy_protocol.is_some() {
+        notes.push("this listener wants the PROXY protocol from some peers: the client is taken as what it would say".to_owned());
+    }
+    notes
+}
+
+/// Asks the table, and the routes that it passes over.
+fn consider<'s>(snapshot: &'s Snapshot, head: &RequestHead<'s>, client: &Client, told: &mut Explanation) -> Option<Match<'s>> {
+    let mut seen = vec![false; snapshot.routes.routes().len()];
+    let mut tried = Vec::new();
+    let found = snapshot.routes.find_and_tell(head, client, |route, miss| {
+        // A route for several hosts may be asked once for each.
+        if let Some(seen) = seen.get_mut(route.index).filter(|seen| !**seen) {
+            *seen = true;
+            let (verdict, reason) = match miss {
+                None => (Verdict::Serves, "every condition holds".to_owned()),
+                Some(miss) => (Verdict::Misses, miss.to_string()),
+            };
+            tried.push(Considered { route: route.name.to_string(), verdict, tried: true, reason });
+        }
+    });
+    let mut untried = Vec::new();
+    for route in snapshot.routes.routes().iter().filter(|route| !seen.get(route.index).copied().unwrap_or_default()) {
+        if untried.len() == MAX_UNTRIED {
+            told.routes_left_out += 1;
+            continue;
+        }
+        untried.push(passed_over(route, head, client, found.as_ref()));
+    }
+    // What nearly took the request says more than what is about something else.
+    untried.sort_by_key(|considered| considered.verdict != Verdict::Later);
+    tried.append(&mut untried);
+    told.routes = tried;
+    told.route = found.map(|found| found.route.name.to_string());
+    found
+}
+
+fn passed_over(route: &Route, head: &RequestHead<'_>, client: &Client, winner: Option<&Match<'_>>) -> Considered {
+    let (verdict, reason) = match (why_not(route, head, client), winner) {
+        (Some(miss), _) => (Verdict::Misses, miss.to_string()),
+        (None, Some(winner)) => (Verdict::Later, format!("it would match too, but `{}` comes first", winner.route.name)),
+        (None, None) => (Verdict::Later, "it would match too".to_owned()),
+    };
+    Considered { route: route.name.to_string(), verdict, tried: false, reason }
+}
+
+fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, upgrade: bool, told: &mut Explanation) {
+    let route = found.route;
+    if upgrade && !route.websocket {
+        told.answer = Some(Answer::new(403, "this route allows no upgrades"));
+        return;
+    }
+    told.filters = route.chain.kinds().map(str::to_owned).collect();
+    if !told.filters.is_empty() {
+        told.notes.push("filters are listed and do not run: one may answer by itself, or change what the endpoint gets".into());
+    }
+    match &route.action {
+        Action::Upstream(upstream) => told.upstreams.push(Share::of(upstream, None, head, client)),
+        Action::Split(split) => {
+            let shares = split.shares();
+            told.upstreams.extend(shares.map(|(upstream, share)| Share::of(upstream, Some(share), head, client)));
+            told.notes.push("a split draws the upstream of each request by lot".into());
+        }
+        Action::Redirect(redirect) => {
+            let reply = redirect.reply(head, client, found.tail);
+            let location = reply.headers.iter().find(|(name, _)| *name == header::LOCATION);
+            let location = location.map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            told.answer = Some(Answer { location, ..Answer::new(reply.status.as_u16(), "the route redirects") });
+        }
+        Action::Respond(reply) => told.answer = Some(Answer::new(reply.status.as_u16(), "the route answers by itself")),
+    }
+    if told.upstreams.iter().any(|share| share.pick.as_ref().is_some_and(|pick| !pick.certain)) {
+        told.notes.push("endpoints are drawn by lot here: the next request may draw another".into());
+    }
+}
+
+/// The names that an explanation is about, for whoever only wants to compare: route, upstreams, status.
+impl Explanation {
+    /// The upstreams that may get the request.
+    pub fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        self.upstreams.iter().filter(|share| share.share != Some(0.0)).map(|share| share.upstream.as_str())
+    }
+}
+
+/// The time of a session's cookie is that of the request.
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The name of a listener that was asked for.
+fn named<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s Arc<Listener>> {
+    snapshot.listeners.iter().find(|(known, _)| Name::as_str(known) == name).map(|(_, listener)| listener)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! Files that are kept in memory whole: pages, lists of keys.
+
+use std::{fs::File, io::Read, path::Path};
+
+/// The content of a regular file of at most `max` bytes, or why there is none, in words for users.
+///
+/// Anything else than a regular file is refused before it is read: a pipe would wait for a writer.
+pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    let kind = |error: std::io::Error| error.kind().to_string();
+    if !std::fs::metadata(path).map_err(kind)?.is_file() {
+        return Err("it is not a file".into());
+    }
+    let mut content = Vec::new();
+    // One byte more than is allowed tells a file that is too long, whatever its metadata say.
+    File::open(path).map_err(kind)?.take(max + 1).read_to_end(&mut content).map_err(kind)?;
+    if content.len() as u64 > max { Err(format!("it is over {} MiB", max >> 20)) } else { Ok(content) }
+}

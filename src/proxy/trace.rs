@@ -1,0 +1,54 @@
+//! The request's place in a trace: read from its caller, told to its endpoint. While tracing is off the fields pass through.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+
+use super::RequestCtx;
+use crate::observe::{Traceparent, Unfinished, is_tracestate};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Finds the trace that the request belongs to. `trusted`: the peer is one of the listener's trusted proxies.
+pub(super) fn begin(fields: &mut HeaderMap, ctx: &mut RequestCtx, trusted: bool) {
+    let tracing = ctx.observer.tracing();
+    let Some(tracing) = &*tracing else { return };
+    let trace = tracing.begin(caller(fields), trusted, ctx.client.scheme, ctx.arrival.admitted.port);
+    // The state belongs to the parent; alone, or malformed, it means nothing.
+    let state = fields.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes);
+    if trace.parent.is_none() || !is_tracestate(state) {
+        fields.remove(&TRACESTATE);
+    }
+    ctx.outcome.trace = Some(Box::new(trace));
+}
+
+/// The caller's place. Two of them are none.
+fn caller(fields: &HeaderMap) -> Option<Traceparent> {
+    let mut values = fields.get_all(&TRACEPARENT).iter();
+    let first = values.next()?;
+    if values.next().is_none() { Traceparent::parse(first.as_bytes()) } else { None }
+}
+
+/// Tells the endpoint that this attempt is its parent.
+pub(super) fn onward(request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    let Some(trace) = &ctx.outcome.trace else { return Ok(()) };
+    let Some(span) = ctx.onward.attempt.as_ref().and_then(|attempt| attempt.span) else { return Ok(()) };
+    request.insert_header(TRACEPARENT, &trace.traceparent(span).text()[..])
+}
+
+/// Adds what only the spans need, when the exchange has ended.
+pub(super) fn finish(ctx: &mut RequestCtx) {
+    let Some(trace) = ctx.outcome.trace.as_mut().filter(|trace| trace.sampled) else { return };
+    if let Some(upstream) = &ctx.onward.upstream {
+        trace.onward.tls = upstream.spec().tls.is_some();
+    }
+    let path = ctx.onward.rewritten.as_deref().map(|target| target.split_once('?').map_or(target, |(path, _)| path));
+    trace.onward.path = path.map(str::to_owned);
+    // Whoever left during an attempt left its endpoint with a parent, which must not be missing.
+    let attempt = ctx.onward.attempt.as_ref().filter(|attempt| !attempt.recorded);
+    trace.unfinished = attempt.and_then(|attempt| {
+        let since = attempt.started.saturating_duration_since(ctx.arrival.began.at);
+        Some(Unfinished { endpoint: attempt.guard.endpoint().label().clone(), since, span: attempt.span? })
+    });
+}

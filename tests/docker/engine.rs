@@ -64,6 +64,13 @@ pub async fn image() -> &'static str {
         .await
 }
 
+/// Makes the image of Prometheus, where it is not there and cannot be pulled.
+pub async fn make_image_of_prometheus() {
+    let mut command = Command::new("sh");
+    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/base-images"), "observe"]);
+    output(command, BUILD).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Asks until it is so, for longer than `eventually!`: an engine has more to do.
 pub async fn until<T: std::fmt::Debug>(what: &str, mut value: impl AsyncFnMut() -> T, check: impl Fn(&T) -> bool) -> T {
     let give_up = tokio::time::Instant::now() + PATIENCE;

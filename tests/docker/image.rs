@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -40,10 +41,7 @@ async fn it_runs_without_any_privilege_and_says_that_it_is_healthy() {
     if !answers().await {
         return;
     }
-    let conf = TempDir::new().expect("a directory");
-    fs::set_permissions(conf.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-    let text = "listeners: {web: {address: 0.0.0.0:80}}\nroutes: [{name: all, respond: {status: 200, body: hello}}]\n";
-    fs::write(conf.path().join("weir.yaml"), text).expect("write");
+    let (conf, _) = configuration("routes: [{name: all, respond: {status: 200, body: hello}}]\n");
     let mount = format!("{}:/etc/weir:ro", conf.path().display());
     let limits = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "256m"];
     let container =
@@ -64,4 +62,40 @@ async fn without_a_configuration_it_says_which_file_is_missing() {
     }
     let error = try_docker(&["run", "--rm", image().await]).await.expect_err("a failure");
     assert!(error.contains("/etc/weir/weir.yaml"), "{error}");
+}
+
+/// The container `reload` of docs/deploy/kubernetes.yaml, beside an edge whose processes it sees.
+#[tokio::test]
+async fn the_reload_container_of_the_manifest_has_a_changed_file_read() {
+    if !answers().await {
+        return;
+    }
+    let script = serde_yaml::Deserializer::from_str(include_str!("../../docs/deploy/kubernetes.yaml"))
+        .map(|document| serde_json::Value::deserialize(document).expect("YAML"))
+        .find(|manifest| manifest["kind"] == "Deployment")
+        .and_then(|manifest| manifest["spec"]["template"]["spec"]["containers"][1]["command"][2].as_str().map(str::to_owned))
+        .expect("the script");
+    let (conf, file) = configuration("routes: [{name: all, respond: {status: 200, body: one}}]\n");
+    let mount = format!("{}:/etc/weir:ro", conf.path().display());
+    let limits = ["--read-only", "--cap-drop", "ALL", "--no-healthcheck", "--volume", &mount];
+    let edge = Container::run(&[&limits[..], &[image().await]].concat()).await;
+    let page = ["exec", &edge.0, "weir", "health", "--address", "127.0.0.1:80", "--path", "/"];
+    let says = async || try_docker(&page).await.unwrap_or_default();
+    until("the first answer", says, |answer| answer.ends_with("one")).await;
+    let processes = format!("container:{}", edge.0);
+    let beside = ["--pid", &processes, "--entrypoint", "sh", image().await, "-c", &script];
+    let reload = Container::run(&[&limits[..], &beside].concat()).await;
+    // It has looked at the file once before it sleeps.
+    until("its first look", async || docker(&["top", &reload.0]).await, |processes| processes.contains("sleep 2")).await;
+    fs::write(&file, fs::read_to_string(&file).expect("the file").replace("one", "two")).expect("write");
+    until("the second answer", says, |answer| answer.ends_with("two")).await;
+}
+
+/// A directory that the image's user can read, with a configuration in it that listens on port 80.
+fn configuration(rest: &str) -> (TempDir, std::path::PathBuf) {
+    let conf = TempDir::new().expect("a directory");
+    fs::set_permissions(conf.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let file = conf.path().join("weir.yaml");
+    fs::write(&file, format!("listeners: {{web: {{address: 0.0.0.0:80}}}}\n{rest}")).expect("write");
+    (conf, file)
 }

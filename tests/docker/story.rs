@@ -2,9 +2,11 @@
 
 use std::{fs, time::Instant};
 
+use serde_json::Value;
+
 use crate::{
     demo::Demo,
-    engine::{answers, docker, try_docker, until},
+    engine::{answers, docker, make_image_of_prometheus, try_docker, until},
     load::Load,
     support::client::RawClient,
 };
@@ -22,6 +24,7 @@ async fn the_demo_withstands_what_its_readme_tells() {
     scaling_is_followed(&demo).await;
     all_are_restarted_in_turn_without_an_error(&demo).await;
     a_reload_moves_the_canary_without_an_error(&demo).await;
+    prometheus_reads_it_and_answers_every_panel(&demo).await;
     stopping_lets_requests_finish(&demo).await;
 }
 
@@ -130,6 +133,30 @@ async fn a_reload_moves_the_canary_without_an_error(demo: &Demo) {
     docker(&["kill", "--signal", "HUP", &edge]).await;
     until("the one after", &generation, |found| *found == Some(first + 2)).await;
     load.ends_without_a_failure("reloaded").await;
+}
+
+async fn prometheus_reads_it_and_answers_every_panel(demo: &Demo) {
+    make_image_of_prometheus().await;
+    demo.compose(&["--profile", "observe", "up", "-d", "--no-build", "--no-recreate", "--no-deps", "prometheus"]).await;
+    let address = demo.published("prometheus", "9090").await;
+    let ask = async |query: &str| {
+        let query: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let request = format!("GET /api/v1/query?query={query} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let mut client = RawClient::connect(address).await;
+        let _ = client.try_send(request).await;
+        let answer = client.try_read_response().await.ok().flatten().filter(|answer| answer.status == 200);
+        answer.map_or(Value::Null, |answer| answer.json()["data"]["result"].clone())
+    };
+    let has_some = |found: &Value| found.as_array().is_some_and(|found| !found.is_empty());
+    until("requests in Prometheus", async || ask("sum(weir_http_requests_total) > 0").await, has_some).await;
+    let dashboard: Value = serde_json::from_str(include_str!("../../docker/grafana/dashboards/weir.json")).expect("JSON");
+    let targets =
+        dashboard["panels"].as_array().into_iter().flatten().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    for target in targets {
+        let query = target["expr"].as_str().expect("a query").replace("$__rate_interval", "1m");
+        assert!(ask(&query).await.is_array(), "{query}");
+    }
+    eprintln!("observed: Prometheus has what the dashboard asks for");
 }
 
 async fn stopping_lets_requests_finish(demo: &Demo) {

@@ -102,6 +102,7 @@ fn what_a_schema_does_not_know_is_found() {
     let kept = serde_json::json!({"spec": {"replicas": 2, "list": [{"a": 2}]}, "more": 1});
     let mut lost = Vec::new();
     find_lost(&given, &kept, "X", &mut lost);
+    lost.sort();
     assert_eq!(lost, ["X.spec.list[0].a", "X.spec.replikas"]);
 }
 
@@ -145,7 +146,7 @@ fn the_manifests_fit_together() {
 fn the_unit_is_what_systemd_knows() {
     let unit = read("docs/deploy/weir.service");
     let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).expect("a timeout").trim_end_matches('s');
-    let grace = weir::config::Spec::default().server.shutdown_grace.get().as_secs();
+    let grace = weir::config::ServerSpec::default().shutdown_grace.get().as_secs();
     assert!(stop.parse::<u64>().expect("seconds") > grace, "the kill comes before the end of the drain");
     let Some(program) = tools::tool("systemd-analyze") else { return };
     let directory = tempfile::tempdir().expect("a directory");

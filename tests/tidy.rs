@@ -29,6 +29,7 @@ const BESIDE: u8 = u8::MAX;
 const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("endpoint", "resilience", "an endpoint keeps its breaker, which knows no endpoint"),
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
+    ("discovery", "tls", "an engine is asked over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
     ("listener", "proxy", "a connection's requests are served by the proxy"),
     ("proxy", "listener", "a request knows the connection that it came on: two halves of one path"),

@@ -23,5 +23,5 @@ pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Source};
 pub use effective::{effective, effective_value};
 pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
-pub use load::{Facts, Loaded, load, parse_str};
+pub use load::{Bundle, Facts, Loaded, load, load_bundle, parse_str};
 pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Threads};

@@ -56,6 +56,9 @@ pub struct ServerSpec {
     /// Become this user after binding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// A directory of Weir's own, for the last configuration that served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<ConfigPath>,
     /// Write the process id here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_file: Option<ConfigPath>,
@@ -68,6 +71,7 @@ impl Default for ServerSpec {
             max_connections: MaxConnections::default(),
             shutdown_grace: Span::secs(30),
             user: None,
+            state_dir: None,
             pid_file: None,
         }
     }

@@ -92,7 +92,7 @@ pub(super) async fn run(control: Arc<Control>, generation: u64, before: Pulse, s
         }
         if left.is_zero() {
             log::info!("generation {generation} has passed its probation, with {} requests", after.requests);
-            return control.end_probation(Probation::Passed { generation });
+            return control.passed(generation).await;
         }
     }
 }

@@ -16,14 +16,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Live,
+    Live, labels, last_good,
     live::Ready,
     overrides::Overrides,
     probation::{self, History},
 };
 use crate::{
     admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Sources, Target, Token},
-    config::{self, Loaded, Spec},
+    config::{self, Bundle, Loaded, Spec},
+    discovery::docker::{Diagnostic, Engines},
     listener::Shared,
     observe::{Pulse, StateSource},
     route::RouteSpec,
@@ -88,7 +89,11 @@ pub struct Control {
     switches: Switches,
     writer: tokio::sync::Mutex<Writer>,
     status: Mutex<Status>,
+    successor: Mutex<Option<u32>>,
     history: History,
+    /// The configuration as its author wrote it, for those who add to it.
+    base: watch::Sender<Arc<Spec>>,
+    engines: Arc<Engines>,
 }
 
 /// What others see of the writer's state without waiting for it.
@@ -112,10 +117,11 @@ struct Base {
     spec: Spec,
     origin: String,
     text: String,
+    bundle: Bundle,
 }
 
-struct Writer {
-    live: Live,
+pub(super) struct Writer {
+    pub(super) live: Live,
     generation: u64,
     base: Base,
     /// What a rollback goes back to.
@@ -127,8 +133,8 @@ struct Writer {
 impl Control {
     /// The control of an edge that does not run yet; [`Control::start`] starts it.
     pub(crate) fn new(origin: Origin, live: Live, state: Arc<dyn StateSource>, switches: Switches) -> Arc<Self> {
-        let shared = live.shared().clone();
-        let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new() };
+        let (shared, engines) = (live.shared().clone(), live.registry().common());
+        let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new(), bundle: Bundle::default() };
         let running = Running {
             generation: 0,
             since: SystemTime::now(),
@@ -149,7 +155,10 @@ impl Control {
             switches,
             writer: tokio::sync::Mutex::new(writer),
             status: Mutex::new(status),
+            successor: Mutex::default(),
             history: History::default(),
+            base: watch::Sender::new(Arc::new(Snapshot::nothing().spec)),
+            engines,
         })
     }
 
@@ -160,8 +169,11 @@ impl Control {
         writer.generation = ready.snapshot.generation;
         self.shared.observer.metrics().started(writer.generation);
         self.publish(&mut writer, ready).await;
+        self.keep_last_good(&writer.base).await;
         // Every socket accepts, so nobody who comes from here on is turned away.
         self.switches.ready.store(true, Ordering::Release);
+        let stopping = self.switches.stopping.subscribe();
+        writer.live.background.spawn(labels::follow(self.me.clone(), self.engines.clone(), self.base.subscribe(), stopping));
         if let Some(me) = self.me.upgrade() {
             let mut stopping = self.switches.stopping.subscribe();
             writer.live.background.spawn(async move {
@@ -187,6 +199,22 @@ impl Control {
     pub fn admin_token(&self) -> Option<(Secret, bool)> {
         self.status.lock().admin.as_ref().map(|admin| (admin.token.clone(), admin.token_is_made))
     }
+    /// What is wrong with containers and their labels now, where endpoints are found by those.
+    pub fn container_diagnostics(&self) -> Vec<Diagnostic> {
+        self.engines.diagnostics().list()
+    }
+    pub(super) fn writer(&self) -> &tokio::sync::Mutex<Writer> {
+        &self.writer
+    }
+    /// Another process serves: the successor, in whose favour this one drains and ends.
+    pub(super) fn succeeded(&self, process: u32) {
+        *self.successor.lock() = Some(process);
+        self.switches.exit.send_replace(true);
+    }
+    /// The process that took over, if one has.
+    pub fn successor(&self) -> Option<u32> {
+        *self.successor.lock()
+    }
     pub(crate) fn switches(&self) -> &Switches {
         &self.switches
     }
@@ -198,7 +226,9 @@ impl Control {
     pub fn begin_drain(&self) {
         self.switches.ready.store(false, Ordering::Release);
         self.shared.doors.close();
-        self.switches.draining.send_replace(true);
+        if !self.switches.draining.send_replace(true) {
+            self.tell_drain();
+        }
     }
 
     /// Resolves when nothing is in flight any more, after [`Control::begin_drain`].
@@ -261,8 +291,11 @@ impl Control {
         if let (Ok(_), Some(Probation::Running { generation, .. })) = (&taken, self.running().probation) {
             self.end_probation(Probation::Ended { generation, reason: "another configuration was loaded".to_owned() });
         }
-        if let (Ok(applied), Some(span)) = (&taken, guard.probation) {
-            self.begin_probation(applied.generation, before, span);
+        if let Ok(applied) = &taken {
+            match guard.probation {
+                Some(span) => self.begin_probation(applied.generation, before, span),
+                None => self.keep_last_good(&writer.base).await,
+            }
         }
         self.tell(&taken);
         taken
@@ -330,6 +363,14 @@ impl Control {
             ..status.running.clone()
         };
         status.running = now;
+        drop(status);
+        self.base.send_if_modified(|known| {
+            let changed = **known != writer.base.spec;
+            if changed {
+                *known = Arc::new(writer.base.spec.clone());
+            }
+            changed
+        });
     }
 
     /// TLS settings that stay are served by files that may have changed. They were read a moment ago, when the new
@@ -349,6 +390,7 @@ impl Control {
     /// Logs and counts how a reload ended.
     fn tell(&self, taken: &Result<Applied, Refused>) {
         let mut status = self.status.lock();
+        self.tell_taken(taken, &status.running.origin);
         match taken {
             Ok(applied) => {
                 self.shared.observer.metrics().reloaded(applied.generation);
@@ -397,7 +439,9 @@ impl Control {
     /// Watches this generation from now on, and goes back to the configuration before if it does worse.
     fn begin_probation(&self, generation: u64, before: Pulse, span: Duration) {
         let Some(me) = self.me.upgrade() else { return };
-        self.status.lock().running.probation = Some(Probation::Running { generation, seconds_left: span.as_secs() });
+        let begun = Probation::Running { generation, seconds_left: span.as_secs() };
+        self.tell_probation(&begun);
+        self.status.lock().running.probation = Some(begun);
         tokio::spawn(async move {
             let mut stopping = me.switches.stopping.subscribe();
             tokio::select! {
@@ -421,8 +465,26 @@ impl Control {
         }
     }
 
+    /// The configuration that runs has proven itself.
+    pub(super) async fn passed(&self, generation: u64) {
+        let writer = self.writer.lock().await;
+        self.end_probation(Probation::Passed { generation });
+        self.keep_last_good(&writer.base).await;
+    }
+
+    /// Keeps a configuration on disk, where the file says so. Posted ones too: they are what served last.
+    async fn keep_last_good(&self, base: &Base) {
+        let Some(directory) = base.spec.server.state_dir.clone() else { return };
+        let bundle = base.bundle.clone();
+        let kept = tokio::task::spawn_blocking(move || last_good::keep(&directory, &bundle).map_err(|error| (directory, error)));
+        if let Ok(Err((directory, error))) = kept.await {
+            log::warn!("the configuration cannot be kept in {directory}: {error}");
+        }
+    }
+
     /// Ends the probation that is running.
     pub(super) fn end_probation(&self, end: Probation) {
+        self.tell_probation(&end);
         self.status.lock().running.probation = Some(end);
     }
 }
@@ -430,7 +492,7 @@ impl Control {
 impl Base {
     fn new(loaded: &Loaded, origin: String) -> Self {
         let spec = loaded.spec.clone().unwrap_or_else(|| Snapshot::nothing().spec);
-        Self { spec, origin, text: config::effective(loaded) }
+        Self { spec, origin, text: config::effective(loaded), bundle: Bundle::of(loaded) }
     }
 }
 
@@ -510,12 +572,20 @@ impl Commands for Control {
         .await
     }
 
+    async fn upgrade(&self) -> Result<u32, Refused> {
+        self.exclusively(|me| async move { me.hand_over().await }).await
+    }
+
     async fn change(&self, change: Change) -> Result<Applied, Refused> {
         self.exclusively(move |me| async move {
             let mut writer = me.writer.lock().await;
             me.check_object(&change)?;
-            let overrides = writer.overrides.with(change, &writer.base.spec)?;
-            me.put_overrides(&mut writer, overrides).await
+            let overrides = writer.overrides.with(change.clone(), &writer.base.spec)?;
+            let put = me.put_overrides(&mut writer, overrides).await;
+            if put.is_ok() {
+                me.tell_changed(&change);
+            }
+            put
         })
         .await
     }
@@ -574,6 +644,7 @@ impl Control {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// What variables in a configuration stand for.
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -10,6 +10,7 @@
 //! tells one place of an endpoint from another, which makes one that moved another backend.
 
 mod dns;
+pub mod docker;
 mod endpoint;
 mod file;
 mod fixed;
@@ -27,7 +28,7 @@ use pingora_load_balancing::{Backend, Extensions};
 pub use run::{Changes, Discovery, DiscoveryObserver};
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, EndpointRegistry},
     registry,
     types::{Address, At},
 };
@@ -41,6 +42,8 @@ registry! {
     pub enum DiscoverSpec {
         /// In DNS: A and AAAA, or SRV records.
         Dns(dns::DnsSpec) = "dns",
+        /// On a Docker engine, by the labels of containers.
+        Docker(docker::DockerSpec) = "docker",
         /// In a file that is watched.
         File(file::FileSpec) = "file",
     }
@@ -49,10 +52,11 @@ registry! {
 impl DiscoverSpec {
     /// The compiled form. Problems are reported at `at`, the `discover` key. Neither the network nor the
     /// file is touched.
-    fn compile(&self, at: &At) -> Option<Source> {
+    fn compile(&self, registry: &EndpointRegistry, at: &At) -> Option<Source> {
         let at = at.key(self.kind());
         match self {
             DiscoverSpec::Dns(spec) => spec.compile(&at).map(Box::new).map(Source::Dns),
+            DiscoverSpec::Docker(spec) => spec.compile(registry.common(), &at).map(Source::Docker),
             DiscoverSpec::File(spec) => Some(Source::File(spec.compile())),
         }
     }
@@ -62,7 +66,23 @@ impl DiscoverSpec {
 #[derive(Debug, Clone)]
 enum Source {
     Dns(Box<dns::Dns>),
+    Docker(docker::Docker),
     File(file::File),
+}
+
+/// One endpoint that a source found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The endpoint.
+    pub endpoint: EndpointSpec,
+    /// It is about to go: what it began may finish, and it gets no new request.
+    pub leaving: bool,
+}
+
+impl From<EndpointSpec> for Found {
+    fn from(endpoint: EndpointSpec) -> Self {
+        Self { endpoint, leaving: false }
+    }
 }
 
 /// The address in Pingora's form. `None` for a path that cannot be a unix socket's.

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{DiscoverSpec, EndpointSpec, Source};
-use crate::types::{At, Name};
+use super::{DiscoverSpec, EndpointSpec, Found, Source};
+use crate::{
+    endpoint::EndpointRegistry,
+    types::{At, Name},
+};
 
 /// Who wants to know about discovery: metrics. (The log lines are written here and by whoever applies.)
 pub trait DiscoveryObserver: Send + Sync {
@@ -49,10 +52,11 @@ pub struct Discovery {
 
 impl Discovery {
     /// The compiled form. Problems are reported at `at`, the `discover` key.
-    pub fn compile(spec: &DiscoverSpec, at: &At) -> Option<Self> {
-        let source = spec.compile(at)?;
+    pub fn compile(spec: &DiscoverSpec, registry: &EndpointRegistry, at: &At) -> Option<Self> {
+        let source = spec.compile(registry, at)?;
         let text = match &source {
             Source::Dns(dns) => dns.to_string(),
+            Source::Docker(docker) => docker.to_string(),
             Source::File(file) => file.to_string(),
         };
         Some(Self { source, text })
@@ -65,12 +69,13 @@ impl Discovery {
 
     /// Asks until the future is dropped. What is found is handed to `apply`; while there is no answer, what
     /// was found last stays, and the log says so once for each reason.
-    pub async fn run(&self, upstream: &Name, observer: &dyn DiscoveryObserver, apply: impl Fn(Vec<EndpointSpec>) -> Changes) {
+    pub async fn run(&self, upstream: &Name, observer: &dyn DiscoveryObserver, apply: impl Fn(Vec<Found>) -> Changes) {
         let mut source = self.source.clone();
         let mut trouble = None;
         loop {
             let Asked { found, again } = match &mut source {
                 Source::Dns(dns) => dns.ask().await,
+                Source::Docker(docker) => match docker.follow(upstream, observer, &apply).await {},
                 Source::File(file) => file.ask().await,
             };
             match found {
@@ -80,7 +85,7 @@ impl Discovery {
                         log::info!("upstream {upstream}: {} answers again", self.text);
                     }
                     observer.asked(upstream, true);
-                    observer.replaced(upstream, apply(found));
+                    observer.replaced(upstream, apply(found.into_iter().map(Found::from).collect()));
                 }
                 Err(reason) => {
                     observer.asked(upstream, false);

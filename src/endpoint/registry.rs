@@ -28,6 +28,7 @@ struct Known {
     witnessed: Witnessed,
     discovered: HashMap<(Name, Box<str>), Weak<Discovered>>,
     shared: HashMap<(Name, TypeId), Weak<dyn Any + Send + Sync>>,
+    common: HashMap<TypeId, Weak<dyn Any + Send + Sync>>,
     /// What operators ordered, also for endpoints that are not there now.
     orders: HashMap<(Name, Address), Orders>,
 }
@@ -142,6 +143,18 @@ impl EndpointRegistry {
         let found = Arc::new(Discovered::default());
         known.discovered.insert(key, Arc::downgrade(&found));
         found
+    }
+
+    /// What all upstreams share, one of each type: kept while anyone uses it.
+    pub fn common<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let common = &mut self.0.lock().common;
+        let known = common.get(&TypeId::of::<T>()).and_then(Weak::upgrade).and_then(|known| known.downcast().ok());
+        known.unwrap_or_else(|| {
+            let made = Arc::<T>::default();
+            let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&made) as _;
+            common.insert(TypeId::of::<T>(), weak);
+            made
+        })
     }
 
     /// What all requests to an upstream share, one of each type: kept, like the endpoints, while anyone uses it.

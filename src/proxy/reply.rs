@@ -8,7 +8,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, filters, respond};
+use super::{RequestCtx, filters, respond, told};
 use crate::{
     filter::BodyWish,
     gate::Refusal,
@@ -91,6 +91,7 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Rep
     } else if (measured == Some(None) || wish == BodyWish::Replace) && respond::unmeasured(session, &mut response).is_err() {
         return;
     }
+    told::tell(&mut response, ctx);
     if !ctx.arrival.connection.stays_open() {
         session.as_downstream_mut().set_keepalive(None);
     }

@@ -5,7 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, filters, retry};
+use super::{RequestCtx, filters, retry, told};
 use crate::{
     filter::BodyWish,
     gate::{
@@ -74,6 +74,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         unmeasured(session, response)?;
     }
     keep(response, ctx)?;
+    told::tell(response, ctx);
     if !upgraded && !ctx.arrival.connection.stays_open() {
         session.set_keepalive(None);
     }

@@ -8,6 +8,7 @@
 mod action;
 mod compiled;
 mod fallback;
+mod labels;
 mod order;
 mod path;
 mod paths;
@@ -24,6 +25,7 @@ mod tests_support;
 pub use action::{Action, Redirect};
 pub use compiled::Route;
 pub use fallback::FallbackSpec;
+pub use labels::{Allowed, LabelRoute, from_labels};
 pub use order::decided_by_position;
 pub use path::PathPattern;
 pub use predicates::{Miss, Predicates};

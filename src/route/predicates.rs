@@ -92,6 +92,11 @@ impl Predicates {
         None
     }
 
+    /// What is asked of header fields and of query parameters, by name.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &HeaderMatch)> {
+        self.headers.iter().chain(&self.query).map(|(name, want)| (&**name, want))
+    }
+
     /// True when every request passes.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

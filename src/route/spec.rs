@@ -51,6 +51,22 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
+    /// Every request to this upstream, everything else as if left out.
+    pub fn forwarding(name: Name, upstream: Name) -> Self {
+        Self {
+            name,
+            matches: MatchSpec::default(),
+            filters: Vec::new(),
+            upstream: Some(upstream),
+            split: None,
+            redirect: None,
+            respond: None,
+            timeout: Self::default_timeout(),
+            retry: None,
+            fallback: None,
+            websocket: Self::default_websocket(),
+        }
+    }
     /// The upstreams that it names, each with its place below the route.
     pub fn upstreams<'s>(&'s self, at: &At) -> Vec<(&'s Name, At)> {
         let whole = self.upstream.iter().map(|name| (name, at.key("upstream")));

@@ -69,6 +69,17 @@ impl HostPattern {
             HostPattern::Any => true,
         }
     }
+
+    /// Does the pattern cover every host that the other one covers?
+    pub fn covers(&self, other: &HostPattern) -> bool {
+        match (self, other) {
+            (HostPattern::Any, _) => true,
+            (_, HostPattern::Any) => false,
+            (_, HostPattern::Exact(host)) => self.matches(host),
+            (HostPattern::Suffix(suffix), HostPattern::Suffix(other)) => other.ends_with(suffix.as_str()),
+            (HostPattern::Exact(_), HostPattern::Suffix(_)) => false,
+        }
+    }
 }
 
 impl FromStr for HostPattern {
@@ -106,6 +117,18 @@ string_type!(HostPattern, "HostPattern", "A host: `example.com`, `*.example.com`
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_covers_what_is_narrower() {
+        let covers =
+            |broad: &str, narrow: &str| broad.parse::<HostPattern>().unwrap().covers(&narrow.parse::<HostPattern>().unwrap());
+        for (broad, narrow) in [("*", "*"), ("*", "a.b"), ("*.b", "a.b"), ("*.b", "*.b"), ("*.b", "*.a.b"), ("a.b", "a.b")] {
+            assert!(covers(broad, narrow), "{broad} {narrow}");
+        }
+        for (broad, narrow) in [("*.b", "*"), ("*.b", "b"), ("*.a.b", "*.b"), ("a.b", "*.a.b"), ("*.b", "*.ab"), ("a.b", "b.b")] {
+            assert!(!covers(broad, narrow), "{broad} {narrow}");
+        }
+    }
 
     #[test]
     fn an_authority_is_one_host_and_maybe_a_port() {

@@ -34,7 +34,7 @@ impl Upstream {
             None => Some(None),
         };
         let discover = match &spec.discover {
-            Some(discover) => Discovery::compile(discover, &at.key("discover")).map(Some),
+            Some(discover) => Discovery::compile(discover, registry, &at.key("discover")).map(Some),
             None => Some(None),
         };
         let breaker = match spec.circuit_breaker.on() {

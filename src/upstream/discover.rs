@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::Upstream;
 use crate::{
-    discovery::{Changes, Discovery, DiscoveryObserver, EndpointSpec},
+    discovery::{Changes, Discovery, DiscoveryObserver, Found},
     endpoint::{Discovered, Endpoint, EndpointRegistry},
     types::{Address, Name},
 };
@@ -40,7 +40,7 @@ impl Upstream {
     pub(super) async fn discover(&self, observer: &dyn DiscoveryObserver) {
         match &self.discover {
             Some(discover) => {
-                let apply = |found: Vec<EndpointSpec>| self.found(discover, &found);
+                let apply = |found: Vec<Found>| self.found(discover, &found);
                 discover.discovery.run(&self.name, observer, apply).await;
             }
             None => {
@@ -50,17 +50,19 @@ impl Upstream {
         }
     }
 
-    /// Makes these the found endpoints. One that is not among them any more gets no new request; those in
-    /// flight hold it until they end.
-    fn found(&self, discover: &Discover, found: &[EndpointSpec]) -> Changes {
+    /// Makes these the found endpoints. One that is not among them any more, or is about to go, gets no new
+    /// request; those in flight hold it until they end.
+    fn found(&self, discover: &Discover, found: &[Found]) -> Changes {
         let listed: Vec<Arc<Endpoint>> = self.weights.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         let fixed: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
-        let found = found.iter().filter(|found| !fixed.contains(&found.address)).map(|found| {
+        let found = found.iter().filter(|found| !fixed.contains(&found.endpoint.address));
+        let found = found.map(|Found { endpoint: found, leaving }| {
             let endpoint = discover.registry.get(&self.name, &found.address, found.weight.get(), found.place());
             endpoint.set_weight(found.weight.get());
             if let Some(decay) = self.spec.strategy.decay() {
                 endpoint.set_decay(decay);
             }
+            endpoint.set_draining(*leaving);
             endpoint
         });
         discover.found.set(found.collect());
@@ -69,6 +71,8 @@ impl Upstream {
         let changes = Changes { added: added.len(), removed: removed.len() };
         if changes != Changes::default() {
             self.replace_endpoints(now);
+            // Nobody chooses them any more. The next one at such an address may not be leaving.
+            removed.iter().for_each(|gone| gone.set_draining(false));
             self.log_changes(&added, "added");
             self.log_changes(&removed, "removed; its requests in flight may finish");
         }

@@ -241,6 +241,8 @@ impl Upstream {
     pub fn publish(&self) {
         for (endpoint, weight) in &self.weights {
             endpoint.set_weight(*weight);
+            // Discovery may have said so, for the configuration before; listed ones stay.
+            endpoint.set_draining(false);
             if let Some(decay) = self.spec.strategy.decay() {
                 endpoint.set_decay(decay);
             }

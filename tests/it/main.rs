@@ -5,8 +5,12 @@ mod support;
 
 mod access;
 mod access_log;
+mod admin_api;
 mod breaker;
 mod discovery;
+mod docker_discovery;
+mod docker_engine;
+mod explain;
 mod faults;
 mod filters;
 mod fixtures;

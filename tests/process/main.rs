@@ -7,6 +7,7 @@ mod support;
 mod child;
 mod command_line;
 mod demo;
+mod explain;
 mod health;
 mod server;
 mod signals;

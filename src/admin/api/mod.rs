@@ -1,13 +1,18 @@
 //! The API: one resource per file, each with its routes and with what the OpenAPI document says of them.
 
+mod applied;
 mod certificates;
+mod config;
 mod drain;
+mod endpoints;
 mod errors;
 mod events;
+mod explain;
 mod extract;
 mod history;
 mod listeners;
 mod openapi;
+mod overrides;
 mod overview;
 mod routes;
 mod snapshot;
@@ -17,6 +22,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
+pub(super) use applied::Finding;
 pub(super) use openapi::Document;
 pub(super) use snapshot::Snapshot;
 
@@ -30,9 +36,13 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
         .merge(listeners::router())
         .merge(routes::router())
         .merge(upstreams::router())
+        .merge(endpoints::router())
+        .merge(overrides::router())
+        .merge(config::router())
         .merge(certificates::router())
         .merge(events::router())
         .merge(errors::router())
+        .merge(explain::router())
         .merge(drain::router())
         .merge(openapi::router())
 }
@@ -44,9 +54,13 @@ fn describe(document: &mut Document) {
     listeners::describe(document);
     routes::describe(document);
     upstreams::describe(document);
+    endpoints::describe(document);
+    overrides::describe(document);
+    config::describe(document);
     certificates::describe(document);
     events::describe(document);
     errors::describe(document);
+    explain::describe(document);
     drain::describe(document);
     openapi::describe(document);
 }

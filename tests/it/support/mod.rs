@@ -9,6 +9,7 @@ pub mod client;
 pub mod collector;
 pub mod dns;
 pub mod edge;
+pub mod engine;
 pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;

@@ -292,7 +292,10 @@ fn links_of_the_documentation_resolve() {
     let mut findings = Vec::new();
     let mut pages = files("docs", ".md");
     pages.extend(
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into_iter().filter(|path| path.exists()),
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docker/README.md"]
+            .map(|name| root().join(name))
+            .into_iter()
+            .filter(|path| path.exists()),
     );
     for page in &pages {
         for link in links(&read(page)) {

@@ -4,6 +4,7 @@ pub mod check;
 mod demo;
 pub mod diff;
 mod explain;
+mod health;
 pub mod lab;
 mod orders;
 pub mod remote;
@@ -49,6 +50,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Watch the upstreams and endpoints of the running edge
     Top(top::TopArgs),
+    /// Ask a running edge how it is; for health checks of containers
+    Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => orders::upgrade(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

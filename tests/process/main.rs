@@ -8,6 +8,7 @@ mod child;
 mod command_line;
 mod demo;
 mod explain;
+mod health;
 mod operating;
 mod server;
 mod signals;

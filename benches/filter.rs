@@ -19,7 +19,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use weir::{
     filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict},
-    types::{Client, Problems, Scheme},
+    types::{Client, Problems, Scheme, Whereabouts},
 };
 
 /// Counts what is allocated.
@@ -57,6 +57,7 @@ impl Exchange {
             scheme: Scheme::Https,
             listener: "edge".parse().expect("a name"),
             tls: None,
+            whereabouts: Whereabouts::default(),
         };
         let fields = [
             ("host", "www.example.com"),
@@ -100,6 +101,7 @@ impl Exchange {
             endpoint: Some("10.0.0.1:9001"),
             route: "api",
             request_id: &self.id,
+            standard: false,
             wish: BodyWish::Nothing,
         };
         chain.response(&mut response, &mut slots);

@@ -12,6 +12,7 @@ mod labels;
 mod last_good;
 mod live;
 mod observers;
+mod orders;
 mod overrides;
 mod probation;
 mod sockets;

@@ -13,7 +13,7 @@ use crate::{
     proxy,
     route::{Action, HeaderMatch, Miss, Route},
     snapshot::{Listener, Snapshot},
-    types::{Client, RequestHead, Scheme, TlsClient},
+    types::{Client, RequestHead, Scheme, TlsClient, Whereabouts},
 };
 
 /// Kinds of differences that are told apart. A log's names come from its writer: without a bound, a log of something
@@ -152,7 +152,7 @@ impl<'s> Replay<'s> {
             self.differs(&logged, "listener", &logged.listener, "none");
             return;
         };
-        let client = client(&logged, listener);
+        let client = client(&logged, listener, self.snapshot.whereabouts());
         let fields = fields(&logged);
         let head = RequestHead { method, host, path, query: None, fields: &fields };
         self.compare(&logged, listener, &head, &client);
@@ -246,13 +246,13 @@ fn is_before_routing(logged: &Line<'_>) -> bool {
     logged.route.is_none() && (early || !by_us || for_us)
 }
 
-fn client(logged: &Line<'_>, listener: &Listener) -> Client {
+fn client(logged: &Line<'_>, listener: &Listener, whereabouts: Whereabouts) -> Client {
     let scheme = if logged.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let tls = logged
         .tls
         .as_ref()
         .map(|_| Arc::new(TlsClient { sni: logged.sni.as_deref().map(Arc::from), version: "TLSv1.3", ..TlsClient::default() }));
-    Client { ip: logged.client, port: 0, scheme, listener: listener.name.clone(), tls }
+    Client { ip: logged.client, port: 0, scheme, listener: listener.name.clone(), tls, whereabouts }
 }
 
 fn fields(logged: &Line<'_>) -> HeaderMap {
@@ -265,7 +265,7 @@ fn is_unlogged(miss: &Miss<'_>) -> bool {
     match miss {
         Miss::Header(name, _) => !matches!(*name, "user-agent" | "referer"),
         Miss::Query(..) => true,
-        Miss::Host | Miss::Path(_) | Miss::Method(_) | Miss::ClientIp | Miss::Listener(_) => false,
+        Miss::Host | Miss::Path(_) | Miss::Method(_) | Miss::ClientIp | Miss::Country(_) | Miss::Listener(_) => false,
     }
 }
 

@@ -5,12 +5,15 @@ CARGO ?= cargo
 # Of `make bench-l4`; `PROFILE=bench-quick` builds faster.
 PROFILE ?= release
 
-.PHONY: help demo build test check fmt lint docs bench bench-balance bench-l4 prerequisites test-tools
+.PHONY: help demo build test test-browser test-api test-docker image check fmt lint docs bench bench-balance bench-l4 prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
 	@echo 'make build   the release binary: target/release/weir'
 	@echo 'make test    all tests'
+	@echo 'make test-browser, make test-api   parts of it: the dashboard in Chromium, the admin API against its document'
+	@echo 'make test-docker   the image and the Compose demo on a real engine; WEIR_IMAGE=weir for the image of `make image`'
+	@echo 'make image   the image: weir:latest'
 	@echo 'make check   formatting, lints, documentation'
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
@@ -24,6 +27,24 @@ build: prerequisites
 
 test: prerequisites test-tools
 	$(CARGO) test --locked
+	@$(MAKE) --no-print-directory test-browser test-api
+
+# The dashboard in headless Chromium; `WEIR_SCREENSHOTS=120` takes the pictures of the README after so many seconds.
+test-browser: prerequisites
+	@CARGO='$(CARGO)' sh tools/test-browser
+
+# The admin API against its OpenAPI document.
+test-api: prerequisites
+	@CARGO='$(CARGO)' sh tools/test-api
+
+# Around the binary of a debug build, unless WEIR_IMAGE names an image. Base images are made where no registry answers.
+test-docker: prerequisites
+	@docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1 || apt-get install -y --no-install-recommends docker-compose
+	$(CARGO) test --locked --test docker -- --nocapture
+
+# With link-time optimisation, which takes its time: PROFILE=bench-quick for less.
+image:
+	PROFILE=$(or $(PROFILE),release) sh tests/docker/image weir
 
 check: fmt lint docs
 
@@ -53,3 +74,4 @@ prerequisites:
 
 test-tools:
 	@sh tools/test-tools
+	@sh tools/test-redis

@@ -55,8 +55,14 @@ fn table(count: usize, matches: impl Fn(usize) -> Value) -> Table {
 }
 
 fn find(c: &mut Criterion) {
-    let client =
-        Client { ip: [192, 0, 2, 1].into(), port: 1, scheme: Scheme::Http, listener: "web".parse().expect("a name"), tls: None };
+    let client = Client {
+        ip: [192, 0, 2, 1].into(),
+        port: 1,
+        scheme: Scheme::Http,
+        listener: "web".parse().expect("a name"),
+        tls: None,
+        whereabouts: Default::default(),
+    };
     let mut fields = HeaderMap::new();
     fields.insert("x-channel", "beta".parse().expect("a value"));
     let mut group = c.benchmark_group("find");

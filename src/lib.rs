@@ -14,6 +14,7 @@
 //! | 2 | [`discovery`] | where endpoints come from |
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |
+//! | 2 | [`geo`] | which country an address is in |
 //! | 2 | [`filter`] | what happens to requests and responses on their way |
 //! | 3 | [`upstream`] | a pool of endpoints, balanced, checked, connected to |
 //! | 3 | [`route`] | from a request head to the route that serves it |
@@ -38,6 +39,7 @@ pub mod endpoint;
 pub mod explain;
 pub mod filter;
 pub mod gate;
+pub mod geo;
 pub mod health;
 pub mod l4;
 pub mod lab;

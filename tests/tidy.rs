@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
     (1, &["observe", "endpoint", "resilience"]),
-    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate"]),
+    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo"]),
     (3, &["upstream", "route"]),
     (4, &["config"]),
     (5, &["snapshot"]),
@@ -292,7 +292,10 @@ fn links_of_the_documentation_resolve() {
     let mut findings = Vec::new();
     let mut pages = files("docs", ".md");
     pages.extend(
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into_iter().filter(|path| path.exists()),
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docker/README.md"]
+            .map(|name| root().join(name))
+            .into_iter()
+            .filter(|path| path.exists()),
     );
     for page in &pages {
         for link in links(&read(page)) {

@@ -9,6 +9,8 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::api::Finding;
+
 /// The media type of a [`ProblemDetails`].
 pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
 
@@ -25,6 +27,20 @@ pub(super) struct ProblemDetails {
     code: &'static str,
     /// What is wrong, and what to do about it.
     detail: Cow<'static, str>,
+    /// What is wrong with a configuration, line by line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Finding>,
+}
+
+impl ProblemDetails {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: Cow<'static, str>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error");
+        Self { r#type: "about:blank", title, status: status.as_u16(), code, detail, problems: Vec::new() }
+    }
+
+    pub(super) fn with(self, problems: Vec<Finding>) -> Self {
+        Self { problems, ..self }
+    }
 }
 
 /// A refusal.
@@ -37,6 +53,14 @@ pub(super) enum Refusal {
     Method,
     /// The path cannot be decoded.
     Path,
+    /// The request cannot be read, and why.
+    Body(String),
+    /// The body is not of this type.
+    MediaType(&'static str),
+    /// The body has more bytes than this.
+    TooLarge(usize),
+    /// Another generation is running than the request is meant for.
+    Generation(String),
     Unauthorized,
     Host,
     FormBody,
@@ -53,6 +77,16 @@ impl Refusal {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this page does not know that method".into())
             }
             Refusal::Path => (StatusCode::BAD_REQUEST, "bad_request", "the path is not UTF-8 when its escapes are undone".into()),
+            Refusal::Body(reason) => (StatusCode::BAD_REQUEST, "bad_request", reason.into()),
+            Refusal::MediaType(wanted) => {
+                let detail = format!("this takes a body of type `{wanted}`; the Content-Type says otherwise");
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail.into())
+            }
+            Refusal::TooLarge(most) => {
+                let detail = format!("the body has more than {most} bytes, or did not come whole");
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail.into())
+            }
+            Refusal::Generation(reason) => (StatusCode::PRECONDITION_FAILED, "other_generation", reason.into()),
             Refusal::Unauthorized => {
                 (StatusCode::UNAUTHORIZED, "unauthorized", "this needs the admin token: `Authorization: Bearer TOKEN`".into())
             }
@@ -94,15 +128,14 @@ impl IntoResponse for Refusal {
 
 /// An answer that says what is wrong.
 pub(super) fn problem(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Response {
-    let title = status.canonical_reason().unwrap_or("Error");
-    let details = ProblemDetails { r#type: "about:blank", title, status: status.as_u16(), code, detail: detail.into() };
-    typed_json(status, PROBLEM_TYPE, &details)
+    problem_of(ProblemDetails::new(status, code, detail.into()))
 }
 
-/// An answer in JSON, of this media type.
-pub(super) fn typed_json(status: StatusCode, media_type: &'static str, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(body) => (status, [(header::CONTENT_TYPE, media_type)], body).into_response(),
+/// The same, with everything that is to be said.
+pub(super) fn problem_of(details: ProblemDetails) -> Response {
+    let status = StatusCode::from_u16(details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match serde_json::to_vec(&details) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], body).into_response(),
         Err(error) => {
             log::error!("admin: an answer cannot be written: {error}");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

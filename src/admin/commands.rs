@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,6 +29,8 @@ pub trait Commands: Send + Sync {
     async fn apply(&self, text: String, guard: Guard) -> Result<Applied, Refused>;
     /// Goes back to the configuration before the last reload.
     async fn rollback(&self) -> Result<Applied, Refused>;
+    /// Starts the binary that is installed now and lets it take over. Answers its process id once it serves.
+    async fn upgrade(&self) -> Result<u32, Refused>;
     /// Changes something at runtime, beside the configuration.
     async fn change(&self, change: Change) -> Result<Applied, Refused>;
     /// Takes a runtime change back.
@@ -89,7 +92,7 @@ impl fmt::Display for Refused {
 }
 
 /// A change at runtime. It outlives a reload and is lost with the process.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// One more endpoint.
@@ -200,7 +203,7 @@ pub struct Running {
 }
 
 /// A reload that is watched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Probation {
     /// Being watched.

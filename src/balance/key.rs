@@ -129,6 +129,7 @@ mod tests {
             scheme: Scheme::Http,
             listener: "web".parse().unwrap(),
             tls: None,
+            whereabouts: Default::default(),
         };
         let client_ip: &[u8] = &[192, 0, 2, 1];
         for (text, want) in [

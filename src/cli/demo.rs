@@ -66,7 +66,7 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
         anyhow::bail!("the demo's own configuration has errors");
     }
     let origin = Origin::Text { name: "the demo's configuration".to_owned(), directory: ".".into() };
-    run::serve(loaded, origin, |server| {
+    run::serve(loaded, origin, None, |server| {
         let port = |name| server.address(name).map_or(0, |address| address.port());
         let admin = server.admin_address().map_or_else(String::new, |address| address.to_string());
         let token = server.made_token().unwrap_or_default();

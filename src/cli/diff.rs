@@ -7,9 +7,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use http::{HeaderValue, Method, header};
 
 use super::{
-    remote::{self, AdminArgs, Remote},
+    remote::{self, AdminArgs, Body, Remote},
     run,
 };
 use crate::{
@@ -64,7 +65,8 @@ pub fn run(args: &DiffArgs) -> ExitCode {
 }
 
 async fn against_running(args: &DiffArgs, new: View) -> anyhow::Result<ExitCode> {
-    let answer = Remote::new(&args.admin)?.get("/api/v1/config").await?;
+    let as_yaml = [(header::ACCEPT, HeaderValue::from_static("application/yaml"))];
+    let answer = Remote::new(&args.admin)?.send(Method::GET, "/api/v1/config", Body::none(), &as_yaml).await?;
     let old = View::of_effective(answer.text()?).map_err(|reason| anyhow::anyhow!("the running configuration: {reason}"))?;
     let code = show(args.format, &Diff::between(&old, &new));
     // Said where it does not disturb what reads the answer.

@@ -4,10 +4,14 @@ pub mod check;
 mod demo;
 pub mod diff;
 mod explain;
+mod health;
 pub mod lab;
+mod orders;
 pub mod remote;
+mod replay;
 mod run;
 pub mod schema;
+mod top;
 
 use std::process::ExitCode;
 
@@ -34,6 +38,20 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Say where a request would go, and why
     Explain(explain::ExplainArgs),
+    /// Make a running edge take its configuration from the file again
+    Reload(orders::ReloadArgs),
+    /// Make a running edge go back to the configuration before its last reload
+    Rollback(orders::OrderArgs),
+    /// Make a running edge finish what is in flight and exit
+    Drain(orders::OrderArgs),
+    /// Make a running edge start the binary that is installed now and let it take over, without a refused connection
+    Upgrade(orders::OrderArgs),
+    /// Say where the requests of an access log would go by another configuration
+    Replay(replay::ReplayArgs),
+    /// Watch the upstreams and endpoints of the running edge
+    Top(top::TopArgs),
+    /// Ask a running edge how it is; for health checks of containers
+    Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -58,6 +76,13 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &crate::snapshot::check),
         Command::Diff(args) => diff::run(&args),
         Command::Explain(args) => explain::run(args),
+        Command::Reload(args) => orders::reload(&args),
+        Command::Rollback(args) => orders::rollback(&args),
+        Command::Drain(args) => orders::drain(&args),
+        Command::Upgrade(args) => orders::upgrade(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

@@ -262,7 +262,7 @@ impl Remote {
             return if self.token.is_some() { RemoteError::WrongToken } else { RemoteError::NoToken };
         }
         let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-        let message = said.as_ref().and_then(|said| said.get("error")?.as_str());
+        let message = said.as_ref().and_then(|said| said.get("detail")?.as_str());
         let message = printable(message.unwrap_or(answer.status.canonical_reason().unwrap_or("for a reason of its own")));
         RemoteError::Refused { status: answer.status, message, body: answer.body }
     }
@@ -343,10 +343,10 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_say_what_to_do() {
-        let unauthorized = response("401 Unauthorized", "{\"error\": \"x\"}");
+        let unauthorized = response("401 Unauthorized", "{\"detail\": \"x\"}");
         assert!(matches!(answered(&unauthorized, None).await.1, Err(RemoteError::NoToken)));
         assert!(matches!(answered(&unauthorized, Some("wrong")).await.1, Err(RemoteError::WrongToken)));
-        let error = answered(&response("409 Conflict", "{\"error\": \"not \\u001b[31mnow\"}"), None).await.1.unwrap_err();
+        let error = answered(&response("409 Conflict", "{\"detail\": \"not \\u001b[31mnow\"}"), None).await.1.unwrap_err();
         assert_eq!(error.to_string(), "the edge refused: not \u{fffd}[31mnow (409 Conflict)");
         let error = answered("SSH-2.0-OpenSSH\r\n", None).await.1.unwrap_err();
         assert!(error.to_string().contains("does not speak as an admin API does"), "{error}");

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     config::{self, Loaded},
-    control::Origin,
+    control::{self, Inherited, Origin},
     observe::process_log,
     server::{self, Prepared, RunningServer, Signals, available_threads},
     snapshot,
@@ -26,14 +26,29 @@ pub struct RunArgs {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.yaml", env = "WEIR_CONFIG")]
     config: PathBuf,
+    /// Reload by itself when the file, or a file that it includes, has changed
+    #[arg(short, long)]
+    watch: bool,
+    /// Start with the configuration that served last, kept in this directory (`server.state_dir`), instead of the file
+    #[arg(long, value_name = "DIRECTORY")]
+    last_good: Option<PathBuf>,
 }
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
-    let loaded = snapshot::check(config::load(&args.config, &|name| std::env::var(name).ok()));
+    let variables = |name: &str| std::env::var(name).ok();
+    let loaded = match &args.last_good {
+        None => config::load(&args.config, &variables),
+        Some(directory) => match control::load_last_good(directory, &variables) {
+            Ok(loaded) => loaded,
+            Err(error) => return done(Err(error.into())),
+        },
+    };
+    let loaded = snapshot::check(loaded);
     if !usable(&loaded) {
         return ExitCode::from(1);
     }
-    done(serve(loaded, Origin::File(args.config), announce))
+    let watched = args.watch.then(|| args.config.clone());
+    done(serve(loaded, Origin::File(args.config), watched, announce))
 }
 
 /// Has the configuration no errors? What is wrong goes to standard error.
@@ -57,7 +72,12 @@ pub(super) fn done(result: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Runs an edge until a signal ends it.
-pub(super) fn serve(loaded: Loaded, origin: Origin, started: impl FnOnce(&RunningServer)) -> anyhow::Result<()> {
+pub(super) fn serve(
+    loaded: Loaded,
+    origin: Origin,
+    watched: Option<PathBuf>,
+    started: impl FnOnce(&RunningServer),
+) -> anyhow::Result<()> {
     let spec = loaded.spec.as_ref().context("the configuration has errors")?;
     process_log::init(&spec.observability.log);
     raise_descriptor_limit();
@@ -68,7 +88,8 @@ pub(super) fn serve(loaded: Loaded, origin: Origin, started: impl FnOnce(&Runnin
     let (user, pid_file) = (spec.server.user.clone(), spec.server.pid_file.clone());
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot take over signals")?;
-        let prepared = Prepared::new(loaded, origin).await?;
+        let inherited = Inherited::take().context("what another process handed over cannot be used")?;
+        let prepared = Prepared::inheriting(loaded, origin, inherited).await?;
         // After binding: where another edge runs already, its file stays.
         let _pid_file = pid_file.map(|path| PidFile::write(&path)).transpose()?;
         if let Some(user) = user {
@@ -76,6 +97,9 @@ pub(super) fn serve(loaded: Loaded, origin: Origin, started: impl FnOnce(&Runnin
         }
         let server = prepared.serve().await;
         started(&server);
+        if let Some(path) = watched {
+            tokio::spawn(control::watch(server.control().clone(), path));
+        }
         server::run(server, &mut signals).await;
         Ok(())
     });

@@ -4,6 +4,7 @@
 //! the included files are added to the root's; a name that two files declare is reported with both places.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -47,6 +48,39 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<String, Refused> {
     })
 }
 
+/// Where files are read from.
+#[derive(Debug, Default)]
+pub(super) enum Disk {
+    /// The file system.
+    #[default]
+    System,
+    /// Texts that were read before, by the paths that they had.
+    Bundle(BTreeMap<PathBuf, String>),
+}
+
+impl Disk {
+    /// A file's text.
+    pub(super) fn read(&self, path: &Path) -> Result<String, Refused> {
+        let missing = || Refused { code: Code::UnreadableFile, reason: "was not kept".to_owned() };
+        match self {
+            Disk::System => read(path, MAX_BYTES),
+            Disk::Bundle(texts) => texts.get(path).cloned().ok_or_else(missing),
+        }
+    }
+
+    /// The files that a pattern of absolute paths matches.
+    fn matching(&self, pattern: &str) -> Result<Vec<PathBuf>, glob::PatternError> {
+        match self {
+            Disk::System => Ok(glob::glob(pattern)?.filter_map(Result::ok).take(MAX_FILES + 1).collect()),
+            Disk::Bundle(texts) => {
+                let pattern = glob::Pattern::new(pattern)?;
+                let separators = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+                Ok(texts.keys().filter(|path| pattern.matches_path_with(path, separators)).cloned().collect())
+            }
+        }
+    }
+}
+
 /// The directory of a file, absolute: the process may go elsewhere before a path in it is used.
 pub(super) fn directory(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
@@ -58,6 +92,8 @@ pub(super) struct Files<'v> {
     pub(super) document: Document,
     pub(super) interpolation: Interpolation<'v>,
     pub(super) found: Vec<Diagnostic>,
+    /// Where files are.
+    pub(super) disk: Disk,
     /// The files being included, the outermost first.
     pub(super) stack: Vec<PathBuf>,
     pub(super) count: usize,
@@ -92,8 +128,8 @@ impl Files<'_> {
                 return;
             }
             let full = self.document.source(item).dir.join(&pattern).to_string_lossy().into_owned();
-            let paths = match glob::glob(&full) {
-                Ok(paths) => paths.filter_map(Result::ok).take(MAX_FILES + 1).collect::<Vec<_>>(),
+            let paths = match self.disk.matching(&full) {
+                Ok(paths) => paths,
                 Err(error) => {
                     self.refuse(item, Code::BadValue, format!("`{pattern}` is not a pattern of paths: {}", error.msg));
                     continue;
@@ -127,7 +163,7 @@ impl Files<'_> {
             self.refuse(item, Code::Conflict, format!("`{}` would include itself", self.shown(path)));
             return true;
         }
-        let text = match read(path, MAX_BYTES) {
+        let text = match self.disk.read(path) {
             Ok(text) => text,
             Err(refused) => {
                 self.refuse(item, refused.code, format!("`{}` {}", self.shown(path), refused.reason));

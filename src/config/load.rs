@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Spec, decode,
     diagnostic::{Diagnostic, MAX_REPORTS, Place},
-    document::{Document, MAX_BYTES, Scalar},
+    document::{Document, Scalar},
     fault::shortened,
-    include::{Files, directory, read},
+    include::{Disk, Files, directory},
     interpolate::{Interpolation, Variables},
     semantics,
 };
@@ -24,10 +26,31 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// The texts of a configuration as they were when it was read, with the paths of their files; the root file first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle(Vec<(PathBuf, String)>);
+
+impl Bundle {
+    /// What this was read from.
+    pub fn of(loaded: &Loaded) -> Self {
+        Self(loaded.document.sources().iter().map(|source| source.file()).collect())
+    }
+}
+
+/// Reads a configuration from texts that were kept. Certificates and other files that it names are read from where they are.
+pub fn load_bundle(bundle: Bundle, variables: Variables<'_>) -> Loaded {
+    let root = bundle.0.first().map(|(path, _)| path.clone()).unwrap_or_default();
+    load_from(&root, Disk::Bundle(bundle.0.into_iter().collect()), variables)
+}
+
 /// Reads a configuration from a file and decodes it.
 pub fn load(path: &Path, variables: Variables<'_>) -> Loaded {
-    match read(path, MAX_BYTES) {
-        Ok(text) => parse(path.display().to_string(), text, directory(path), variables, path.canonicalize().ok()),
+    load_from(path, Disk::System, variables)
+}
+
+fn load_from(path: &Path, disk: Disk, variables: Variables<'_>) -> Loaded {
+    match disk.read(path) {
+        Ok(text) => parse(path.display().to_string(), text, directory(path), variables, path.canonicalize().ok(), disk),
         Err(refused) => {
             let place = Place { file: 0, name: path.display().to_string(), line: 1, column: 1, span: 0..0, path: String::new() };
             let diagnostics = vec![Diagnostic::new(refused.code, refused.reason, place)];
@@ -38,13 +61,14 @@ pub fn load(path: &Path, variables: Variables<'_>) -> Loaded {
 
 /// Decodes a configuration that is at hand as text. Relative paths in it are relative to `dir`.
 pub fn parse_str(name: &str, text: &str, dir: &Path, variables: Variables<'_>) -> Loaded {
-    parse(name.into(), text.into(), dir.into(), variables, None)
+    parse(name.into(), text.into(), dir.into(), variables, None, Disk::System)
 }
 
-fn parse(name: String, text: String, dir: PathBuf, variables: Variables<'_>, real: Option<PathBuf>) -> Loaded {
+fn parse(name: String, text: String, dir: PathBuf, variables: Variables<'_>, real: Option<PathBuf>, disk: Disk) -> Loaded {
     let mut files = Files {
         document: Document::default(),
         interpolation: Interpolation::new(variables),
+        disk,
         found: Vec::new(),
         stack: real.into_iter().collect(),
         count: 1,

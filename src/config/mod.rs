@@ -24,6 +24,6 @@ pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Source};
 pub use effective::{effective, effective_value};
 pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
-pub use load::{Facts, Loaded, load, parse_str};
+pub use load::{Bundle, Facts, Loaded, load, load_bundle, parse_str};
 pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Threads};
 pub use tcp::{SendProxyProtocol, SpliceMode, TcpSpec};

@@ -44,6 +44,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     for (index, route) in spec.routes.iter().enumerate() {
         route_references(spec, route, facts, &at.key("routes").index(index));
     }
+    countries(spec, facts, at);
     for (name, upstream) in &spec.upstreams {
         one_upstream(upstream, &at.key("upstreams").key(name.as_str()));
     }
@@ -328,6 +329,35 @@ fn health_check(check: &HealthCheckSpec, at: &At) {
     if check.timeout > check.interval && !check.interval.get().is_zero() {
         let message = format!("the timeout ({}) is longer than the interval ({})", check.timeout, check.interval);
         at.key("timeout").problem(Code::Ineffective, message).hint("a check would start before the last one has ended");
+    }
+}
+
+/// Who asks for countries needs a database, and one that nobody asks takes memory for nothing.
+fn countries(spec: &Spec, facts: &Facts<'_>, at: &At) {
+    let at_routes = at.key("routes");
+    let routes = spec.routes.iter().enumerate().filter(|(_, route)| !route.matches.country.is_absent());
+    let matches = routes.map(|(index, _)| at_routes.index(index).key("match").key("country"));
+    let lists = filter_lists(spec, at);
+    let filters =
+        lists.iter().flat_map(|(filters, at)| filters.iter().enumerate().map(move |(index, filter)| (filter, at, index)));
+    let filters =
+        filters.filter(|(filter, ..)| filter.asks_country()).map(|(filter, at, index)| at.index(index).key(filter.kind()));
+    let asking: Vec<At> = matches.chain(filters).collect();
+    match &spec.geoip {
+        None if !facts.lost(&at.path(), "geoip") => {
+            for at in asking {
+                at.problem(Code::MissingKey, "countries are told by a database, and there is none")
+                    .at_key()
+                    .hint("add `geoip: {database: GeoLite2-Country.mmdb}` at the top of the file");
+            }
+        }
+        Some(_) if asking.is_empty() && !facts.broken() => {
+            at.key("geoip")
+                .problem(Code::Unused, "nothing asks for the client's country")
+                .at_key()
+                .hint("use `match.country` or the filter `geo`, or remove it");
+        }
+        _ => {}
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ListenerSpec;
 use crate::{
     filter::FilterSpec,
+    geo::GeoIpSpec,
     observe::ObservabilitySpec,
     route::RouteSpec,
     string_type,
@@ -31,6 +32,9 @@ pub struct Spec {
     /// The admin listener: health, metrics, state. `off` closes it.
     #[serde(default)]
     pub admin: Switch<AdminSpec>,
+    /// Where clients are: a database of countries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geoip: Option<GeoIpSpec>,
     /// Where to accept connections, by name.
     pub listeners: BTreeMap<Name, ListenerSpec>,
     /// Which requests go where. The most specific match wins. Required unless every listener has `tcp`.
@@ -57,6 +61,9 @@ pub struct ServerSpec {
     /// Become this user after binding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// A directory of Weir's own, for the last configuration that served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<ConfigPath>,
     /// Write the process id here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_file: Option<ConfigPath>,
@@ -69,6 +76,7 @@ impl Default for ServerSpec {
             max_connections: MaxConnections::default(),
             shutdown_grace: Span::secs(30),
             user: None,
+            state_dir: None,
             pid_file: None,
         }
     }

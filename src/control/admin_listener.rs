@@ -1,10 +1,15 @@
 //! The admin listener, which a reload may move, close and give another token.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::task::TaskTracker;
 
+use super::{Inherited, handover};
 use crate::{
     admin::{self, AdminState, Token},
     config::{AdminSpec, Spec},
@@ -18,6 +23,13 @@ pub(crate) struct AdminSocket {
 }
 
 impl AdminSocket {
+    /// A socket that was inherited.
+    pub(crate) fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = Address::Tcp(socket.local_addr()?);
+        Ok(Self { listener: TcpListener::from_std(socket)?, address })
+    }
+
     /// Binds the admin address. The error names it.
     pub(crate) async fn bind(options: &AdminSpec) -> io::Result<Self> {
         let Address::Tcp(address) = &options.address else {
@@ -35,14 +47,19 @@ impl AdminSocket {
 pub(crate) struct AdminListener {
     options: AdminSpec,
     state: Arc<AdminState>,
+    /// A second handle on the socket that accepts.
+    socket: Option<OwnedFd>,
     /// Closes it when dropped.
     _going_on: watch::Sender<()>,
 }
 
 impl AdminListener {
     /// Binds what a configuration asks for beyond what is there: `None` if that is nothing.
-    pub(crate) async fn prepare(now: Option<&Self>, spec: &Spec) -> io::Result<Option<AdminSocket>> {
+    pub(crate) async fn prepare(now: Option<&Self>, spec: &Spec, inherited: &mut Inherited) -> io::Result<Option<AdminSocket>> {
         match spec.admin.on() {
+            Some(options) if inherited.admin.as_ref().is_some_and(|socket| handover::fits(socket, &options.address)) => {
+                inherited.admin.take().map(AdminSocket::adopt).transpose()
+            }
             Some(options) if now.is_none_or(|now| now.options.address != options.address) => {
                 AdminSocket::bind(options).await.map(Some)
             }
@@ -68,12 +85,13 @@ impl AdminListener {
         match (now, socket) {
             (_, Some(AdminSocket { listener, address })) => {
                 let state = Arc::new(state(token, address));
+                let socket = listener.as_fd().try_clone_to_owned().ok();
                 let (going_on, mut gone) = watch::channel(());
                 let closed = async move {
                     let _ = gone.changed().await;
                 };
                 tasks.spawn(admin::serve(listener, state.clone(), closed));
-                Some(Self { options, state, _going_on: going_on })
+                Some(Self { options, state, socket, _going_on: going_on })
             }
             (Some(now), None) => {
                 now.state.token.store(Arc::new(token));
@@ -83,6 +101,10 @@ impl AdminListener {
         }
     }
 
+    /// Its socket, for another process to inherit.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
     /// Where it answers.
     pub(crate) fn address(&self) -> &Address {
         &self.state.address

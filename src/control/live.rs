@@ -11,6 +11,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    Inherited,
     admin_listener::{AdminListener, AdminSocket},
     certificates::Watches,
     observers::LoopMetrics,
@@ -21,7 +22,7 @@ use crate::{
     config::Spec,
     endpoint::EndpointRegistry,
     listener::{Bound, ConnectionLimit, Door, Shared, Slot},
-    observe::{AccessLog, process_log},
+    observe::{AccessLog, Tracing, process_log},
     snapshot::{self, Listener, Registries, Snapshot},
     types::{Address, Name, Problem, Problems},
     upstream::Upstream,
@@ -68,6 +69,7 @@ pub(crate) struct Ready {
     pub(crate) sockets: Sockets,
     pub(crate) admin: Option<AdminSocket>,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) tracing: Option<Arc<Tracing>>,
 }
 
 /// What is made from the token and address of a new admin listener.
@@ -102,22 +104,23 @@ impl Live {
     pub(super) async fn prepare(&self, mut snapshot: Snapshot) -> io::Result<Ready> {
         let sockets = self.bound().bind(&snapshot)?;
         sockets.resolve_redirects(&mut snapshot);
-        let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec).await?;
+        let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec, &mut Inherited::default()).await?;
         let access_log = self.shared.observer.open_access_log(&snapshot.spec.observability.access_log)?;
         // The last thing that can fail, so that nothing needs to be taken back.
-        self.shared.observer.set_tracing(snapshot.spec.observability.tracing.on())?;
-        Ok(Ready { snapshot, sockets, admin, access_log })
+        let tracing = self.shared.observer.open_tracing(snapshot.spec.observability.tracing.on())?;
+        Ok(Ready { snapshot, sockets, admin, access_log, tracing })
     }
 
     /// Puts a configuration into service.
     pub(crate) async fn publish(&mut self, ready: Ready, pages: AdminPages<'_>) {
-        let Ready { mut snapshot, sockets, admin, access_log } = ready;
+        let Ready { mut snapshot, sockets, admin, access_log, tracing } = ready;
         self.keep_unchanged(&mut snapshot);
         if let Some(access_log) = access_log {
             let observer = self.shared.observer.clone();
             // It waits for the last lines of the one before.
             let _ = tokio::task::spawn_blocking(move || observer.replace_access_log(access_log)).await;
         }
+        self.shared.observer.replace_tracing(tracing);
         process_log::update(&snapshot.spec.observability.log);
         self.shared.store.publish(snapshot);
         let snapshot = self.shared.store.load();
@@ -255,6 +258,10 @@ impl Live {
         std::mem::replace(&mut self.filters, stop).send_replace(true);
     }
 
+    /// Closes the admin listener; what it is answering may take a moment longer.
+    pub(super) fn close_admin(&mut self) {
+        self.admin = None;
+    }
     pub(crate) fn admin(&self) -> Option<&AdminListener> {
         self.admin.as_ref()
     }
@@ -262,7 +269,8 @@ impl Live {
     pub(super) fn addresses(&self) -> BTreeMap<Name, Vec<Address>> {
         self.bound().addresses(&self.shared.store.load())
     }
-    fn bound(&self) -> Sockets {
+    /// The sockets that accept.
+    pub(super) fn bound(&self) -> Sockets {
         let open = |(key, socket): (&Key, &Weak<Bound>)| Some((key.clone(), socket.upgrade()?));
         Sockets(self.sockets.iter().filter_map(open).collect())
     }
@@ -276,7 +284,7 @@ impl Live {
     /// Ends what serves no requests: the admin listener and certificate watches. Upstream loops and accept loops follow
     /// the process's own switch.
     pub(super) fn stop(&mut self) {
-        self.admin = None;
+        self.close_admin();
         self.certificates.stop();
     }
 }

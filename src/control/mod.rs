@@ -6,18 +6,25 @@
 
 mod admin_listener;
 mod certificates;
+mod file_watch;
+mod handover;
 mod labels;
+mod last_good;
 mod live;
 mod observers;
+mod orders;
 mod overrides;
 mod probation;
 mod sockets;
+mod story;
 mod writer;
 
+pub use file_watch::watch;
+pub use handover::Inherited;
+pub use last_good::load as load_last_good;
 pub use writer::{Control, Origin, Overlay};
 
 pub(crate) use admin_listener::AdminListener;
 pub(crate) use live::{Live, Ready};
 pub(crate) use observers::LiveState;
-pub(crate) use sockets::Sockets;
 pub(crate) use writer::Switches;

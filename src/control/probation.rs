@@ -71,6 +71,54 @@ fn worse(before: &Pulse, after: &Pulse) -> Option<String> {
     }
 }
 
+impl Control {
+    pub(super) fn is_on_probation(&self) -> bool {
+        matches!(self.status.lock().running.probation, Some(Probation::Running { .. }))
+    }
+
+    /// Watches this generation from now on, and goes back to the configuration before if it does worse.
+    pub(super) fn begin_probation(&self, generation: u64, before: Pulse, span: Duration) {
+        let Some(me) = self.me.upgrade() else { return };
+        let begun = Probation::Running { generation, seconds_left: span.as_secs() };
+        self.tell_probation(&begun);
+        self.status.lock().running.probation = Some(begun);
+        tokio::spawn(async move {
+            let mut stopping = me.switches.stopping.subscribe();
+            tokio::select! {
+                () = run(me.clone(), generation, before, span) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        });
+    }
+
+    /// How the probation of a generation goes. False when it is over: another one began or something ended it.
+    pub(super) fn probation_goes_on(&self, generation: u64, seconds_left: u64) -> bool {
+        let mut status = self.status.lock();
+        let running = status.running.generation;
+        match &mut status.running.probation {
+            Some(Probation::Running { generation: watched, seconds_left: left }) if *watched == generation => {
+                *left = seconds_left;
+                // Runtime changes and discovered routes make generations too; only another configuration ends it.
+                running >= generation
+            }
+            _ => false,
+        }
+    }
+
+    /// The configuration that runs has proven itself.
+    pub(super) async fn passed(&self, generation: u64) {
+        let writer = self.writer.lock().await;
+        self.end_probation(Probation::Passed { generation });
+        self.keep_last_good(&writer.base).await;
+    }
+
+    /// Ends the probation that is running.
+    pub(super) fn end_probation(&self, end: Probation) {
+        self.tell_probation(&end);
+        self.status.lock().running.probation = Some(end);
+    }
+}
+
 /// Watches the generation that was just published, for `span`.
 pub(super) async fn run(control: Arc<Control>, generation: u64, before: Pulse, span: Duration) {
     let metrics = control.shared().observer.metrics().clone();
@@ -92,7 +140,7 @@ pub(super) async fn run(control: Arc<Control>, generation: u64, before: Pulse, s
         }
         if left.is_zero() {
             log::info!("generation {generation} has passed its probation, with {} requests", after.requests);
-            return control.end_probation(Probation::Passed { generation });
+            return control.passed(generation).await;
         }
     }
 }

@@ -7,26 +7,25 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Live, labels,
+    Live, labels, last_good,
     live::Ready,
     overrides::Overrides,
     probation::{self, History},
 };
 use crate::{
-    admin::{AdminState, Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Sources, Target, Token},
-    config::{self, Loaded, Spec},
+    admin::{AdminState, Applied, Commands, Guard, Override, Probation, Refused, Running, Sources, Token},
+    config::{self, Bundle, Loaded, Spec},
     discovery::docker::{Diagnostic, Engines},
     listener::Shared,
-    observe::{Pulse, StateSource},
+    observe::StateSource,
     route::RouteSpec,
     snapshot::{self, Snapshot},
     types::{Address, Name, Problem, Secret, Seg},
@@ -47,7 +46,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Origin::File(path) => path.display().to_string(),
             Origin::Text { name, .. } => name.clone(),
@@ -82,25 +81,26 @@ pub struct Overlay {
 
 /// Changes a running edge. Whoever asks may go away: what was begun is finished.
 pub struct Control {
-    me: Weak<Control>,
-    origin: Origin,
+    pub(super) me: Weak<Control>,
+    pub(super) origin: Origin,
     shared: Arc<Shared>,
     state: Arc<dyn StateSource>,
-    switches: Switches,
-    writer: tokio::sync::Mutex<Writer>,
-    status: Mutex<Status>,
-    history: History,
+    pub(super) switches: Switches,
+    pub(super) writer: tokio::sync::Mutex<Writer>,
+    pub(super) status: Mutex<Status>,
+    successor: Mutex<Option<u32>>,
+    pub(super) history: History,
     /// The configuration as its author wrote it, for those who add to it.
     base: watch::Sender<Arc<Spec>>,
     engines: Arc<Engines>,
 }
 
 /// What others see of the writer's state without waiting for it.
-struct Status {
-    running: Running,
+pub(super) struct Status {
+    pub(super) running: Running,
     addresses: Arc<BTreeMap<Name, Vec<Address>>>,
     admin: Option<AdminStatus>,
-    overrides: Vec<Override>,
+    pub(super) overrides: Vec<Override>,
 }
 
 #[derive(Clone)]
@@ -112,19 +112,20 @@ struct AdminStatus {
 
 /// A configuration as its author wrote it, without what changed at runtime.
 #[derive(Clone)]
-struct Base {
-    spec: Spec,
+pub(super) struct Base {
+    pub(super) spec: Spec,
     origin: String,
     text: String,
+    bundle: Bundle,
 }
 
-struct Writer {
-    live: Live,
-    generation: u64,
-    base: Base,
+pub(super) struct Writer {
+    pub(super) live: Live,
+    pub(super) generation: u64,
+    pub(super) base: Base,
     /// What a rollback goes back to.
-    before: Option<Base>,
-    overrides: Overrides,
+    pub(super) before: Option<Base>,
+    pub(super) overrides: Overrides,
     overlays: BTreeMap<String, Overlay>,
 }
 
@@ -132,7 +133,7 @@ impl Control {
     /// The control of an edge that does not run yet; [`Control::start`] starts it.
     pub(crate) fn new(origin: Origin, live: Live, state: Arc<dyn StateSource>, switches: Switches) -> Arc<Self> {
         let (shared, engines) = (live.shared().clone(), live.registry().common());
-        let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new() };
+        let base = Base { spec: Snapshot::nothing().spec, origin: String::new(), text: String::new(), bundle: Bundle::default() };
         let running = Running {
             generation: 0,
             since: SystemTime::now(),
@@ -153,6 +154,7 @@ impl Control {
             switches,
             writer: tokio::sync::Mutex::new(writer),
             status: Mutex::new(status),
+            successor: Mutex::default(),
             history: History::default(),
             base: watch::Sender::new(Arc::new(Snapshot::nothing().spec)),
             engines,
@@ -166,6 +168,7 @@ impl Control {
         writer.generation = ready.snapshot.generation;
         self.shared.observer.metrics().started(writer.generation);
         self.publish(&mut writer, ready).await;
+        self.keep_last_good(&writer.base).await;
         // Every socket accepts, so nobody who comes from here on is turned away.
         self.switches.ready.store(true, Ordering::Release);
         let stopping = self.switches.stopping.subscribe();
@@ -199,6 +202,18 @@ impl Control {
     pub fn container_diagnostics(&self) -> Vec<Diagnostic> {
         self.engines.diagnostics().list()
     }
+    pub(super) fn writer(&self) -> &tokio::sync::Mutex<Writer> {
+        &self.writer
+    }
+    /// Another process serves: the successor, in whose favour this one drains and ends.
+    pub(super) fn succeeded(&self, process: u32) {
+        *self.successor.lock() = Some(process);
+        self.switches.exit.send_replace(true);
+    }
+    /// The process that took over, if one has.
+    pub fn successor(&self) -> Option<u32> {
+        *self.successor.lock()
+    }
     pub(crate) fn switches(&self) -> &Switches {
         &self.switches
     }
@@ -210,7 +225,9 @@ impl Control {
     pub fn begin_drain(&self) {
         self.switches.ready.store(false, Ordering::Release);
         self.shared.doors.close();
-        self.switches.draining.send_replace(true);
+        if !self.switches.draining.send_replace(true) {
+            self.tell_drain();
+        }
     }
 
     /// Resolves when nothing is in flight any more, after [`Control::begin_drain`].
@@ -235,7 +252,7 @@ impl Control {
     }
 
     /// Runs something with the writer to itself, to its end even if nobody waits for that any more.
-    async fn exclusively<T, F>(&self, what: impl FnOnce(Arc<Control>) -> F) -> Result<T, Refused>
+    pub(super) async fn exclusively<T, F>(&self, what: impl FnOnce(Arc<Control>) -> F) -> Result<T, Refused>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Refused>> + Send + 'static,
@@ -246,7 +263,7 @@ impl Control {
     }
 
     /// Reads the file of the configuration, or what is given, and checks it: off the threads that serve.
-    async fn read(&self, text: Option<String>) -> Result<Loaded, Refused> {
+    pub(super) async fn read(&self, text: Option<String>) -> Result<Loaded, Refused> {
         let origin = self.origin.clone();
         let read = move || match (text, origin) {
             (Some(text), origin) => Ok(config::parse_str("posted", &text, origin.directory(), &variable)),
@@ -258,7 +275,7 @@ impl Control {
     }
 
     /// Makes this the configuration.
-    async fn take(&self, loaded: Loaded, origin: String, guard: Guard) -> Result<Applied, Refused> {
+    pub(super) async fn take(&self, loaded: Loaded, origin: String, guard: Guard) -> Result<Applied, Refused> {
         let mut writer = self.writer.lock().await;
         let before = self.history.window(&self.shared.observer.metrics().pulse());
         let taken = match guard.if_generation.filter(|wanted| *wanted != writer.generation) {
@@ -273,15 +290,18 @@ impl Control {
         if let (Ok(_), Some(Probation::Running { generation, .. })) = (&taken, self.running().probation) {
             self.end_probation(Probation::Ended { generation, reason: "another configuration was loaded".to_owned() });
         }
-        if let (Ok(applied), Some(span)) = (&taken, guard.probation) {
-            self.begin_probation(applied.generation, before, span);
+        if let Ok(applied) = &taken {
+            match guard.probation {
+                Some(span) => self.begin_probation(applied.generation, before, span),
+                None => self.keep_last_good(&writer.base).await,
+            }
         }
         self.tell(&taken);
         taken
     }
 
     /// Puts another base configuration into service, with what was changed at runtime.
-    async fn replace(&self, writer: &mut Writer, base: Base) -> Result<Applied, Refused> {
+    pub(super) async fn replace(&self, writer: &mut Writer, base: Base) -> Result<Applied, Refused> {
         let (overrides, mut notes) = writer.overrides.still_meant(&base.spec);
         if base.spec.server != writer.base.spec.server {
             notes.push("`server` was changed, which takes effect at the next start or binary upgrade".to_owned());
@@ -297,7 +317,7 @@ impl Control {
     }
 
     /// Compiles, prepares and publishes: the only way from one configuration to another.
-    async fn put(&self, writer: &mut Writer, base: Base, overrides: Overrides) -> Result<(), Refused> {
+    pub(super) async fn put(&self, writer: &mut Writer, base: Base, overrides: Overrides) -> Result<(), Refused> {
         if *self.switches.draining.borrow() {
             return Err(Refused::Conflict("the process is draining".to_owned()));
         }
@@ -367,8 +387,9 @@ impl Control {
     }
 
     /// Logs and counts how a reload ended.
-    fn tell(&self, taken: &Result<Applied, Refused>) {
+    pub(super) fn tell(&self, taken: &Result<Applied, Refused>) {
         let mut status = self.status.lock();
+        self.tell_taken(taken, &status.running.origin);
         match taken {
             Ok(applied) => {
                 self.shared.observer.metrics().reloaded(applied.generation);
@@ -410,47 +431,21 @@ impl Control {
         .await
     }
 
-    fn is_on_probation(&self) -> bool {
-        matches!(self.status.lock().running.probation, Some(Probation::Running { .. }))
-    }
-
-    /// Watches this generation from now on, and goes back to the configuration before if it does worse.
-    fn begin_probation(&self, generation: u64, before: Pulse, span: Duration) {
-        let Some(me) = self.me.upgrade() else { return };
-        self.status.lock().running.probation = Some(Probation::Running { generation, seconds_left: span.as_secs() });
-        tokio::spawn(async move {
-            let mut stopping = me.switches.stopping.subscribe();
-            tokio::select! {
-                () = probation::run(me.clone(), generation, before, span) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
-            }
-        });
-    }
-
-    /// How the probation of a generation goes. False when it is over: another one began or something ended it.
-    pub(super) fn probation_goes_on(&self, generation: u64, seconds_left: u64) -> bool {
-        let mut status = self.status.lock();
-        let running = status.running.generation;
-        match &mut status.running.probation {
-            Some(Probation::Running { generation: watched, seconds_left: left }) if *watched == generation => {
-                *left = seconds_left;
-                // Runtime changes and discovered routes make generations too; only another configuration ends it.
-                running >= generation
-            }
-            _ => false,
+    /// Keeps a configuration on disk, where the file says so. Posted ones too: they are what served last.
+    pub(super) async fn keep_last_good(&self, base: &Base) {
+        let Some(directory) = base.spec.server.state_dir.clone() else { return };
+        let bundle = base.bundle.clone();
+        let kept = tokio::task::spawn_blocking(move || last_good::keep(&directory, &bundle).map_err(|error| (directory, error)));
+        if let Ok(Err((directory, error))) = kept.await {
+            log::warn!("the configuration cannot be kept in {directory}: {error}");
         }
-    }
-
-    /// Ends the probation that is running.
-    pub(super) fn end_probation(&self, end: Probation) {
-        self.status.lock().running.probation = Some(end);
     }
 }
 
 impl Base {
     fn new(loaded: &Loaded, origin: String) -> Self {
         let spec = loaded.spec.clone().unwrap_or_else(|| Snapshot::nothing().spec);
-        Self { spec, origin, text: config::effective(loaded) }
+        Self { spec, origin, text: config::effective(loaded), bundle: Bundle::of(loaded) }
     }
 }
 
@@ -491,109 +486,7 @@ impl Writer {
     }
 }
 
-#[async_trait]
-impl Commands for Control {
-    fn drain(&self) {
-        self.begin_drain();
-        self.switches.exit.send_replace(true);
-    }
-
-    async fn reload(&self, guard: Guard) -> Result<Applied, Refused> {
-        self.exclusively(move |me| async move {
-            let loaded = me.read(None).await?;
-            me.take(loaded, me.origin.name(), guard).await
-        })
-        .await
-    }
-
-    async fn apply(&self, text: String, guard: Guard) -> Result<Applied, Refused> {
-        self.exclusively(move |me| async move {
-            let loaded = me.read(Some(text)).await?;
-            me.take(loaded, "posted".to_owned(), guard).await
-        })
-        .await
-    }
-
-    async fn rollback(&self) -> Result<Applied, Refused> {
-        self.exclusively(move |me| async move {
-            let mut writer = me.writer.lock().await;
-            let Some(before) = writer.before.clone() else {
-                return Err(Refused::Conflict("there is no configuration to go back to".into()));
-            };
-            if let Some(Probation::Running { generation, .. }) = me.running().probation {
-                me.end_probation(Probation::Ended { generation, reason: "rolled back by an operator".into() });
-            }
-            let taken = me.replace(&mut writer, before).await;
-            me.tell(&taken);
-            taken
-        })
-        .await
-    }
-
-    async fn change(&self, change: Change) -> Result<Applied, Refused> {
-        self.exclusively(move |me| async move {
-            let mut writer = me.writer.lock().await;
-            me.check_object(&change)?;
-            let overrides = writer.overrides.with(change, &writer.base.spec)?;
-            me.put_overrides(&mut writer, overrides).await
-        })
-        .await
-    }
-
-    async fn revert(&self, target: Target) -> Result<Applied, Refused> {
-        self.exclusively(move |me| async move {
-            let mut writer = me.writer.lock().await;
-            let overrides = writer.overrides.without(&target);
-            let overrides = overrides.ok_or_else(|| Refused::NotFound("nothing was changed there at runtime".into()))?;
-            me.put_overrides(&mut writer, overrides).await
-        })
-        .await
-    }
-
-    fn overrides(&self) -> Vec<Override> {
-        self.status.lock().overrides.clone()
-    }
-
-    async fn check(&self, text: String) -> Loaded {
-        match self.read(Some(text)).await {
-            Ok(loaded) => loaded,
-            // Only a fault of the runtime; what is missing then is said by the absence of a Spec.
-            Err(_) => Loaded { spec: None, document: config::Document::default(), diagnostics: Vec::new() },
-        }
-    }
-
-    fn running(&self) -> Running {
-        self.status.lock().running.clone()
-    }
-}
-
-impl Control {
-    /// What is ordered about an endpoint must concern one that is there.
-    fn check_object(&self, change: &Change) -> Result<(), Refused> {
-        let (Change::RemoveEndpoint { upstream, address }
-        | Change::SetWeight { upstream, address, .. }
-        | Change::SetMode { upstream, address, .. }) = change
-        else {
-            return Ok(());
-        };
-        let snapshot = self.shared.store.load();
-        let Some(found) = snapshot.upstreams.get(upstream) else {
-            return Err(Refused::NotFound(format!("there is no upstream {upstream}")));
-        };
-        let known = found.endpoints().iter().any(|endpoint| endpoint.address() == address);
-        known.then_some(()).ok_or_else(|| Refused::NotFound(format!("upstream {upstream} has no endpoint {address}")))
-    }
-
-    async fn put_overrides(&self, writer: &mut Writer, overrides: Overrides) -> Result<Applied, Refused> {
-        let base = writer.base.clone();
-        self.put(writer, base, overrides).await?;
-        let generation = writer.generation;
-        self.shared.observer.metrics().started(generation);
-        log::info!("generation {generation}: changed at runtime");
-        Ok(Applied { generation, notes: Vec::new(), warnings: Vec::new() })
-    }
-}
-
-fn variable(name: &str) -> Option<String> {
+/// What variables in a configuration stand for.
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

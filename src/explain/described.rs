@@ -186,6 +186,10 @@ fn split(url: &str) -> Result<(bool, &str, String), DescriptionError> {
         _ => (false, url),
     };
     let rest = rest.split('#').next().unwrap_or_default();
+    if rest.starts_with('*') {
+        // The asterisk-form of OPTIONS (RFC 9112 section 3.2.4), with a host header.
+        return Ok((secure, "", rest.to_owned()));
+    }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
     if authority.is_empty() && target.is_empty() {

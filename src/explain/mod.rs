@@ -6,6 +6,7 @@
 
 mod candidates;
 mod described;
+pub mod replay;
 mod text;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
@@ -58,7 +59,9 @@ pub struct Explanation {
     pub routes_left_out: usize,
     /// The route that serves it.
     pub route: Option<String>,
-    /// The filters that run, in the order of requests.
+    /// The filters of the listener, which run before anything is decided.
+    pub listener_filters: Vec<String>,
+    /// The filters of the route, in the order of requests.
     pub filters: Vec<String>,
     /// What Weir answers itself, where it forwards nothing.
     pub answer: Option<Answer>,
@@ -136,6 +139,7 @@ pub fn explain(snapshot: &Snapshot, described: &DescribedRequest) -> Result<Expl
         routes: Vec::new(),
         routes_left_out: 0,
         route: None,
+        listener_filters: Vec::new(),
         filters: Vec::new(),
         answer: None,
         upstreams: Vec::new(),
@@ -188,7 +192,14 @@ fn decide(
         Ok((found, _)) => found,
         Err(refusal) => return refused(told, refusal),
     };
-    let client = Client { ip: found.ip, port: found.port, scheme: found.scheme, listener: listener.name.clone(), tls };
+    let client = Client {
+        ip: found.ip,
+        port: found.port,
+        scheme: found.scheme,
+        listener: listener.name.clone(),
+        tls,
+        whereabouts: snapshot.whereabouts(),
+    };
     told.gate.admitted = true;
     (told.client, told.scheme) = (client.ip, client.scheme.as_str().into());
     if client.ip != request.client {
@@ -196,6 +207,9 @@ fn decide(
     }
     (told.host, told.path) = (admitted.host.clone(), admitted.path.clone());
     told.notes.extend(listener_notes(listener));
+    if let Some(chain) = snapshot.listener_filters.get(&listener.name) {
+        told.listener_filters = chain.kinds().map(str::to_owned).collect();
+    }
     if proxy::is_misdirected(listener, sni.as_deref(), &admitted.host) {
         told.gate.admitted = false;
         return refused(told, Refusal::Misdirected);
@@ -278,7 +292,7 @@ fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, upgrade: bo
         return;
     }
     told.filters = route.chain.kinds().map(str::to_owned).collect();
-    if !told.filters.is_empty() {
+    if !told.filters.is_empty() || !told.listener_filters.is_empty() {
         told.notes.push("filters are listed and do not run: one may answer by itself, or change what the endpoint gets".into());
     }
     match &route.action {
@@ -298,14 +312,6 @@ fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, upgrade: bo
     }
     if told.upstreams.iter().any(|share| share.pick.as_ref().is_some_and(|pick| !pick.certain)) {
         told.notes.push("endpoints are drawn by lot here: the next request may draw another".into());
-    }
-}
-
-/// The names that an explanation is about, for whoever only wants to compare: route, upstreams, status.
-impl Explanation {
-    /// The upstreams that may get the request.
-    pub fn upstream_names(&self) -> impl Iterator<Item = &str> {
-        self.upstreams.iter().filter(|share| share.share != Some(0.0)).map(|share| share.upstream.as_str())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 
 const CONF: &str = "
 listeners:
-  web: {address: 127.0.0.1:8080}
+  web: {address: 127.0.0.1:8080, filters: [{headers: {request: {set: {x-edge: weir}}}}]}
   plain: {address: 127.0.0.1:8081, redirect_to_https: true}
   edge: {address: 127.0.0.1:8443, tls: {self_signed: [a.test]}, trusted_proxies: [10.0.0.0/8]}
 routes:
@@ -60,7 +60,10 @@ fn every_route_says_why_it_does_not_match() {
     assert_eq!(line("all").reason, "it would match too, but `api` comes first");
     assert_eq!(line("old").reason, "the path is not `/old/*`");
     assert_eq!((told.route.as_deref(), &*told.listener), (Some("api"), "web"));
-    assert_eq!(told.filters, ["request_id", "rewrite"]);
+    assert_eq!(
+        (&told.listener_filters[..], &told.filters[..]),
+        (&["headers".to_owned()][..], &["request_id".into(), "rewrite".into()][..])
+    );
     let text = told.to_string();
     assert!(text.contains("- beta: no header field") && text.contains("> api: every condition holds"), "{text}");
     assert!(text.contains(". 127.0.0.1:9002") || text.contains("> 127.0.0.1:9002"), "{text}");

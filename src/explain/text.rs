@@ -22,6 +22,9 @@ impl fmt::Display for Explanation {
                 self.client
             )?,
         }
+        if !self.listener_filters.is_empty() {
+            writeln!(f, "filters   {} (of the listener)", self.listener_filters.join(", "))?;
+        }
         self.routes(f)?;
         if !self.filters.is_empty() {
             writeln!(f, "filters   {}", self.filters.join(", "))?;

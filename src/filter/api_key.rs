@@ -133,7 +133,7 @@ impl ApiKeySpec {
             };
         }
         let client_header = field_name(&self.client_header, &client_header_at);
-        let challenge = match self.realm.bytes().any(|b| b < b' ' || b >= 0x7f || matches!(b, b'"' | b'\\')) {
+        let challenge = match self.realm.bytes().any(|b| !matches!(b, b' '..=b'~') || matches!(b, b'"' | b'\\')) {
             false => HeaderValue::from_str(&self.challenge()).ok(),
             true => None,
         };
@@ -415,6 +415,7 @@ mod tests {
         exchange.request(&chain).unwrap();
         assert_eq!((exchange.get("x-api-client"), exchange.get("x-api-key")), (Some("mobile"), None));
         let keeping = compile(&with_key(r#"{"forward_key": true, "client_header": "x-who"}"#));
+        let mut exchange = Exchange::default();
         exchange.set("x-api-key", KEY);
         exchange.request(&keeping).unwrap();
         assert_eq!((exchange.get("x-who"), exchange.get("x-api-key")), (Some("mobile"), Some(KEY)));

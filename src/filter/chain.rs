@@ -61,9 +61,13 @@ impl Chain {
 
     /// Runs the request pass. An answer stops it. So does [`Verdict::Later`]: [`Chain::resume`] goes on from there.
     pub fn request(&self, request: &mut FilterRequest<'_>, slots: &mut Slots) -> Verdict {
-        let filters = self.filters();
-        slots.places.resize_with(filters.len(), Place::default);
-        while let Some(filter) = filters.get(slots.entered) {
+        slots.places.resize_with(self.filters().len(), Place::default);
+        slots.entered = 0;
+        self.go_on(request, slots)
+    }
+
+    fn go_on(&self, request: &mut FilterRequest<'_>, slots: &mut Slots) -> Verdict {
+        while let Some(filter) = self.filters().get(slots.entered) {
             let place = &mut slots.places[slots.entered];
             slots.entered += 1;
             match filter.request(request, &mut place.slot) {
@@ -80,7 +84,7 @@ impl Chain {
             return Verdict::Continue;
         };
         match after(request, &mut place.slot) {
-            Verdict::Continue => self.request(request, slots),
+            Verdict::Continue => self.go_on(request, slots),
             verdict => verdict,
         }
     }
@@ -205,5 +209,45 @@ mod tests {
         let mut exchange = Exchange::default();
         exchange.request(&empty).unwrap();
         assert!(exchange.response(&empty, 200).is_empty());
+    }
+
+    /// Asks somebody, and notes what it was told.
+    #[derive(Debug)]
+    struct Asking(Arc<Mutex<Vec<String>>>);
+
+    impl Filter for Asking {
+        fn kind(&self) -> &'static str {
+            "asking"
+        }
+        fn request(&self, _: &mut FilterRequest<'_>, _: &mut Slot) -> Verdict {
+            let seen = self.0.clone();
+            Verdict::later(async move {
+                seen.lock().push("asked".into());
+                move |request: &mut FilterRequest<'_>, slot: &mut Slot| {
+                    *slot = Some(Box::new("told"));
+                    seen.lock().push(format!("told for {}", request.path));
+                    Verdict::Continue
+                }
+            })
+        }
+        fn response(&self, _: &mut FilterResponse<'_>, slot: &mut Slot) {
+            assert!(slot.as_ref().is_some_and(|slot| slot.is::<&'static str>()), "its own slot");
+            self.0.lock().push("asking out".into());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verdict_that_comes_later_goes_on_behind_the_filter_that_asked() {
+        let (around, seen) = chain(&[("a", false), ("b", false)]);
+        let asking: Arc<dyn Filter> = Arc::new(Asking(seen.clone()));
+        let [a, b] = around.filters() else { panic!("two") };
+        let chain = Chain::new(vec![a.clone(), asking, b.clone()]);
+        let mut exchange = Exchange::default();
+        let later = exchange.begin(&chain).expect_err("it waits");
+        assert_eq!(*seen.lock(), ["a in"], "nothing is asked before it is waited for");
+        let after = later.wait().await;
+        exchange.resume(&chain, after);
+        exchange.response(&chain, 200);
+        assert_eq!(*seen.lock(), ["a in", "asked", "told for /", "b in", "b out 200", "asking out", "a out 200"]);
     }
 }

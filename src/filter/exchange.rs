@@ -124,6 +124,8 @@ pub struct FilterResponse<'a> {
     pub fields: &'a mut dyn FieldsMut,
     /// The endpoint that answered; `None` for a response of Weir's own.
     pub endpoint: Option<&'a str>,
+    /// It is an error of Weir's own whose body is the short standard text, which nobody has chosen.
+    pub standard: bool,
     /// The name of the route; empty when none was chosen.
     pub route: &'a str,
     /// The request's id.

@@ -57,13 +57,20 @@ impl<'k> Scope<'k> {
     /// its kind, and of its options those that give the state its meaning, so that changing another keeps it.
     /// Of several alike in one list the first remains the first.
     pub fn shared<T: Any + Send + Sync>(&self, identity: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        self.shared_named(identity, make).1
+    }
+
+    /// As [`Self::shared`], with the name that it goes by, which is the same on every edge with this configuration.
+    pub fn shared_named<T: Any + Send + Sync>(&self, identity: &str, make: impl FnOnce() -> T) -> (String, Arc<T>) {
         let nth = {
             let mut seen = self.seen.borrow_mut();
             let nth = seen.entry(identity.to_owned()).or_default();
             *nth += 1;
             *nth
         };
-        self.kept.shared(format!("{}\n{identity}\n{nth}", self.owner), make)
+        let name = format!("{}, {identity}, {nth}", self.owner);
+        let shared = self.kept.shared(name.clone(), make);
+        (name, shared)
     }
 
     /// As [`Self::shared`], one for all filters everywhere that name it alike: a connection to a server, say.

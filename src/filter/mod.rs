@@ -7,18 +7,25 @@
 mod api_key;
 mod body_limit;
 mod chain;
+mod concurrency;
 mod cors;
+mod error_pages;
 mod exchange;
+mod fault;
+mod geo;
 mod headers;
 mod ip_access;
 mod kept;
+mod key;
 mod maintenance;
 mod named;
 mod passage;
+mod rate_limit;
 mod request_id;
 mod rewrite;
 mod security_headers;
 pub mod small_file;
+mod static_files;
 #[cfg(test)]
 mod tests_support;
 mod user_agent;
@@ -53,8 +60,10 @@ registry! {
         BodyLimit(body_limit::BodyLimitSpec) = "body_limit",
         /// Lets pages of other origins read the answers.
         Cors(cors::CorsSpec) = "cors",
-        /// The filters of a chain declared under `filter_chains`, in its place.
-        Chain(ChainSpec) = "chain",
+        /// Bounds how often somebody may ask.
+        RateLimit(rate_limit::RateLimitSpec) = "rate_limit",
+        /// Bounds how much somebody may ask at a time.
+        Concurrency(concurrency::ConcurrencySpec) = "concurrency",
         /// Makes browsers strict about the answers.
         SecurityHeaders(security_headers::SecurityHeadersSpec) = "security_headers",
         /// Admits by what the client says it is.
@@ -63,13 +72,23 @@ registry! {
         Maintenance(maintenance::MaintenanceSpec) = "maintenance",
         /// Admits by a key that was handed out.
         ApiKey(api_key::ApiKeySpec) = "api_key",
+        /// Admits by the client's country.
+        Geo(geo::GeoSpec) = "geo",
+        /// Delays or fails some requests on purpose.
+        Fault(fault::FaultSpec) = "fault",
+        /// Answers errors with pages of one's own.
+        ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
+        /// Answers with files of a directory.
+        StaticFiles(static_files::StaticFilesSpec) = "static_files",
+        /// The filters of a chain declared under `filter_chains`, in its place.
+        Chain(ChainSpec) = "chain",
     }
 }
 
 impl FilterSpec {
     /// The filters that do what the user wrote: one, or those of a named chain. `None` when a problem was reported
     /// instead. What must outlive a reload comes from the scope.
-    fn compile(&self, at: &At, _scope: &Scope<'_>) -> Option<Arc<dyn Filter>> {
+    fn compile(&self, at: &At, scope: &Scope<'_>) -> Option<Arc<dyn Filter>> {
         let at = at.key(self.kind());
         match self {
             FilterSpec::RequestId(spec) => spec.compile(&at),
@@ -78,13 +97,24 @@ impl FilterSpec {
             FilterSpec::Headers(spec) => spec.compile(&at),
             FilterSpec::BodyLimit(spec) => spec.compile(&at),
             FilterSpec::Cors(spec) => spec.compile(&at),
-            // `Chains` puts the filters of the chain here.
-            FilterSpec::Chain(_) => None,
+            FilterSpec::RateLimit(spec) => spec.compile(&at, scope),
+            FilterSpec::Concurrency(spec) => spec.compile(&at, scope),
             FilterSpec::SecurityHeaders(spec) => spec.compile(&at),
             FilterSpec::UserAgent(spec) => spec.compile(&at),
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
+            FilterSpec::Geo(spec) => spec.compile(&at),
+            FilterSpec::Fault(spec) => spec.compile(&at),
+            FilterSpec::ErrorPages(spec) => spec.compile(&at),
+            FilterSpec::StaticFiles(spec) => spec.compile(&at),
+            // `Chains` puts the filters of the chain here.
+            FilterSpec::Chain(_) => None,
         }
+    }
+
+    /// True when it asks for the client's country, which takes a database.
+    pub fn asks_country(&self) -> bool {
+        matches!(self, FilterSpec::Geo(_))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 
-use super::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict};
+use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Later, Slots, Verdict};
 use crate::types::{Client, Problem, Problems, Reply, Scheme};
 
 /// A request with everything that filters may see, and what they made of it.
@@ -18,6 +18,7 @@ pub(super) struct Exchange {
     pub(super) request_id: Arc<str>,
     pub(super) content_length: Option<u64>,
     pub(super) endpoint: Option<String>,
+    pub(super) standard: bool,
     pub(super) slots: Slots,
 }
 
@@ -29,11 +30,19 @@ impl Default for Exchange {
             path: "/".into(),
             query: None,
             forward: None,
-            client: Client { ip, port: 1, scheme: Scheme::Http, listener: "web".parse().unwrap(), tls: None },
+            client: Client {
+                ip,
+                port: 1,
+                scheme: Scheme::Http,
+                listener: "web".parse().unwrap(),
+                tls: None,
+                whereabouts: Default::default(),
+            },
             fields: HeaderMap::new(),
             request_id: "id-1".into(),
             content_length: None,
             endpoint: None,
+            standard: false,
             slots: Slots::default(),
         }
     }
@@ -50,6 +59,27 @@ impl Exchange {
 
     /// The request pass: `Err` with the answer that stopped it.
     pub(super) fn request(&mut self, chain: &Chain) -> Result<(), (Reply, &'static str)> {
+        match self.see(|request, slots| chain.request(request, slots)) {
+            Verdict::Continue => Ok(()),
+            Verdict::Answer { reply, reason } | Verdict::Stream { reply, reason, .. } => Err((reply, reason)),
+            Verdict::Later(_) => panic!("this filter has to be waited for"),
+        }
+    }
+
+    /// The request pass of a filter that asks somebody: `Err` with what is to be waited for.
+    pub(super) fn begin(&mut self, chain: &Chain) -> Result<Verdict, Later> {
+        match self.see(|request, slots| chain.request(request, slots)) {
+            Verdict::Later(later) => Err(later),
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// Goes on with what the answer was.
+    pub(super) fn resume(&mut self, chain: &Chain, after: After) -> Verdict {
+        self.see(|request, slots| chain.resume(after, request, slots))
+    }
+
+    fn see(&mut self, run: impl FnOnce(&mut FilterRequest<'_>, &mut Slots) -> Verdict) -> Verdict {
         let mut request = FilterRequest {
             method: &self.method,
             host: "a.example",
@@ -63,11 +93,7 @@ impl Exchange {
             content_length: self.content_length,
             upgrade: false,
         };
-        match chain.request(&mut request, &mut self.slots) {
-            Verdict::Continue => Ok(()),
-            Verdict::Answer { reply, reason } | Verdict::Stream { reply, reason, .. } => Err((reply, reason)),
-            Verdict::Later(_) => panic!("a filter that asks somebody is tested where it can wait"),
-        }
+        run(&mut request, &mut self.slots)
     }
 
     /// The response pass over an empty head.
@@ -84,6 +110,7 @@ impl Exchange {
             method: &self.method,
             fields: &mut fields,
             endpoint: self.endpoint.as_deref(),
+            standard: self.standard,
             route: "route-1",
             request_id: &self.request_id,
             wish: BodyWish::Nothing,

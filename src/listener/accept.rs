@@ -3,10 +3,16 @@
 use std::{
     io,
     net::{Ipv6Addr, SocketAddr},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{FileTypeExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -33,15 +39,27 @@ pub struct Bound {
 #[derive(Debug)]
 enum Listening {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket's file when dropped")] SocketFile),
+    /// The file goes when this is dropped.
+    Unix(UnixListener, SocketFile),
 }
 
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    owned: AtomicBool,
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> Self {
+        Self { path, owned: AtomicBool::new(true) }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if *self.owned.get_mut() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -99,7 +117,7 @@ pub fn bind_beside(address: &Address, leaving: &[&Bound]) -> io::Result<Bound> {
         }
         Address::Unix(path) => {
             let socket = bind_unix(path).map_err(in_context)?;
-            Ok(Bound { socket: Listening::Unix(socket, SocketFile(path.clone())), address: address.clone() })
+            Ok(Bound { socket: Listening::Unix(socket, SocketFile::new(path.clone())), address: address.clone() })
         }
     }
 }
@@ -135,6 +153,42 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl Bound {
+    /// A socket that another process has bound.
+    ///
+    /// # Errors
+    /// When it does not listen, or for something else than streams over TCP or a unix socket with a path.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = RawSocket::from(descriptor);
+        let other = || io::Error::other("an inherited descriptor is no listening socket of TCP or with a path");
+        if !socket.is_listener()? {
+            return Err(other());
+        }
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        if let Some(address) = local.as_socket() {
+            let socket = TcpListener::from_std(socket.into())?;
+            return Ok(Self { socket: Listening::Tcp(socket), address: Address::Tcp(address) });
+        }
+        let path = local.as_pathname().ok_or_else(other)?.to_owned();
+        let socket = UnixListener::from_std(OwnedFd::from(socket).into())?;
+        Ok(Self { socket: Listening::Unix(socket, SocketFile::new(path.clone())), address: Address::Unix(path) })
+    }
+
+    /// The socket, for another process to inherit.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Listening::Tcp(socket) => socket.as_fd(),
+            Listening::Unix(socket, _) => socket.as_fd(),
+        }
+    }
+
+    /// The file of a unix socket belongs to another process from now on.
+    pub fn disown(&self) {
+        if let Listening::Unix(_, file) = &self.socket {
+            file.owned.store(false, Relaxed);
+        }
+    }
+
     /// The address, with the real port when 0 was asked for.
     pub fn address(&self) -> &Address {
         &self.address

@@ -36,12 +36,13 @@ impl Observer {
     pub fn finished(&self, outcome: &Outcome) {
         self.metrics.finished(outcome);
         self.recent.finished(outcome);
-        self.access_log.load().finished(outcome);
         if let Some(trace) = outcome.trace.as_deref().filter(|trace| trace.sampled)
             && let Some(tracing) = &*self.tracing.load()
         {
             tracing.finished(outcome, trace);
         }
+        // Last: who sees the line finds the rest done.
+        self.access_log.load().finished(outcome);
     }
 
     /// Tracing, unless it is off.
@@ -87,17 +88,26 @@ impl Observer {
         self.access_log.swap(Arc::new(opened)).close();
     }
 
-    /// At the start and after a reload: traces in this way from now on, `None` not at all. Requests under way end in the way
-    /// that holds then. The old exporter sends what it has queued, for which nobody waits.
+    /// At the start and for a reload: what tracing will be, `None` not at all, to be handed to [`Observer::replace_tracing`].
+    /// If its settings are as they were, so is the exporter.
     ///
     /// # Errors
-    /// When the new one cannot be started; the old one goes on.
-    pub fn set_tracing(&self, spec: Option<&TracingSpec>) -> io::Result<()> {
-        if self.tracing.load().as_deref().map(Tracing::spec) != spec {
-            let opened = spec.map(|spec| Tracing::open(spec, self.metrics.spans())).transpose()?;
-            self.tracing.store(opened.map(Arc::new));
+    /// When no exporter can be started.
+    pub fn open_tracing(&self, spec: Option<&TracingSpec>) -> io::Result<Option<Arc<Tracing>>> {
+        let running = self.tracing.load_full();
+        match spec {
+            Some(spec) if running.as_deref().map(Tracing::spec) != Some(spec) => {
+                Tracing::open(spec, self.metrics.spans()).map(|opened| Some(Arc::new(opened)))
+            }
+            Some(_) => Ok(running),
+            None => Ok(None),
         }
-        Ok(())
+    }
+
+    /// Traces in this way from now on. Requests under way end in the way that holds then. The old exporter sends what it
+    /// has queued, for which nobody waits.
+    pub fn replace_tracing(&self, tracing: Option<Arc<Tracing>>) {
+        self.tracing.store(tracing);
     }
 
     /// Opens the access log's file anew (SIGUSR1).

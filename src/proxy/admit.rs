@@ -7,7 +7,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, trace};
+use super::{RequestCtx, told, trace};
 use crate::{
     gate::{
         Admitted, Refusal,
@@ -55,6 +55,7 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
     ctx.outcome.method = request.method.as_str().to_owned();
     ctx.outcome.user_agent = text(fields.get(header::USER_AGENT));
     ctx.outcome.referer = text(fields.get(header::REFERER));
+    ctx.told = told::asked(fields, &ctx.snapshot);
     let connection = &ctx.arrival.connection;
     let peer = Peer { ip: connection.peer, port: connection.port, scheme: connection.scheme() };
     let trusted = &connection.listener.trusted_proxies;

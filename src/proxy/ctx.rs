@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Arrival, finish};
+use super::{Arrival, finish, told::Told};
 use crate::{
     endpoint::{Endpoint, InFlight},
     filter::{Pass, Passage},
@@ -38,6 +38,8 @@ pub struct RequestCtx {
     pub(super) in_flight: Option<crate::observe::RequestGuard>,
     pub(super) observer: Arc<Observer>,
     pub(super) finished: bool,
+    /// The request asked why it went where it went.
+    pub(super) told: Option<Box<Told>>,
 }
 
 /// The way to an endpoint: what is kept from try to try.
@@ -103,6 +105,7 @@ impl RequestCtx {
             scheme: connection.scheme(),
             listener: connection.listener.name.clone(),
             tls: connection.tls.clone(),
+            whereabouts: snapshot.whereabouts(),
         };
         let filters = Passage {
             listener: Pass::new(snapshot.listener_filters.get(&client.listener).cloned().unwrap_or_default()),
@@ -152,6 +155,7 @@ impl RequestCtx {
             in_flight: None,
             observer,
             finished: false,
+            told: None,
         }
     }
 

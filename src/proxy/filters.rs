@@ -99,14 +99,28 @@ fn see(
     run(pass, &mut view)
 }
 
+/// Whose response it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// The endpoint with this label.
+    Endpoint(&'a str),
+    /// Weir's, with the short standard text for its body or with another.
+    Weir { standard: bool },
+}
+
 /// Runs the response pass, and returns what filters want of the body.
-pub(super) fn response(method: &str, response: &mut ResponseHeader, endpoint: Option<&str>, ctx: &mut RequestCtx) -> BodyWish {
+pub(super) fn response(method: &str, response: &mut ResponseHeader, origin: Origin<'_>, ctx: &mut RequestCtx) -> BodyWish {
+    let (endpoint, standard) = match origin {
+        Origin::Endpoint(label) => (Some(label), false),
+        Origin::Weir { standard } => (None, standard),
+    };
     let mut fields = ResponseFields(response);
     let mut view = FilterResponse {
         status: ctx.outcome.status,
         method,
         fields: &mut fields,
         endpoint,
+        standard,
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         request_id: &ctx.outcome.request_id,
         wish: BodyWish::Nothing,

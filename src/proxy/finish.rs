@@ -51,9 +51,9 @@ fn report(ctx: &mut RequestCtx) {
     trace::finish(ctx);
     ctx.onward.attempt = None;
     ctx.onward.permit = None;
-    ctx.in_flight = None;
     // With what filters hold for the request: a place among those in flight, say.
     ctx.filters = Passage::default();
+    ctx.in_flight = None;
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
     ctx.observer.finished(&ctx.outcome);
 }

@@ -20,6 +20,7 @@ mod request;
 mod respond;
 mod retry;
 mod select;
+mod told;
 mod trace;
 
 pub use admit::prepare;

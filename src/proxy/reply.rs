@@ -8,7 +8,11 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, filters, respond};
+use super::{
+    RequestCtx,
+    filters::{self, Origin},
+    respond, told,
+};
 use crate::{
     filter::BodyWish,
     gate::Refusal,
@@ -72,10 +76,11 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Rep
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
     let measured = stream.as_ref().map(|stream| stream.length);
+    let standard = stream.is_none() && reply.body.is_none() && (reply.status.is_client_error() || reply.status.is_server_error());
     let Some((mut response, mut body)) = build(reply, &ctx.outcome.request_id, Form::for_accept(accept), measured) else {
         return;
     };
-    let wish = filters::response(request.method.as_str(), &mut response, None, ctx);
+    let wish = filters::response(request.method.as_str(), &mut response, Origin::Weir { standard }, ctx);
     let bodiless = request.method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304);
     let whole = stream.is_none();
     if whole && wish != BodyWish::Nothing && !bodiless {
@@ -91,6 +96,7 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Rep
     } else if (measured == Some(None) || wish == BodyWish::Replace) && respond::unmeasured(session, &mut response).is_err() {
         return;
     }
+    told::tell(&mut response, ctx);
     if !ctx.arrival.connection.stays_open() {
         session.as_downstream_mut().set_keepalive(None);
     }

@@ -11,6 +11,7 @@ use super::{
     RequestCtx,
     filters::{self, Level},
     reply,
+    told::Passed,
 };
 use crate::{
     filter::Pass,
@@ -72,13 +73,16 @@ impl Answer {
 async fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Box<Answer>> {
     ctx.outcome.phase = Phase::Filter;
     filters::request(session, ctx, Level::Listener).await?;
+    ctx.passed(Passed::ListenerFilters);
     ctx.outcome.phase = Phase::Route;
     let (route, redirect) = choose(session.req_header(), ctx)?;
+    ctx.passed(Passed::Route);
     ctx.outcome.phase = Phase::Filter;
     if !route.chain.is_empty() {
         ctx.filters.route = Pass::new(route.chain.clone());
     }
     filters::request(session, ctx, Level::Route).await?;
+    ctx.passed(Passed::RouteFilters);
     match &route.action {
         Action::Upstream(upstream) => {
             forward(upstream, ctx);

@@ -5,7 +5,11 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, filters, retry};
+use super::{
+    RequestCtx,
+    filters::{self, Origin},
+    retry, told,
+};
 use crate::{
     filter::BodyWish,
     gate::{
@@ -70,10 +74,12 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
     }
     ctx.outcome.status = response.status.as_u16();
     let endpoint = ctx.onward.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
-    if filters::response(session.req_header().method.as_str(), response, endpoint.as_deref(), ctx) == BodyWish::Replace {
+    let origin = endpoint.as_deref().map_or(Origin::Weir { standard: false }, Origin::Endpoint);
+    if filters::response(session.req_header().method.as_str(), response, origin, ctx) == BodyWish::Replace {
         unmeasured(session, response)?;
     }
     keep(response, ctx)?;
+    told::tell(response, ctx);
     if !upgraded && !ctx.arrival.connection.stays_open() {
         session.set_keepalive(None);
     }

@@ -71,6 +71,11 @@ impl Redirect {
         status_ok.then(|| Self { status: StatusCode::from_u16(spec.status).unwrap_or(StatusCode::PERMANENT_REDIRECT), to })
     }
 
+    /// The status of every answer.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// The answer for this request. `tail` is what [`super::Match`] says of it.
     pub fn reply(&self, head: &RequestHead<'_>, client: &Client, tail: &str) -> Reply {
         let target = self.to.fill(|variable, out| match variable {

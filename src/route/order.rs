@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use super::{MatchSpec, PathPattern, Predicates, RouteSpec, predicates::Rank};
 use crate::types::{HostPattern, Problems};
 
-/// At most so many routes are compared with each of the others of their host and path, as when shadowed ones are
-/// looked for: beyond that a pair may be missed, and the comparison stays linear.
-const COMPARED: usize = 256;
+/// A route is compared with at most so many of those behind it that share its host and path: beyond that a pair may be
+/// missed, and the comparison stays linear, in memory too.
+const COMPARED: usize = 64;
 
 /// The pairs of routes, as positions in file order, of which the first is tried first because it stands first.
 pub fn decided_by_position(routes: &[RouteSpec]) -> Vec<(usize, usize)> {

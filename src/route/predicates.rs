@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use http::HeaderName;
 
 use super::{HeaderMatch, MatchSpec, PathPattern};
-use crate::types::{At, Cidr, Client, Code, Fields, Name, Regexp, RequestHead};
+use crate::types::{At, Cidr, Client, Code, Country, Fields, Name, Regexp, RequestHead};
 
 /// The conditions of one route on method, header fields, query, client and listener. All must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +14,7 @@ pub struct Predicates {
     pub(super) headers: Box<[(Box<str>, HeaderMatch)]>,
     pub(super) query: Box<[(Box<str>, HeaderMatch)]>,
     pub(super) clients: Box<[Cidr]>,
+    pub(super) countries: Box<[Country]>,
     pub(super) listeners: Box<[Name]>,
 }
 
@@ -32,6 +33,8 @@ pub enum Miss<'r> {
     Query(&'r str, &'r HeaderMatch),
     /// The client's address is in none of the ranges.
     ClientIp,
+    /// The client's country is another, or not known.
+    Country(&'r [Country]),
     /// The connection came in elsewhere.
     Listener(&'r [Name]),
 }
@@ -68,6 +71,7 @@ impl Predicates {
             headers: headers.into(),
             query: spec.query.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
             clients: spec.client_ip.iter().copied().collect(),
+            countries: spec.country.iter().copied().collect(),
             listeners: spec.listener.iter().cloned().collect(),
         })
     }
@@ -89,7 +93,16 @@ impl Predicates {
         if !self.listeners.is_empty() && !self.listeners.contains(&client.listener) {
             return Some(Miss::Listener(&self.listeners));
         }
+        // The last, since it takes a look-up.
+        if !self.countries.is_empty() && !client.country().is_some_and(|country| self.countries.contains(&country)) {
+            return Some(Miss::Country(&self.countries));
+        }
         None
+    }
+
+    /// What is asked of header fields and of query parameters, by name.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &HeaderMatch)> {
+        self.headers.iter().chain(&self.query).map(|(name, want)| (&**name, want))
     }
 
     /// True when every request passes.
@@ -106,7 +119,8 @@ impl Predicates {
     }
 
     pub(super) fn rank(&self, index: usize) -> Rank {
-        let others = usize::from(!self.clients.is_empty()) + usize::from(!self.listeners.is_empty());
+        let others = [self.clients.is_empty(), self.countries.is_empty(), self.listeners.is_empty()];
+        let others = others.into_iter().filter(|absent| !absent).count();
         (self.methods.is_empty(), -(self.headers.len() as isize), -(self.query.len() as isize), -(others as isize), index)
     }
 
@@ -119,6 +133,7 @@ impl Predicates {
             && self.headers.iter().all(|one| other.headers.contains(one))
             && self.query.iter().all(|one| other.query.contains(one))
             && any_of(&self.clients, &other.clients)
+            && any_of(&self.countries, &other.countries)
             && any_of(&self.listeners, &other.listeners)
     }
 }
@@ -213,6 +228,10 @@ impl fmt::Display for Miss<'_> {
             Miss::Header(name, want) => value(f, "header field", name, want),
             Miss::Query(name, want) => value(f, "query parameter", name, want),
             Miss::ClientIp => f.write_str("the client's address is in none of the ranges of `client_ip`"),
+            Miss::Country(countries) => {
+                let countries: Vec<&str> = countries.iter().map(Country::as_str).collect();
+                write!(f, "the client's country is not {}, or not known", countries.join(" or "))
+            }
             Miss::Listener(names) => {
                 let names: Vec<&str> = names.iter().map(Name::as_str).collect();
                 write!(f, "the connection did not come in by listener {}", names.join(" or "))

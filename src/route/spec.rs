@@ -9,7 +9,7 @@ use super::{FallbackSpec, ShareSpec};
 use crate::{
     filter::FilterSpec,
     resilience::RetrySpec,
-    types::{At, Cidr, HostPattern, Name, OneOrMany, Regexp, Span},
+    types::{At, Cidr, Country, HostPattern, Name, OneOrMany, Regexp, Span},
 };
 
 /// Requests that match go to one action: `upstream`, `split`, `redirect` or `respond`.
@@ -107,6 +107,9 @@ pub struct MatchSpec {
     /// The client's address in any of these ranges.
     #[serde(skip_serializing_if = "OneOrMany::is_absent")]
     pub client_ip: OneOrMany<Cidr>,
+    /// The client's country is any of these. Needs `geoip`.
+    #[serde(skip_serializing_if = "OneOrMany::is_absent")]
+    pub country: OneOrMany<Country>,
     /// Accepted by any of these listeners.
     #[serde(skip_serializing_if = "OneOrMany::is_absent")]
     pub listener: OneOrMany<Name>,

@@ -73,13 +73,13 @@ impl Split {
         &self.shares[index].1
     }
 
-    /// Each upstream with its share, 0 to 1.
+    /// All of its upstreams with the share of each, 0 to 1.
     pub fn shares(&self) -> impl Iterator<Item = (&Arc<Upstream>, f64)> {
-        let mut before = 0;
-        self.shares.iter().map(move |(bound, upstream)| {
-            let weight = bound - std::mem::replace(&mut before, *bound);
-            (upstream, f64::from(weight) / f64::from(self.sum))
-        })
+        let before = [0].into_iter().chain(self.shares.iter().map(|(bound, _)| *bound));
+        self.shares
+            .iter()
+            .zip(before)
+            .map(|((bound, upstream), before)| (upstream, f64::from(bound - before) / f64::from(self.sum)))
     }
 
     /// All of its upstreams, in the order of the file.

@@ -10,7 +10,14 @@ use crate::{endpoint::EndpointRegistry, filter::Chains, upstream::Upstream};
 
 /// A client on 192.0.2.1, by the listener `web`, in cleartext.
 pub(super) fn client() -> Client {
-    Client { ip: Ipv4Addr::new(192, 0, 2, 1).into(), port: 1, scheme: Scheme::Http, listener: "web".parse().unwrap(), tls: None }
+    Client {
+        ip: Ipv4Addr::new(192, 0, 2, 1).into(),
+        port: 1,
+        scheme: Scheme::Http,
+        listener: "web".parse().unwrap(),
+        tls: None,
+        whereabouts: Default::default(),
+    }
 }
 
 /// A request without fields.

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -18,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Document, Loaded, Spec},
-    control::{AdminListener, Control, Live, LiveState, Origin, Ready, Sockets, Switches},
+    control::{AdminListener, Control, Inherited, Live, LiveState, Origin, Ready, Switches},
     listener::{ConnectionLimit, Doors, Shared},
     observe::{Observer, StateSource},
     proxy,
@@ -54,30 +55,37 @@ pub struct Prepared {
     registries: Registries,
     ready: Ready,
     observer: Arc<Observer>,
+    /// Where the process before this one waits to hear that this one serves.
+    predecessor: Option<OwnedFd>,
 }
 
 impl Prepared {
     /// Compiles the configuration, binds every address and opens the access log. Call it within a tokio runtime.
     pub async fn new(loaded: Loaded, origin: Origin) -> Result<Self, StartError> {
+        Self::inheriting(loaded, origin, Inherited::default()).await
+    }
+
+    /// The same with sockets that another process has bound: those that the configuration has no use for are closed.
+    pub async fn inheriting(loaded: Loaded, origin: Origin, mut inherited: Inherited) -> Result<Self, StartError> {
         crate::tls::install_provider();
         let Some(spec) = loaded.spec.clone() else { return Err(StartError::Configuration(Vec::new())) };
         let problems = Problems::default();
         let registries = Registries::default();
         let compiled = snapshot::compile(spec, 1, &registries, SystemTime::now(), &problems);
         let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
-        let sockets = Sockets::default().bind(&snapshot)?;
+        let sockets = inherited.sockets().bind(&snapshot)?;
         sockets.resolve_redirects(&mut snapshot);
-        let admin = AdminListener::prepare(None, &snapshot.spec).await?;
+        let admin = AdminListener::prepare(None, &snapshot.spec, &mut inherited).await?;
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
         registries.endpoints.witnessed_by(observer.timeline().clone());
-        observer.set_tracing(snapshot.spec.observability.tracing.on())?;
-        let ready = Ready { snapshot, sockets, admin, access_log: None };
-        Ok(Self { loaded, origin, registries, ready, observer })
+        let tracing = observer.open_tracing(snapshot.spec.observability.tracing.on())?;
+        let ready = Ready { snapshot, sockets, admin, access_log: None, tracing };
+        Ok(Self { loaded, origin, registries, ready, observer, predecessor: inherited.take_ready() })
     }
 
     /// Serves.
     pub async fn serve(self) -> RunningServer {
-        let Self { loaded, origin, registries, ready, observer } = self;
+        let Self { loaded, origin, registries, ready, observer, predecessor } = self;
         let server = ready.snapshot.spec.server.clone();
         let store = Arc::new(Store::new(Snapshot::nothing()));
         let (draining, draining_seen) = watch::channel(false);
@@ -106,6 +114,7 @@ impl Prepared {
         let live = Live::new(shared, registries, stopping_seen);
         let control = Control::new(origin, live, state.clone(), switches);
         control.start(&loaded, ready).await;
+        Inherited::tell_ready(predecessor);
         RunningServer { control, _state: state, grace: server.shutdown_grace.get() }
     }
 }

@@ -15,6 +15,8 @@ pub enum Signal {
     Reload,
     /// SIGUSR1.
     ReopenLogs,
+    /// SIGUSR2.
+    Upgrade,
 }
 
 /// The signals of this process. Made before anything is bound, so that none is lost.
@@ -23,6 +25,7 @@ pub struct Signals {
     interrupt: unix::Signal,
     reload: unix::Signal,
     reopen: unix::Signal,
+    upgrade: unix::Signal,
 }
 
 impl Signals {
@@ -33,6 +36,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -43,6 +47,7 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.reload.recv() => Signal::Reload,
             _ = self.reopen.recv() => Signal::ReopenLogs,
+            _ = self.upgrade.recv() => Signal::Upgrade,
         }
     }
 }

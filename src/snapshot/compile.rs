@@ -1,4 +1,4 @@
-//! From what the user typed to what requests are served by: pure but for reading certificates, and every
+//! From what the user typed to what requests are served by: pure but for reading files that it names (certificates, keys, pages, databases), and every
 //! problem is reported, not the first.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
@@ -65,11 +65,12 @@ pub fn compile_after(
         .enumerate()
         .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &chains, &at.key("routes").index(index)))
         .collect();
+    let geoip = spec.geoip.as_ref().and_then(|geoip| geoip.compile(&at.key("geoip")));
     let routes = Table::build(routes, &at.key("routes"));
     if problems.any_error() {
         return None;
     }
-    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams })
+    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams, geoip })
 }
 
 /// Everything that a start finds out about a configuration: what its text, its Spec and its compilation say.

@@ -23,10 +23,11 @@ use crate::{
     config::{HttpSpec, ServerSpec, Spec},
     endpoint::EndpointRegistry,
     filter::{Chain, FilterTask, Kept},
+    geo::GeoIp,
     observe::ObservabilitySpec,
     route::Table,
     tls::ServerTls,
-    types::{Address, CidrSet, Name, OneOrMany, Problems, Switch},
+    types::{Address, CidrSet, Name, OneOrMany, Problems, Switch, Whereabouts},
     upstream::Upstream,
 };
 
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub routes: Table,
     /// Pools of endpoints.
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
+    /// Where clients are, if that was asked for.
+    pub geoip: Option<Arc<GeoIp>>,
 }
 
 impl Snapshot {
@@ -65,6 +68,7 @@ impl Snapshot {
             observability: ObservabilitySpec::default(),
             admin: Switch::Off,
             listeners: BTreeMap::new(),
+            geoip: None,
             filter_chains: BTreeMap::new(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
@@ -77,7 +81,13 @@ impl Snapshot {
             listener_filters: BTreeMap::new(),
             routes,
             upstreams: BTreeMap::new(),
+            geoip: None,
         }
+    }
+
+    /// For finding out where one client is.
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::new(self.geoip.clone().map(|geoip| geoip as _))
     }
 
     /// What filters do beside requests, to be run while this snapshot is the current one. Each ends when `stopping`

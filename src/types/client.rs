@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use super::{Country, Whereabouts};
+
 /// The scheme a client used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
@@ -48,4 +50,13 @@ pub struct Client {
     pub listener: crate::types::Name,
     /// The TLS facts of the connection to us.
     pub tls: Option<Arc<TlsClient>>,
+    /// Where it is, for [`Client::country`].
+    pub whereabouts: Whereabouts,
+}
+
+impl Client {
+    /// The country that the address is in, as far as that is known: looked up by the first who asks.
+    pub fn country(&self) -> Option<Country> {
+        self.whereabouts.country(self.ip)
+    }
 }

@@ -195,6 +195,10 @@ impl Rate {
     pub const fn amount(self) -> u64 {
         self.amount
     }
+    /// Of bytes, not of requests.
+    pub const fn is_bytes(self) -> bool {
+        self.bytes
+    }
     /// The period that the user wrote.
     pub const fn period(self) -> Duration {
         self.period

@@ -118,6 +118,15 @@ mod tests {
         ] {
             assert_eq!(problems(&format!("{{discover: {{dns: {dns}}}}}")), [(code, path.to_owned())], "{dns}");
         }
+        for (docker, code, path) in [
+            ("{network: ''}", Code::BadValue, "discover.docker.network"),
+            ("{tls: {}}", Code::Conflict, "discover.docker.tls"),
+            ("{host: 'tcp://engine:2376', tls: {cert: a.pem}}", Code::Conflict, "discover.docker.tls"),
+            ("{host: 'tcp://engine:2376', tls: {ca: /no/such.pem}}", Code::BadCertificate, "discover.docker.tls"),
+            ("{host: 'tcp://an_engine_:2376', tls: {ca: /no/such.pem}}", Code::BadCertificate, "discover.docker.tls"),
+        ] {
+            assert_eq!(problems(&format!("{{discover: {{docker: {docker}}}}}")), [(code, path.to_owned())], "{docker}");
+        }
     }
 
     #[tokio::test]

@@ -131,20 +131,15 @@ fn the_keys_of_the_breaker_are_checked() {
 #[test]
 fn a_strategy_goes_by_the_key_it_was_given() {
     let upstream = upstream("{strategy: {maglev: {key: 'header:x-tenant'}}, endpoints: ['127.0.0.1:1']}");
-    let fields: http::HeaderMap =
-        [(http::HeaderName::from_static("x-tenant"), http::HeaderValue::from_static("a"))].into_iter().collect();
+    let mut fields = http::HeaderMap::new();
+    fields.insert("x-tenant", http::HeaderValue::from_static("a"));
     let head = RequestHead { method: "GET", host: "example.com", path: "/", query: None, fields: &fields };
-    let client = Client {
-        ip: "192.0.2.1".parse().unwrap(),
-        port: 1,
-        scheme: crate::types::Scheme::Http,
-        listener: "web".parse().unwrap(),
-        tls: None,
-    };
+    let (ip, scheme, listener) = ([192, 0, 2, 1].into(), crate::types::Scheme::Http, "web".parse().unwrap());
+    let client = Client { ip, port: 1, scheme, listener, tls: None, whereabouts: Default::default() };
     assert_eq!(&*upstream.key(&head, &client), b"a");
-    let by_address = self::upstream("{strategy: {ip_hash: {}}, endpoints: ['127.0.0.1:1']}");
-    assert_eq!(&*by_address.key(&head, &client), [192, 0, 2, 1]);
-    assert!(self::upstream("endpoints: ['127.0.0.1:1']").key(&head, &client).is_empty());
+    let key = |yaml: &str| self::upstream(yaml).key(&head, &client).to_vec();
+    assert_eq!(key("{strategy: {ip_hash: {}}, endpoints: ['127.0.0.1:1']}"), [192, 0, 2, 1]);
+    assert!(key("endpoints: ['127.0.0.1:1']").is_empty());
 }
 
 #[test]

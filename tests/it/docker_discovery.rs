@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::{
     Gate,
+    certs::ca,
     edge::{Edge, edge, edge_from},
-    engine::{FakeContainer, FakeEngine, container, engine_at, tcp_engine},
+    engine::{FakeContainer, FakeEngine, container, engine_at, tcp_engine, tls_engine},
     origin::{Origin, origin},
 };
 
@@ -350,4 +351,17 @@ async fn a_reload_keeps_endpoints_and_routes_and_takes_back_what_it_forbids() {
     assert_eq!(edge.get("/other").await.text(), "app");
     edge.reload(&config(", routes: {}", "12s")).await;
     eventually!(edge.get("/app").await.text() == "app");
+}
+
+#[tokio::test]
+async fn an_engine_is_asked_over_tls_with_a_certificate() {
+    let origin = origin().respond(200, "here").spawn().await;
+    let ca = ca();
+    let (server, client) = (ca.server(&["localhost"]), ca.client("edge"));
+    let engine = tls_engine(&server, &ca).await;
+    engine.put(app("app-1", &origin));
+    let tls = format!("ca: {:?}, cert: {:?}, key: {:?}", ca.file(), client.cert_file, client.key_file);
+    let discover = format!("discover: {{docker: {{host: '{}', tls: {{{tls}}}}}}}", engine.host());
+    let edge = edge().upstream_with("app", &[], &discover).route("app", "upstream: app").start().await;
+    eventually!(edge.get("/").await.status == 200);
 }

@@ -1,10 +1,10 @@
-//! Filters that are about what browsers are shown: strictness, maintenance.
+//! Filters that are about what browsers are shown: strictness, maintenance, errors; and faults on purpose.
 
 use crate::{
     filters::{filtered, h2, list},
     support::{
         client::RawClient,
-        edge::edge,
+        edge::{EdgeBuilder, edge},
         h2_client::H2Request,
         origin::{Answer, origin, refused_address},
     },
@@ -108,4 +108,114 @@ async fn maintenance_lasts_as_long_as_its_file() {
     crate::eventually!(edge.get("/").await, |answer| answer.text() == "hello");
     let log = edge.access_log_of(6).await;
     assert!(log.iter().any(|line| line["status"] == 503 && line["end"]["reason"] == "maintenance"), "{log:?}");
+}
+
+/// An edge whose listener has these pages: `5xx` as HTML and JSON, `404` as HTML.
+fn with_pages(builder: EdgeBuilder, more: &str) -> EdgeBuilder {
+    for (name, content) in [
+        ("5xx.html", "<h1>{status} {reason}</h1><style>b{color:red}</style>{request_id}"),
+        ("5xx.json", r#"{"status": {status}, "id": "{request_id}"}"#),
+        ("404.html", "nothing here"),
+    ] {
+        std::fs::write(builder.file(name), content).unwrap();
+    }
+    builder.listener(&format!(
+        "filters:\n  - request_id: {{trust: true}}\n  - error_pages: {{pages: [{{status: 5xx, html: 5xx.html, json: 5xx.json}}, {{status: [404], html: 404.html}}]{more}}}"
+    ))
+}
+
+#[tokio::test]
+async fn error_pages_stand_for_the_standard_texts_and_nothing_else() {
+    let origin = origin().respond(503, "theirs").spawn().await;
+    let builder = edge()
+        .upstream("gone", &[refused_address().await])
+        .upstream("app", &[origin.addr()])
+        .route("gone", "match: {path: /gone}\nupstream: gone")
+        .route("chosen", "match: {path: /chosen}\nrespond: {status: 503, body: chosen}")
+        .route("plain", "match: {path: /plain}\nrespond: {status: 503}")
+        .route("fallback", "match: {path: /fallback}\nupstream: gone\nfallback: {body: ours}")
+        .route("app", "match: {path: /app}\nupstream: app");
+    let edge = with_pages(builder.tls(), "").start().await;
+    let mut client = edge.client().await;
+    for (path, accept, status, kind, body) in [
+        ("/gone", "text/html", 502, "text/html; charset=utf-8", "<h1>502 Bad Gateway</h1><style>b{color:red}</style>id-1"),
+        ("/gone", "application/json", 502, "application/json", r#"{"status": 502, "id": "id-1"}"#),
+        ("/plain", "*/*", 503, "text/html; charset=utf-8", "<h1>503 Service Unavailable</h1><style>b{color:red}</style>id-1"),
+        ("/chosen", "*/*", 503, "text/plain; charset=utf-8", "chosen"),
+        ("/fallback", "*/*", 503, "text/html; charset=utf-8", "ours"),
+        ("/app", "*/*", 503, "", "theirs"),
+        ("/nowhere", "text/html", 404, "text/html; charset=utf-8", "nothing here"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nx-request-id: id-1\r\n\r\n");
+        let answer = RawClient::connect(edge.address("web")).await.exchange(request).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type").unwrap_or_default(), answer.text().as_str()),
+            (status, kind, body),
+            "{path}"
+        );
+    }
+    let json = client.exchange("GET /nowhere HTTP/1.1\r\nhost: x\r\naccept: application/json\r\n\r\n").await;
+    assert!(json.text().contains("\"error\":\"Not Found\""), "no page in that form: {}", json.text());
+    let escaped = client.exchange("GET /gone HTTP/1.1\r\nhost: x\r\nx-request-id: <b>\"&\r\n\r\n").await;
+    assert!(escaped.text().ends_with("&#60;b&#62;&#34;&#38;"), "{}", escaped.text());
+    let over_h2 = h2(&edge).await.get("localhost", "/nowhere").await;
+    assert_eq!((over_h2.status.as_u16(), over_h2.text().as_str()), (404, "nothing here"));
+    let mut client = edge.client().await;
+    client.send("HEAD /nowhere HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(client.read_head_response().await.status, 404);
+    let upgrade = client.exchange(format!("GET /plain HTTP/1.1\r\nhost: x\r\n{UPGRADE}\r\n")).await;
+    assert!(upgrade.text().starts_with("<h1>503 "), "{}", upgrade.text());
+}
+
+#[tokio::test]
+async fn error_pages_replace_what_endpoints_say_when_told() {
+    let long = "x".repeat(300_000);
+    let origin = origin()
+        .respond_with(move |request| match request.target.as_str() {
+            "/long" => {
+                Answer::with_headers(500, &[("content-type", "text/x"), ("etag", "\"1\""), ("content-encoding", "br")], &long)
+            }
+            "/chunked" => Answer::chunked(502, &["a", "b"], &[]),
+            "/empty" => Answer::new(503, ""),
+            "/other" => Answer::new(403, "kept"),
+            _ => Answer::new(200, "fine"),
+        })
+        .spawn()
+        .await;
+    let builder = edge().upstream("app", &[origin.addr()]).route("app", "upstream: app\nretry: {attempts: 1}");
+    let edge = with_pages(builder.tls(), ", intercept: true").start().await;
+    let mut client = edge.client().await;
+    let mut h2 = h2(&edge).await;
+    for (path, body) in [("/long", "<h1>500"), ("/chunked", "<h1>502"), ("/empty", ""), ("/other", "kept"), ("/", "fine")] {
+        let answer = client.get("x", path).await;
+        let over_h2 = h2.get("localhost", path).await;
+        for text in [answer.text(), over_h2.text()] {
+            assert!(text.starts_with(body) && (text.is_empty() == body.is_empty()) && !text.contains("xxx"), "{path}: {text}");
+        }
+        if path == "/long" {
+            assert_eq!((answer.header("etag"), answer.header("content-encoding")), (None, None));
+            assert_eq!(over_h2.header("content-type"), Some("text/html; charset=utf-8"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_delays_and_aborts_those_who_ask_for_it() {
+    let origin = origin().respond(200, "hello").spawn().await;
+    let slow = "fault: {header: x-slow, delay: {time: 300ms}}\nfault: {header: x-fail, abort: {status: 418}}";
+    let edge = filtered(&origin, slow).tls().start().await;
+    let mut client = edge.client().await;
+    assert_eq!(client.get("x", "/").await.status, 200);
+    let began = std::time::Instant::now();
+    let waited = client.exchange("GET / HTTP/1.1\r\nhost: x\r\nx-slow: 1\r\n\r\n").await;
+    assert!(waited.status == 200 && began.elapsed() >= std::time::Duration::from_millis(300), "{:?}", began.elapsed());
+    for upgrade in ["", UPGRADE] {
+        let failed = client.exchange(format!("GET / HTTP/1.1\r\nhost: x\r\nx-fail: 1\r\n{upgrade}\r\n")).await;
+        assert_eq!(failed.status, 418);
+    }
+    let request = H2Request::get("localhost", "/").header("x-fail", "1");
+    assert_eq!(h2(&edge).await.send(&request).await.expect("a response").status, 418);
+    assert_eq!(origin.request_count(), 2);
+    let log = edge.access_log_of(5).await;
+    assert_eq!(log.iter().filter(|line| line["end"]["reason"] == "fault_abort").count(), 3);
 }

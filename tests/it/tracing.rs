@@ -1,5 +1,7 @@
 //! Traces: what callers say, what endpoints are told, what a collector gets.
 
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic::{Code, Status};
 
@@ -192,16 +194,20 @@ async fn while_tracing_is_off_the_fields_pass_through() {
 #[tokio::test]
 async fn it_can_be_switched_while_running() {
     let (one, two) = (collector().await, collector().await);
-    let edge = traced(edge().route("all", "respond: {}"), &one, "sample: 100%").await;
+    let builder = edge().route("all", "respond: {}");
+    let config = builder.config();
+    let tracing = |tracing: &str| config.replace("observability:\n", &format!("observability:\n  tracing: {tracing}\n"));
+    let to = |collector: &Collector| tracing(&format!("{{otlp: 'http://{}', sample: 100%}}", collector.address));
+    let edge = builder.start_as(&to(&one)).await;
     edge.get("/").await;
     one.spans(1).await;
-    let observer = edge.server.observer();
-    let mut spec = observer.tracing().as_ref().expect("tracing is on").spec().clone();
-    spec.otlp = format!("http://{}", two.address).parse().expect("an address");
-    observer.set_tracing(Some(&spec)).expect("started");
+    edge.reload(&to(&two)).await;
     edge.get("/").await;
     two.spans(1).await;
-    observer.set_tracing(None).expect("nothing to start");
+    let exporter = edge.server.observer().tracing().clone();
+    edge.reload(&to(&two).replace("respond: {}", "respond: {status: 204}")).await;
+    assert!(Arc::ptr_eq(exporter.as_ref().expect("on"), edge.server.observer().tracing().as_ref().expect("on")));
+    edge.reload(&tracing("off")).await;
     edge.get("/").await;
     let log = edge.access_log_of(3).await;
     assert_eq!(log[2]["trace_id"], serde_json::Value::Null);

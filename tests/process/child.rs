@@ -101,13 +101,25 @@ impl Weir {
 pub struct Run {
     pub weir: Weir,
     facts: Value,
-    edge: EdgeBuilder,
+    pub edge: EdgeBuilder,
 }
 
 impl Run {
     /// Starts it and waits until it is ready.
     pub async fn start(edge: EdgeBuilder) -> Self {
-        let weir = Weir::spawn(&["run", "--config", write(&edge).to_str().expect("UTF-8")]);
+        Self::start_with(edge, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn start_with(edge: EdgeBuilder, arguments: &[&str]) -> Self {
+        let config = write(&edge);
+        let mut all = vec!["run", "--config", config.to_str().expect("UTF-8")];
+        all.extend(arguments);
+        Self::started(Weir::spawn(&all), edge).await
+    }
+
+    /// What was started with the files of this edge, once it is ready.
+    pub async fn started(weir: Weir, edge: EdgeBuilder) -> Self {
         let ready = weir.err.line_with(" is ready: ").await;
         let facts = serde_json::from_str(&ready).unwrap_or_else(|error| panic!("not JSON: {error}: {ready}"));
         Self { weir, facts, edge }
@@ -133,6 +145,12 @@ impl Run {
     pub async fn admin_get(&self, path: &str) -> RawResponse {
         let address = self.admin_address();
         RawClient::connect(address).await.get(&address.to_string(), path).await
+    }
+    /// The same, with the admin token.
+    pub async fn admin_get_as(&self, token: &str, path: &str) -> RawResponse {
+        let address = self.admin_address();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n");
+        RawClient::connect(address).await.exchange(request).await
     }
     /// A file in the directory of the configuration.
     pub fn file(&self, name: &str) -> PathBuf {

@@ -7,5 +7,8 @@ mod support;
 mod child;
 mod command_line;
 mod demo;
+mod explain;
+mod health;
+mod operating;
 mod server;
 mod signals;

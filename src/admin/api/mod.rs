@@ -1,22 +1,29 @@
 //! The API: one resource per file, each with its routes and with what the OpenAPI document says of them.
 
+mod applied;
 mod certificates;
+mod config;
 mod drain;
+mod endpoints;
 mod errors;
 mod events;
+mod explain;
 mod extract;
 mod history;
 mod listeners;
 mod openapi;
+mod overrides;
 mod overview;
 mod routes;
 mod snapshot;
+mod upgrade;
 mod upstreams;
 
 use std::sync::Arc;
 
 use axum::Router;
 
+pub(super) use applied::Finding;
 pub(super) use openapi::Document;
 pub(super) use snapshot::Snapshot;
 
@@ -30,10 +37,15 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
         .merge(listeners::router())
         .merge(routes::router())
         .merge(upstreams::router())
+        .merge(endpoints::router())
+        .merge(overrides::router())
+        .merge(config::router())
         .merge(certificates::router())
         .merge(events::router())
         .merge(errors::router())
+        .merge(explain::router())
         .merge(drain::router())
+        .merge(upgrade::router())
         .merge(openapi::router())
 }
 
@@ -44,10 +56,15 @@ fn describe(document: &mut Document) {
     listeners::describe(document);
     routes::describe(document);
     upstreams::describe(document);
+    endpoints::describe(document);
+    overrides::describe(document);
+    config::describe(document);
     certificates::describe(document);
     events::describe(document);
     errors::describe(document);
+    explain::describe(document);
     drain::describe(document);
+    upgrade::describe(document);
     openapi::describe(document);
 }
 

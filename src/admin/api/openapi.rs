@@ -98,6 +98,40 @@ impl Operation<'_> {
         self
     }
 
+    /// A body in JSON.
+    pub(in crate::admin) fn takes<T: JsonSchema>(mut self) -> Self {
+        let schema = self.document.schema::<T>();
+        self.body(true, "application/json", schema.to_value());
+        self.fails(StatusCode::BAD_REQUEST, "The request cannot be read.")
+    }
+
+    /// A body in JSON, or none.
+    pub(in crate::admin) fn takes_or_nothing<T: JsonSchema>(mut self) -> Self {
+        let schema = self.document.schema::<T>();
+        self.body(false, "application/json", schema.to_value());
+        self
+    }
+
+    /// A configuration file as the body.
+    pub(in crate::admin) fn takes_file(mut self) -> Self {
+        self.body(true, "application/yaml", json!({"type": "string", "description": "A configuration file, at most 10 MiB."}));
+        self
+    }
+
+    fn body(&mut self, required: bool, media_type: &str, schema: Value) {
+        let content = json!({media_type: {"schema": schema}});
+        self.value.insert("requestBody".into(), json!({"required": required, "content": content}));
+        let description = "The body is larger than anything that is read.";
+        let schema = self.document.schema::<ProblemDetails>();
+        self.response(StatusCode::PAYLOAD_TOO_LARGE, description, PROBLEM_TYPE, schema.to_value());
+    }
+
+    /// A parameter of the query.
+    pub(in crate::admin) fn query(mut self, name: &str, description: &str, schema: Value) -> Self {
+        self.list("parameters").push(json!({"name": name, "in": "query", "description": description, "schema": schema}));
+        self
+    }
+
     /// A header field of the request.
     pub(in crate::admin) fn header(mut self, name: &str, description: &str, schema: Value) -> Self {
         self.list("parameters").push(json!({"name": name, "in": "header", "description": description, "schema": schema}));

@@ -62,6 +62,7 @@ export function ask({ title, words, label, kind = "text", value = "", ok = "OK",
   dialog.returnValue = "";
   dialog.showModal();
   (label ? input : byId("ask-ok")).focus();
+  if (label) input.select();
   asking = new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       asking = null;
@@ -99,7 +100,7 @@ export async function follow(on, lost) {
   let last = "";
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
     try {
-      const response = await fetch("api/v1/events", { headers: headers(last && { "last-event-id": last }) });
+      const response = await fetch("api/v1/events", { headers: headers(last ? { "last-event-id": last } : {}) });
       if (response.status === 401) {
         lost(await problem(response));
         await askToken("Reading needs the admin token.");

@@ -26,7 +26,11 @@ function line(item) {
 byId("explain").addEventListener("submit", (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
-  const headers = form.get("headers").split("\n").map((field) => field.trim()).filter(Boolean);
+  const headers = {};
+  for (const field of form.get("headers").split("\n").filter((field) => field.includes(":"))) {
+    const [name, ...value] = field.split(":");
+    (headers[name.trim().toLowerCase()] ??= []).push(value.join(":").trim());
+  }
   const request = { method: form.get("method").trim() || "GET", url: form.get("url").trim(), headers };
   if (form.get("client").trim()) request.client = form.get("client").trim();
   attempt(async () => {

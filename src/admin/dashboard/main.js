@@ -20,7 +20,7 @@ const path = (row) => `api/v1/upstreams/${encodeURIComponent(row.upstream)}/endp
 async function change(row, body, words) {
   await attempt(async () => {
     const answer = await order("PATCH", path(row), body);
-    if (answer) tell(`${row.endpoint} ${words}. ${answer.note ?? ""}`);
+    if (answer) tell(`${row.endpoint} ${words}. Note: ${answer.notes.join("; ")}.`);
   });
 }
 
@@ -272,7 +272,7 @@ byId("reload").addEventListener("click", async () => {
   if (sure === null) return;
   await attempt(async () => {
     const answer = await order("POST", "api/v1/config/reload", {});
-    if (answer) tell(`Generation ${answer.generation} is in service.`);
+    if (answer) tell([`Generation ${answer.generation} is in service.`, ...answer.notes].join(" "));
   });
 });
 

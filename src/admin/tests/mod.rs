@@ -82,6 +82,9 @@ impl Commands for Counting {
     async fn rollback(&self) -> Result<Applied, Refused> {
         refused()
     }
+    async fn upgrade(&self) -> Result<u32, Refused> {
+        refused()
+    }
     async fn change(&self, _: Change) -> Result<Applied, Refused> {
         refused()
     }

@@ -47,6 +47,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// The file's absolute path, and its text.
+    pub fn file(&self) -> (PathBuf, String) {
+        let name = Path::new(&self.name).file_name().unwrap_or_default();
+        (self.dir.join(name), self.text.clone())
+    }
     fn new(name: String, dir: PathBuf, text: String) -> Self {
         let lines = std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1));
         Self { lines: lines.collect(), masked: Mutex::default(), name, dir, text }

@@ -77,7 +77,8 @@ impl Known {
             self.containers.contains_key(id) || self.asked.contains_key(id) || self.queue.iter().any(|queued| queued == id);
         let is_own = self.own.as_deref() == Some(id);
         let is_container = event.r#type == "container";
-        if !known && !is_own && !(is_container && event.attribute(UPSTREAM).is_some()) {
+        let is_labelled = is_container && event.attribute(UPSTREAM).is_some();
+        if !known && !is_own && !is_labelled {
             return false;
         }
         match &*event.action {

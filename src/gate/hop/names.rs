@@ -1,6 +1,6 @@
 //! The field names that the rules of an intermediary speak of. All of them lower case.
 
-/// Fields of one connection (RFC 9110 section 7.6.1), and what is addressed to a proxy. TE and Upgrade are put back when
+/// Fields of one connection (RFC 9110 section 7.6.1), and what is addressed to a proxy or to us. TE and Upgrade are put back when
 /// they are to go on.
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
@@ -15,6 +15,7 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
             | "proxy-authorization"
             | "proxy-authenticate"
             | "proxy-authentication-info"
+            | "x-weir-explain"
     )
 }
 

@@ -44,13 +44,9 @@ impl Sink {
         match self {
             Sink::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
             Sink::Stderr => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
-            Sink::File(path) => open(path).map_err(|error| {
-                let why = if error.raw_os_error() == Some(Errno::ENXIO as i32) {
-                    "nobody reads this pipe".into()
-                } else {
-                    error.to_string()
-                };
-                io::Error::new(error.kind(), format!("cannot open the access log {}: {why}", path.display()))
+            Sink::File(path) => open(path).map_err(|error| match error.raw_os_error() {
+                Some(unread) if unread == Errno::ENXIO as i32 => io::Error::new(error.kind(), "nobody reads this pipe"),
+                _ => error,
             }),
         }
     }

@@ -88,6 +88,7 @@ const DEFINITIONS: &[Definition] = &[
         "Further attempts that were not made, since retries had their share of the load.",
     ),
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
+    ("weir_rate_limited_total", MetricType::COUNTER, &["route"], "Requests that `rate_limit` refused."),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
     ("weir_spans_exported_total", MetricType::COUNTER, &[], "Spans that the collector has taken."),
     ("weir_spans_dropped_total", MetricType::COUNTER, &["reason"], "Spans that were lost on the way to the collector."),

@@ -35,6 +35,8 @@ use traffic::{Tcp, Traffic, TrafficCollector};
 
 /// The label of requests that no route matched.
 pub const NO_ROUTE: &str = "_none";
+/// The reason of what the `rate_limit` filter refuses, which is counted by route.
+const RATE_LIMITED: &str = "rate_limited";
 
 /// Every metric of one process instance.
 pub struct Metrics {
@@ -104,6 +106,9 @@ impl Metrics {
         }
         if let Some(cause) = outcome.error() {
             count(&self.traffic.errors, cause.word());
+        }
+        if outcome.reason == Some(RATE_LIMITED) {
+            count(&self.traffic.rate_limited, route);
         }
         if let Some(reason) = outcome.refusal() {
             self.rejected(reason);

@@ -104,6 +104,7 @@ pub(super) struct Traffic {
     pub(super) upstreams: Named<Upstream>,
     pub(super) rejected: Named<AtomicU64>,
     pub(super) errors: Named<AtomicU64>,
+    pub(super) rate_limited: Named<AtomicU64>,
     pub(super) access_log_dropped: Arc<AtomicU64>,
     pub(super) spans: Arc<SpanCounts>,
     pub(super) source: Mutex<Option<Weak<dyn StateSource>>>,
@@ -248,6 +249,9 @@ impl Collector for TrafficCollector {
         self.traffic.collect_upstreams(&mut families);
         self.traffic.rejected.each(|reason, count| {
             families.add("weir_rejected_requests_total", &[reason], count.load(Relaxed) as f64);
+        });
+        self.traffic.rate_limited.each(|route, count| {
+            families.add("weir_rate_limited_total", &[route], count.load(Relaxed) as f64);
         });
         self.traffic.errors.each(|word, count| {
             families.add("weir_proxy_errors_total", &[word], count.load(Relaxed) as f64);

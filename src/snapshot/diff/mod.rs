@@ -8,8 +8,9 @@
 mod text;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ use crate::{
 use tree::Node;
 
 /// What changes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Diff {
     /// Routes, by name.
     pub routes: Section,
@@ -40,7 +41,7 @@ pub struct Diff {
 }
 
 /// What changes among things that have a name.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Section {
     /// Those that are new.
     pub added: Vec<Named>,
@@ -51,7 +52,7 @@ pub struct Section {
 }
 
 /// One that is only on one side.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Named {
     /// Its name.
     pub name: String,
@@ -60,7 +61,7 @@ pub struct Named {
 }
 
 /// One that is on both sides.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Changed {
     /// Its name.
     pub name: String,
@@ -69,7 +70,7 @@ pub struct Changed {
 }
 
 /// One value that is different.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Change {
     /// Where it is, below what was named already: `http.header_timeout`, `endpoints[127.0.0.1:9001].weight`.
     pub path: String,
@@ -80,15 +81,15 @@ pub struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<Value>,
     /// The values are different and neither may be shown: a secret, or what a variable holds.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
     /// Only the order is different.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub order: bool,
 }
 
 /// Two routes that changed places.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Reordered {
     /// The one that is tried first from now on.
     pub first: String,
@@ -97,7 +98,7 @@ pub struct Reordered {
 }
 
 /// An address that closes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Drained {
     /// The listener that had it.
     pub listener: String,
@@ -177,7 +178,7 @@ impl View {
     }
 
     /// The routes as a Spec has them, as far as they can be told from how they are written.
-    fn positions(&self) -> Vec<(String, String)> {
+    fn positions(&self) -> Vec<(&str, &str)> {
         let routes: Vec<(&str, route::RouteSpec)> = self
             .named("routes")
             .into_iter()
@@ -188,7 +189,7 @@ impl View {
             .collect();
         let (names, specs): (Vec<&str>, Vec<route::RouteSpec>) = routes.into_iter().unzip();
         let pairs = route::decided_by_position(&specs);
-        pairs.into_iter().map(|(first, second)| (names[first].to_owned(), names[second].to_owned())).collect()
+        pairs.into_iter().map(|(first, second)| (names[first], names[second])).collect()
     }
 
     /// Every address with its listener.
@@ -274,8 +275,7 @@ impl Diff {
 impl Section {
     fn between(section: &str, old: &View, new: &View) -> Self {
         let (ours, theirs) = (old.named(section), new.named(section));
-        let index =
-            |all: &[(&str, &Node)]| all.iter().map(|(name, _)| (*name).to_owned()).collect::<std::collections::BTreeSet<_>>();
+        let index = |all: &[(&str, &Node)]| all.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>();
         let (known_before, known_now) = (index(&ours), index(&theirs));
         let named = |(name, node): &(&str, &Node)| Named { name: (*name).to_owned(), value: node.shown() };
         let then: BTreeMap<&str, &Node> = ours.iter().copied().collect();
@@ -310,9 +310,16 @@ impl Change {
 
 /// Pairs whose order decided before and decides now, the other way round.
 fn reordered(old: &View, new: &View) -> Vec<Reordered> {
-    let before: std::collections::BTreeSet<(String, String)> = old.positions().into_iter().collect();
-    let turned = new.positions().into_iter().filter(|(first, second)| before.contains(&(second.clone(), first.clone())));
-    turned.map(|(first, before)| Reordered { first, before }).collect()
+    let names = |view: &View| -> Vec<String> { view.named("routes").iter().map(|(name, _)| (*name).to_owned()).collect() };
+    let (ours, theirs) = (names(old), names(new));
+    let (known, stay): (BTreeSet<&String>, BTreeSet<&String>) = (ours.iter().collect(), theirs.iter().collect());
+    if ours.iter().filter(|name| stay.contains(name)).eq(theirs.iter().filter(|name| known.contains(name))) {
+        // Most changes leave the order alone, and comparing pairs is what costs.
+        return Vec::new();
+    }
+    let before: BTreeSet<(&str, &str)> = old.positions().into_iter().collect();
+    let turned = new.positions().into_iter().filter(|(first, second)| before.contains(&(*second, *first)));
+    turned.map(|(first, before)| Reordered { first: first.to_owned(), before: before.to_owned() }).collect()
 }
 
 fn drained(old: &View, new: &View) -> Vec<Drained> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -22,10 +23,13 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::mpsc,
     task::JoinHandle,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::certs::{Ca, Identity, server_config};
 
 /// An engine that can be switched off and on again.
 pub struct FakeEngine {
@@ -58,6 +62,36 @@ pub async fn tcp_engine() -> FakeEngine {
     let engine = FakeEngine { host, api: Arc::default(), serving: Mutex::default() };
     engine.serve(listener);
     engine
+}
+
+/// An engine at a TCP port that speaks TLS, to clients with a certificate by this authority only.
+pub async fn tls_engine(identity: &Identity, clients: &Ca) -> FakeEngine {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let engine = FakeEngine { host: format!("tcp://localhost:{port}"), api: Arc::default(), serving: Mutex::default() };
+    engine.serve(TlsListener { listener, tls: server_config(identity, &[], Some(clients)).into() });
+    engine
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
 
 impl Drop for FakeEngine {

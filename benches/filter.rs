@@ -1,0 +1,182 @@
+//! What each filter costs a request that passes it: nanoseconds, and allocations.
+//!
+//! `cargo bench --bench filter`. One iteration is the request pass and the response pass of one request through a chain of one
+//! filter, over fields as a browser sends them, and the end of what the filter keeps. "no filters" is what a route without any
+//! pays.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    hint::black_box,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::HeaderMap;
+use serde_json::{Value, json};
+use weir::{
+    filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict},
+    types::{Client, Problems, Scheme, Whereabouts},
+};
+
+/// Counts what is allocated.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One request after another, from one client.
+struct Exchange {
+    client: Client,
+    request: HeaderMap,
+    response: HeaderMap,
+    id: Arc<str>,
+}
+
+impl Exchange {
+    fn new() -> Self {
+        let client = Client {
+            ip: Ipv4Addr::new(192, 0, 2, 1).into(),
+            port: 4711,
+            scheme: Scheme::Https,
+            listener: "edge".parse().expect("a name"),
+            tls: None,
+            whereabouts: Whereabouts::default(),
+        };
+        let fields = [
+            ("host", "www.example.com"),
+            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+            ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+            ("accept-language", "en-US,en;q=0.5"),
+            ("accept-encoding", "gzip, deflate, br, zstd"),
+            ("cookie", "theme=dark; session=0193c5b27c1e7d3a9a530d6f4d5f6a7b"),
+            ("origin", "https://app.example.com"),
+            ("x-api-key", "0123456789abcdef0123456789abcdef"),
+        ];
+        let mut request = HeaderMap::new();
+        for (name, value) in fields {
+            request.insert(name, value.parse().expect("a value"));
+        }
+        Self { client, request, response: HeaderMap::with_capacity(32), id: "0193c5b2-7c1e-7d3a-9a53-0d6f4d5f6a7b".into() }
+    }
+
+    fn pass(&mut self, chain: &Chain) {
+        let mut slots = Slots::default();
+        let mut forward = None;
+        let mut request = FilterRequest {
+            method: "GET",
+            host: "www.example.com",
+            path: "/v1/customers/4711/orders",
+            query: Some("page=2"),
+            forward: &mut forward,
+            client: &self.client,
+            route: "api",
+            fields: &mut self.request,
+            request_id: &mut self.id,
+            content_length: Some(0),
+            upgrade: false,
+        };
+        assert!(matches!(chain.request(&mut request, &mut slots), Verdict::Continue), "a bench measures what is admitted");
+        self.response.clear();
+        let mut response = FilterResponse {
+            status: 200,
+            method: "GET",
+            fields: &mut self.response,
+            endpoint: Some("10.0.0.1:9001"),
+            route: "api",
+            request_id: &self.id,
+            standard: false,
+            wish: BodyWish::Nothing,
+        };
+        chain.response(&mut response, &mut slots);
+        black_box(&mut slots);
+    }
+}
+
+fn chain(filters: Value) -> Chain {
+    let problems = Problems::default();
+    let specs: Vec<FilterSpec> = serde_json::from_value(filters).expect("filters");
+    let chain = Chains::default().build("route api", &specs, &problems.root());
+    chain.unwrap_or_else(|| panic!("{:?}", problems.take()))
+}
+
+fn cases() -> Vec<(&'static str, Value)> {
+    vec![
+        ("no filters", json!([])),
+        ("request_id", json!([{"request_id": {}}])),
+        ("ip_access", json!([{"ip_access": {"allow": ["192.0.2.0/24", "10.0.0.0/8"], "deny": ["192.0.2.66"]}}])),
+        ("rewrite, prefix", json!([{"rewrite": {"strip_prefix": "/v1", "add_prefix": "/api"}}])),
+        ("rewrite, regex", json!([{"rewrite": {"regex": "^/v1/customers/([0-9]+)", "replace": "/c/$1"}}])),
+        ("headers, fixed", json!([{"headers": {"request": {"set": {"x-edge": "weir"}}, "response": {"remove": ["server"]}}}])),
+        (
+            "headers, variables",
+            json!([{"headers": {"request": {"set": {"x-client": "{client_ip}"}}, "response": {"set": {"x-by": "{endpoint}"}}}}]),
+        ),
+        ("body_limit", json!([{"body_limit": {"max": "10MiB"}}])),
+        ("cors", json!([{"cors": {"origins": "https://app.example.com"}}])),
+        ("security_headers", json!([{"security_headers": {}}])),
+        ("user_agent", json!([{"user_agent": {"deny": ["GPTBot", "curl"]}}])),
+        ("rate_limit", json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000}}])),
+        ("rate_limit, no headers", json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000, "headers": false}}])),
+        (
+            "rate_limit, cookie and address",
+            json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000, "headers": false, "key": ["cookie:session", "client_ip"]}}]),
+        ),
+        ("concurrency", json!([{"concurrency": {"max": 100}}])),
+    ]
+}
+
+fn filters(c: &mut Criterion) {
+    const ROUNDS: usize = 1000;
+    for (name, filters) in cases() {
+        let (chain, mut exchange) = (chain(filters), Exchange::new());
+        exchange.pass(&chain);
+        let before = ALLOCATIONS.load(Relaxed);
+        (0..ROUNDS).for_each(|_| exchange.pass(&chain));
+        let each = (ALLOCATIONS.load(Relaxed) - before) as f64 / ROUNDS as f64;
+        eprintln!("{name}: {each} allocations");
+        c.bench_function(&format!("filter/{name}"), |b| b.iter(|| exchange.pass(&chain)));
+    }
+}
+
+/// Four threads on one filter: each with a client of its own, and all with the same key.
+fn contention(c: &mut Criterion) {
+    for (name, key) in [("a key each", "client_ip"), ("one key for all", "route")] {
+        let chain = chain(json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000, "headers": false, "key": key}}]));
+        c.bench_function(&format!("filter/rate_limit, 4 threads, {name}"), |b| {
+            b.iter_custom(|iterations| {
+                let started = std::time::Instant::now();
+                std::thread::scope(|scope| {
+                    for thread in 0..4 {
+                        let chain = &chain;
+                        scope.spawn(move || {
+                            let mut exchange = Exchange::new();
+                            exchange.client.ip = Ipv4Addr::new(192, 0, 2, thread).into();
+                            (0..iterations).for_each(|_| exchange.pass(chain));
+                        });
+                    }
+                });
+                started.elapsed()
+            });
+        });
+    }
+}
+
+criterion_group!(benches, filters, contention);
+criterion_main!(benches);

@@ -1,0 +1,423 @@
+//! The `static_files` filter: answers with files of a directory.
+//!
+//! What is no file there is left to the filters behind and to the route's action: an upstream, a redirect, a 404.
+//! Files are opened and read on threads made for waiting, never on a worker, in pieces of a bounded size, and the next
+//! piece is read when the client has taken the one before.
+
+mod beneath;
+mod conditions;
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    beneath::Found,
+    conditions::{Answer, Conditions, Validators},
+};
+use super::{Filter, FilterRequest, Slot, Verdict};
+use crate::types::{At, BodyStream, Code, ConfigPath, Fields, OneOrMany, Reply};
+
+/// A piece of a file that is sent: what one request holds at most. A shorter file is read where it is opened, which
+/// saves a change of threads.
+const PIECE: usize = 64 << 10;
+
+/// Answers GET and HEAD with the files of a directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StaticFilesSpec {
+    /// The directory. A link to one is followed anew for each request.
+    pub root: ConfigPath,
+    /// The file that stands for its directory, the first of these that is there.
+    #[serde(default = "StaticFilesSpec::default_index")]
+    pub index: OneOrMany<String>,
+    /// Endings to try where there is no such file: `html` makes `/about` find `about.html`.
+    #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
+    pub extensions: OneOrMany<String>,
+    /// The file, below the directory, for paths that lead to none and whose last segment has no dot, as pages that
+    /// route in the browser need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// Codings that files may lie beside theirs in (`app.js.br`), in the order of preference.
+    #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
+    pub precompressed: OneOrMany<Coding>,
+    /// The value of `cache-control`. Left out: none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_control: Option<String>,
+    /// Serve names that begin with a dot, too. `.well-known` always is.
+    #[serde(default)]
+    pub hidden: bool,
+}
+
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Coding {
+    /// Brotli, in files with the ending `.br`.
+    Br,
+    /// Zstandard, `.zst`.
+    Zstd,
+    /// gzip, `.gz`.
+    Gzip,
+}
+
+impl Coding {
+    const fn name(self) -> &'static str {
+        match self {
+            Coding::Br => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+    const fn ending(self) -> &'static str {
+        match self {
+            Coding::Br => "br",
+            Coding::Zstd => "zst",
+            Coding::Gzip => "gz",
+        }
+    }
+}
+
+impl StaticFilesSpec {
+    fn default_index() -> OneOrMany<String> {
+        OneOrMany(vec!["index.html".into()])
+    }
+
+    pub(super) fn compile(&self, at: &At) -> Option<Arc<dyn Filter>> {
+        let mut sound = true;
+        let mut refuse = |at: At, code, message: String, hint: &str| {
+            at.problem(code, message).hint(hint);
+            sound = false;
+        };
+        match std::fs::metadata(&*self.root) {
+            Err(error) => {
+                let message = format!("cannot read `{}`: {}", self.root, error.kind());
+                refuse(at.key("root"), Code::UnreadableFile, message, "name a directory that Weir can read");
+            }
+            Ok(found) if !found.is_dir() => {
+                let message = format!("`{}` is not a directory", self.root);
+                refuse(at.key("root"), Code::UnreadableFile, message, "name the directory that the files are in");
+            }
+            Ok(_) => {}
+        }
+        for (key, list) in [("index", &self.index), ("extensions", &self.extensions)] {
+            for (index, name) in list.iter().enumerate().filter(|(_, name)| !is_name(name)) {
+                let at = if list.len() == 1 { at.key(key) } else { at.key(key).index(index) };
+                refuse(
+                    at,
+                    Code::BadValue,
+                    format!("`{name}` is not the name of a file"),
+                    "write it without a path, and without a dot in front",
+                );
+            }
+        }
+        if let Some(fallback) = self.fallback.as_deref().filter(|path| !is_beneath(Path::new(path))) {
+            let message = format!("`{fallback}` is not below `root`");
+            refuse(at.key("fallback"), Code::BadValue, message, "write it as below that directory: `index.html`");
+        }
+        let cache_control = self.cache_control.as_deref().map(HeaderValue::from_str).transpose();
+        if cache_control.is_err() {
+            let message = "this cannot be the value of a header field".into();
+            refuse(at.key("cache_control"), Code::BadValue, message, "write `public, max-age=3600` or the like");
+        }
+        let cache_control = cache_control.ok().filter(|_| sound)?;
+        let files = Files { spec: self.clone(), cache_control };
+        Some(Arc::new(StaticFiles { files: Arc::new(files) }))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
+fn is_beneath(path: &Path) -> bool {
+    path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+#[derive(Debug)]
+struct StaticFiles {
+    files: Arc<Files>,
+}
+
+#[derive(Debug)]
+struct Files {
+    spec: StaticFilesSpec,
+    cache_control: Option<HeaderValue>,
+}
+
+/// What a request wants, taken along to where files are read.
+struct Wanted {
+    path: PathBuf,
+    /// The path ends with a slash: it means a directory.
+    slash: bool,
+    /// Where a directory is that was asked for without one.
+    with_slash: String,
+    head: bool,
+    conditions: Conditions,
+    /// Those that the client takes, the best first.
+    codings: Vec<Coding>,
+}
+
+impl Filter for StaticFiles {
+    fn kind(&self) -> &'static str {
+        "static_files"
+    }
+
+    fn request(&self, request: &mut FilterRequest<'_>, _: &mut Slot) -> Verdict {
+        let head = request.method == "HEAD";
+        if request.upgrade || !(head || request.method == "GET") {
+            return Verdict::Continue;
+        }
+        let target = request.forward.as_deref().map(|target| target.split_once('?').map_or(target, |(path, _)| path));
+        let target = target.unwrap_or(request.path);
+        let Some((path, slash)) = beneath::relative(target, self.files.spec.hidden) else { return Verdict::Continue };
+        let query = request.query.map_or_else(String::new, |query| format!("?{query}"));
+        let wanted = Wanted {
+            path,
+            slash,
+            with_slash: format!("{}/{query}", request.path),
+            head,
+            conditions: Conditions::of(&*request.fields),
+            codings: accepted(&self.files.spec.precompressed, &*request.fields),
+        };
+        let files = self.files.clone();
+        Verdict::later(async move {
+            let found = tokio::task::spawn_blocking(move || files.answer(&wanted)).await;
+            let verdict = found.unwrap_or_else(|error| Err(io::Error::other(error))).unwrap_or_else(|error| {
+                log::error!("a file cannot be served: {error}");
+                Verdict::Answer { reply: Reply::status(500), reason: "file_unreadable" }
+            });
+            move |_: &mut FilterRequest<'_>, _: &mut Slot| verdict
+        })
+    }
+}
+
+/// The codings that the client takes (RFC 9110 section 12.5.3), by its preference and then by ours.
+fn accepted(offered: &[Coding], fields: &dyn Fields) -> Vec<Coding> {
+    if offered.is_empty() {
+        return Vec::new();
+    }
+    let mut weights: Vec<(String, f32)> = Vec::new();
+    for line in fields.get_all("accept-encoding") {
+        for item in String::from_utf8_lossy(line).split(',') {
+            let mut parts = item.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+            weights.push((name, weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))));
+        }
+    }
+    let weight = |name: &str| weights.iter().find(|(coding, _)| coding == name).map(|(_, weight)| *weight);
+    let any = weight("*").unwrap_or(0.0);
+    let plain = weight("identity").unwrap_or(0.0);
+    let taken = offered.iter().map(|coding| (*coding, weight(coding.name()).unwrap_or(any)));
+    let mut taken: Vec<_> = taken.filter(|(_, weight)| *weight > 0.0 && *weight >= plain).collect();
+    taken.sort_by(|a, b| b.1.total_cmp(&a.1));
+    taken.into_iter().map(|(coding, _)| coding).collect()
+}
+
+impl Files {
+    /// Opens and, where it is short, reads. May wait for a disk.
+    fn answer(&self, wanted: &Wanted) -> io::Result<Verdict> {
+        let root = beneath::enter(&self.spec.root)?;
+        match beneath::find(&root, &wanted.path)? {
+            Some(Found::File(file, facts)) if !wanted.slash => return self.serve(&root, &wanted.path, (file, facts), wanted),
+            Some(Found::Directory) => {
+                for name in self.spec.index.iter() {
+                    let path = wanted.path.join(name);
+                    let Some(Found::File(file, facts)) = beneath::find(&root, &path)? else { continue };
+                    return match wanted.slash {
+                        true => self.serve(&root, &path, (file, facts), wanted),
+                        // Links in the page are relative to its directory.
+                        false => Ok(redirect(&wanted.with_slash)),
+                    };
+                }
+            }
+            Some(Found::File(..)) => {}
+            None => {
+                for ending in self.spec.extensions.iter().filter(|_| !wanted.slash) {
+                    let path = with_ending(&wanted.path, ending);
+                    if let Some(Found::File(file, facts)) = beneath::find(&root, &path)? {
+                        return self.serve(&root, &path, (file, facts), wanted);
+                    }
+                }
+            }
+        }
+        let page = wanted.path.extension().is_none();
+        if let Some(fallback) = self.spec.fallback.as_ref().filter(|_| page)
+            && let Some(Found::File(file, facts)) = beneath::find(&root, Path::new(fallback))?
+        {
+            return self.serve(&root, Path::new(fallback), (file, facts), wanted);
+        }
+        Ok(Verdict::Continue)
+    }
+
+    fn serve(&self, root: &OwnedFd, path: &Path, plain: (File, Metadata), wanted: &Wanted) -> io::Result<Verdict> {
+        let ((mut file, mut facts), mut coding) = (plain, None);
+        for accepted in &wanted.codings {
+            if let Some(Found::File(beside, about)) = beneath::find(root, &with_ending(path, accepted.ending()))? {
+                (file, facts, coding) = (beside, about, Some(*accepted));
+                break;
+            }
+        }
+        let has = Validators::new(&facts, coding.map(Coding::name));
+        let length = facts.len();
+        let answer = wanted.conditions.judge(&has, length, !wanted.head);
+        let (status, first, length) = match answer {
+            Answer::Failed => return Ok(Verdict::Answer { reply: Reply::status(412), reason: "precondition_failed" }),
+            Answer::Unsatisfiable => {
+                let reply = with(Reply::status(416), header::CONTENT_RANGE, &format!("bytes */{length}"));
+                return Ok(Verdict::Answer { reply, reason: "range_unsatisfiable" });
+            }
+            Answer::NotModified => {
+                return Ok(Verdict::Answer { reply: self.describe(Reply::status(304), &has), reason: "not_modified" });
+            }
+            Answer::Whole => (200, 0, length),
+            Answer::Part(first, last) => (206, first, last - first + 1),
+        };
+        let mut reply = self.describe(Reply::status(status), &has).with(header::CONTENT_TYPE, media_type(path));
+        reply = reply.with(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        if let Some(coding) = coding {
+            reply = reply.with(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+        }
+        if status == 206 {
+            reply = with(reply, header::CONTENT_RANGE, &format!("bytes {first}-{}/{}", first + length - 1, facts.len()));
+        }
+        if length <= PIECE as u64 && !wanted.head {
+            let body = read(&file, first, length)?;
+            return Ok(Verdict::Answer { reply: Reply { body: Some(body), ..reply }, reason: "static_file" });
+        }
+        Ok(Verdict::Stream { reply, body: pieces(file, first, length), reason: "static_file" })
+    }
+
+    /// What a 304 has as well (RFC 9110 section 15.4.5).
+    fn describe(&self, reply: Reply, has: &Validators) -> Reply {
+        let mut reply = with(reply, header::ETAG, &has.etag);
+        reply.headers.extend(has.last_modified().map(|date| (header::LAST_MODIFIED, date)));
+        reply.headers.extend(self.cache_control.clone().map(|value| (header::CACHE_CONTROL, value)));
+        if !self.spec.precompressed.is_absent() {
+            reply = reply.with(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        reply
+    }
+}
+
+fn with(mut reply: Reply, name: http::HeaderName, value: &str) -> Reply {
+    reply.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+    reply
+}
+
+fn redirect(to: &str) -> Verdict {
+    Verdict::Answer { reply: with(Reply::status(308), header::LOCATION, to), reason: "static_directory" }
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".");
+    path.push(ending);
+    path.into()
+}
+
+/// By the ending of the name. Text is in UTF-8, as everything is that is written today.
+fn media_type(path: &Path) -> HeaderValue {
+    let guess = mime_guess::from_path(path).first_or_octet_stream();
+    let text = match guess.type_() == mime_guess::mime::TEXT && guess.get_param("charset").is_none() {
+        true => format!("{guess}; charset=utf-8"),
+        false => guess.to_string(),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+/// Bytes of a file from here. One that has become shorter since it was opened is an error.
+fn read(file: &File, first: u64, length: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, first)?;
+    Ok(bytes.into())
+}
+
+/// The pieces of a file, each read when the one before has been taken.
+fn pieces(file: File, first: u64, length: u64) -> BodyStream {
+    let file = Arc::new(file);
+    let pieces = stream::try_unfold((first, length), move |(at, left)| {
+        let file = file.clone();
+        async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let size = left.min(PIECE as u64);
+            let piece = tokio::task::spawn_blocking(move || read(&file, at, size)).await.map_err(io::Error::other)??;
+            Ok(Some((piece, (at + size, left - size))))
+        }
+    });
+    BodyStream::new(Some(length), pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::tests_support::refused;
+
+    #[test]
+    fn codings_are_chosen_by_the_client_and_then_by_us() {
+        let ours = [Coding::Zstd, Coding::Br, Coding::Gzip];
+        for (sent, want) in [
+            (None, ""),
+            (Some("gzip, br"), "br gzip"),
+            (Some("gzip, br;q=0.5"), "gzip br"),
+            (Some("*"), "zstd br gzip"),
+            (Some("*, zstd;q=0"), "br gzip"),
+            (Some("br;q=0, gzip;q=0.0"), ""),
+            (Some("identity, gzip;q=0.5"), ""),
+            (Some("BR; q=0.1"), "br"),
+            (Some("br;q=x"), ""),
+        ] {
+            let mut fields = http::HeaderMap::new();
+            if let Some(sent) = sent {
+                fields.insert("accept-encoding", sent.parse().unwrap());
+            }
+            let names: Vec<_> = accepted(&ours, &fields).into_iter().map(Coding::name).collect();
+            assert_eq!(names.join(" "), want, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn types_go_by_the_name() {
+        for (name, want) in [
+            ("a.html", "text/html; charset=utf-8"),
+            ("a.JS", "text/javascript; charset=utf-8"),
+            ("a.css", "text/css; charset=utf-8"),
+            ("a.svg", "image/svg+xml"),
+            ("a.wasm", "application/wasm"),
+            ("a.json", "application/json"),
+            ("a", "application/octet-stream"),
+            ("a.unheard-of", "application/octet-stream"),
+        ] {
+            assert_eq!(media_type(Path::new(name)), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (options, word) in [
+            (r#"{"root": "/nonexistent"}"#, "cannot read"),
+            (r#"{"root": "Cargo.toml"}"#, "not a directory"),
+            (r#"{"root": "src", "index": ["a", "b/c"]}"#, "`b/c` is not the name"),
+            (r#"{"root": "src", "extensions": ".html"}"#, "`.html` is not the name"),
+            (r#"{"root": "src", "fallback": "../x"}"#, "not below `root`"),
+            (r#"{"root": "src", "fallback": "/x"}"#, "not below `root`"),
+            (r#"{"root": "src", "cache_control": "a\nb"}"#, "cannot be the value"),
+        ] {
+            let problems = refused(&format!(r#"[{{"static_files": {options}}}]"#));
+            assert!(problems.len() == 1 && problems[0].message.contains(word), "{options}: {problems:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Operating the real binary while it runs: `weir reload` and its relatives, files that are watched, the last good
+//! configuration, and another process that takes over.
+
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    child::{Run, Weir, weir},
+    support::{
+        client::RawClient,
+        edge::{EdgeBuilder, edge},
+        within,
+    },
+};
+
+const TOKEN: &str = "for-this-test-only";
+
+fn saying(word: &str) -> EdgeBuilder {
+    edge().route("all", &format!("respond: {{status: 200, body: {word}}}")).admin(&format!("token: {TOKEN}"))
+}
+
+fn say(run: &Run, word: &str) {
+    let path = run.file("weir.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let at = text.find("body: ").unwrap() + "body: ".len();
+    let end = at + text[at..].find('}').unwrap();
+    std::fs::write(&path, format!("{}{word}{}", &text[..at], &text[end..])).unwrap();
+}
+
+async fn order(run: &Run, arguments: &[&str]) -> Output {
+    let admin = run.admin_address().to_string();
+    let mut all = arguments.to_vec();
+    all.extend(["--admin", &admin, "--token", TOKEN]);
+    weir(&all).await
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn reload_and_rollback_say_how_it_went() {
+    let mut run = Run::start(saying("one")).await;
+    say(&run, "two");
+    let done = order(&run, &["reload"]).await;
+    assert_eq!((done.status.code(), text(&done.stdout).trim()), (Some(0), "generation 2 is running"), "{}", text(&done.stderr));
+    assert_eq!(run.get("/").await.text(), "two");
+    let broken = std::fs::read_to_string(run.file("weir.yaml")).unwrap().replace("respond", "rspond");
+    std::fs::write(run.file("weir.yaml"), broken).unwrap();
+    let done = order(&run, &["reload"]).await;
+    assert_eq!(done.status.code(), Some(1));
+    let said = text(&done.stderr);
+    assert!(said.contains("E0102") && said.contains("weir.yaml:"), "{said}");
+    assert_eq!(run.get("/").await.text(), "two");
+    let done = order(&run, &["rollback"]).await;
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert_eq!(run.get("/").await.text(), "one");
+    say(&run, "three");
+    std::fs::write(run.file("weir.yaml"), std::fs::read_to_string(run.file("weir.yaml")).unwrap().replace("rspond", "respond"))
+        .unwrap();
+    let done = order(&run, &["reload", "--probation", "1s"]).await;
+    assert!(text(&done.stdout).contains("has passed its probation"), "{}{}", text(&done.stdout), text(&done.stderr));
+    let nobody = weir(&["reload", "--admin", &run.admin_address().to_string(), "--token", "wrong"]).await;
+    assert_eq!(nobody.status.code(), Some(1));
+    let done = order(&run, &["drain"]).await;
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert_eq!(run.weir.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_watched_file_is_taken_when_it_changes() {
+    let mut run = Run::start_with(saying("one"), &["--watch"]).await;
+    say(&run, "two");
+    run.weir.err.line_with("generation 2: ").await;
+    assert_eq!(run.get("/").await.text(), "two");
+    // Touched, and the same.
+    let path = run.file("weir.yaml");
+    std::fs::write(&path, std::fs::read(&path).unwrap()).unwrap();
+    // Replaced, as editors do.
+    let fresh = run.file("fresh.yaml");
+    std::fs::write(&fresh, std::fs::read_to_string(&path).unwrap().replace("body: two", "body: three")).unwrap();
+    std::fs::rename(&fresh, &path).unwrap();
+    run.weir.err.line_with("generation 3: ").await;
+    assert_eq!(run.get("/").await.text(), "three");
+    run.end(Signal::SIGTERM).await;
+}
+
+#[tokio::test]
+async fn what_served_last_starts_when_the_file_is_broken() {
+    let state = tempfile::tempdir().unwrap();
+    let state_dir = state.path().join("weir");
+    let described = saying("${WORD:-one}").yaml(&format!("server: {{state_dir: {state_dir:?}}}"));
+    let mut run = Run::start(described).await;
+    std::fs::write(run.file("weir.yaml"), "listeners: [").unwrap();
+    assert_eq!(order(&run, &["reload"]).await.status.code(), Some(1));
+    run.end(Signal::SIGTERM).await;
+    let kept = state_dir.join("last-good.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&kept).unwrap().contains("${WORD:-one}"), "as it was written");
+
+    let file = run.file("weir.yaml");
+    let refused = weir(&["run", "--config", file.to_str().unwrap()]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let mut again = Run::started(
+        Weir::spawn(&["run", "--config", file.to_str().unwrap(), "--last-good", state_dir.to_str().unwrap()]),
+        run.edge,
+    )
+    .await;
+    assert_eq!(again.get("/").await.text(), "one");
+    again.end(Signal::SIGTERM).await;
+}
+
+/// The process that accepts on a port, by what it says of itself.
+async fn process(run: &Run) -> String {
+    let metrics = run.admin_get_as(TOKEN, "/metrics").await.text();
+    metrics.lines().find(|line| line.starts_with("process_start_time_seconds ")).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn another_process_takes_over_without_a_refused_connection() {
+    let mut run = Run::start(saying("one")).await;
+    let address = run.address("web");
+    let mut held = run.client().await;
+    assert_eq!(held.get("example.com", "/").await.text(), "one");
+    let asking = tokio::spawn(async move {
+        let mut asked = 0_u32;
+        loop {
+            // A connection of its own each time, and none may be refused, reset or left without an answer.
+            let answer = RawClient::connect(address).await.get("example.com", "/").await;
+            assert_eq!(answer.status, 200);
+            asked += 1;
+            if answer.text() == "two" {
+                return asked;
+            }
+        }
+    });
+    let before = process(&run).await;
+    say(&run, "two");
+    run.weir.signal(Signal::SIGUSR2);
+    assert!(within("the successor to answer", asking).await.unwrap() > 0);
+    assert_eq!(run.weir.ended().await.code(), Some(0), "the first process has drained");
+    assert_ne!(process(&run).await, before);
+    assert_eq!(run.get("/").await.text(), "two");
+    let done = order(&run, &["drain"]).await;
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    eventually!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn a_successor_that_does_not_start_changes_nothing() {
+    let mut run = Run::start(saying("one")).await;
+    std::fs::write(run.file("weir.yaml"), "listeners: [").unwrap();
+    let done = order(&run, &["upgrade"]).await;
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text(&done.stderr).contains("does not take over"), "{}", text(&done.stderr));
+    assert_eq!(run.get("/").await.text(), "one");
+    run.end(Signal::SIGTERM).await;
+}

@@ -29,7 +29,7 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Open connections in the larger of the memory scenes.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 9_000)]
     open: usize,
     /// Given by `cargo bench`, and meaning nothing here.
     #[arg(long, hide = true)]

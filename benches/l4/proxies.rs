@@ -11,6 +11,10 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+/// Connections that each can have: HAProxy does not start when the limit of files does not allow for them. The default
+/// limit of many systems is 20,000 files, and each connection takes two.
+pub const MOST: usize = 9_500;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Weir,
@@ -50,7 +54,7 @@ impl Kind {
             Kind::Weir | Kind::WeirCopying => {
                 let splice = if self == Kind::Weir { "auto" } else { "off" };
                 format!(
-                    "server: {{threads: 1, max_connections: 100000}}\nadmin: off\nobservability: {{access_log: {{path: off}}}}\n\
+                    "server: {{threads: 1, max_connections: {MOST}}}\nadmin: off\nobservability: {{access_log: {{path: off}}}}\n\
                      listeners: {{t: {{address: 127.0.0.1:{port}, tcp: {{upstream: e, splice: {splice}}}}}}}\n\
                      upstreams: {{e: {{endpoints: ['{endpoint}']}}}}\n"
                 )
@@ -58,7 +62,7 @@ impl Kind {
             Kind::Haproxy | Kind::HaproxySplicing => {
                 let splice = if self == Kind::HaproxySplicing { "option splice-auto\n" } else { "" };
                 format!(
-                    "global\n nbthread 1\n maxconn 30000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n \
+                    "global\n nbthread 1\n maxconn {MOST}\n maxpipes 100\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n \
                      {splice}frontend f\n bind 127.0.0.1:{port}\n default_backend b\nbackend b\n server s {endpoint}\n"
                 )
             }
@@ -66,9 +70,10 @@ impl Kind {
                 let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
                 let module = if Path::new(module).exists() { format!("load_module {module};\n") } else { String::new() };
                 format!(
-                    "{module}worker_processes 1;\ndaemon off;\nerror_log stderr crit;\nworker_rlimit_nofile 60000;\n\
-                     events {{ worker_connections 50000; }}\nstream {{ upstream b {{ server {endpoint}; }}\n\
-                     server {{ listen 127.0.0.1:{port}; proxy_pass b; proxy_timeout 1h; }} }}\n"
+                    "{module}worker_processes 1;\ndaemon off;\nerror_log stderr crit;\n\n\
+                     events {{ worker_connections {}; }}\nstream {{ upstream b {{ server {endpoint}; }}\n\
+                     server {{ listen 127.0.0.1:{port}; proxy_pass b; proxy_timeout 1h; }} }}\n",
+                    MOST * 2 + 100
                 )
             }
         }

@@ -56,7 +56,6 @@ impl BadHello {
 /// Reads the first bytes of a connection. An error is final: more bytes do not mend it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Hello, BadHello> {
     let message = match records(bytes)? {
-        Records::Part(needed) if needed > MAX_BYTES => return Err(BadHello::TooLong),
         Records::Part(needed) => return Ok(Hello::Part(needed)),
         Records::Whole(message) => message,
     };
@@ -75,6 +74,9 @@ fn records(bytes: &[u8]) -> Result<Records<'_>, BadHello> {
     loop {
         let Some(length) = record(&bytes[at..], at == 0)? else { return Ok(Records::Part(at + RECORD_HEADER)) };
         let content = at + RECORD_HEADER;
+        if content + length > MAX_BYTES {
+            return Err(BadHello::TooLong);
+        }
         // The first bytes of a record tell enough, so that a message too long is refused before it is there.
         let there = &bytes[content..bytes.len().min(content + length)];
         match message.is_empty() {

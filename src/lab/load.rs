@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub enum Target {
     /// An HTTP request.
-    Http(HttpRequest, Transport),
+    Http(Box<HttpRequest>, Box<Transport>),
     /// Bytes that come back.
     Tcp {
         /// Where to.

@@ -68,6 +68,7 @@ async fn ten_thousand_commands_in_one_go() {
     assert!(answer.ends_with(&[&large[..], b"\r\n"].concat()), "the value has changed");
     client.send(command(&[b"QUIT"])).await;
     assert_eq!(client.rest().await, b"+OK\r\n");
+    client.finish().await;
     let end = &edge.access_log().await[0]["end"];
     assert_eq!((end["who"].as_str(), end["type"].as_str()), (Some("upstream"), None));
 }

@@ -60,7 +60,7 @@ impl LoadArgs {
             let uri: Uri = self.what.parse().with_context(|| format!("`{}` is not a URL", self.what))?;
             anyhow::ensure!(uri.host().is_some_and(|host| !host.is_empty()), "`{}` names no host", self.what);
             anyhow::ensure!(self.size.is_none(), "--size is for TCP");
-            return Ok(Target::Http(self.request(uri), self.transport()));
+            return Ok(Target::Http(Box::new(self.request(uri)), Box::new(self.transport())));
         }
         let address = tcp_address(&self.what, self.address.as_deref())?.to_owned();
         if !self.headers.is_empty() || self.http2 || self.insecure || self.ca.is_some() {

@@ -28,6 +28,7 @@ mod pages;
 mod rate_limits;
 mod rate_limits_shared;
 mod reload;
+mod reload_load;
 mod routing;
 mod static_files;
 mod sticky;

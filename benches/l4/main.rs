@@ -77,7 +77,7 @@ fn print(figures: &Figures) {
     println!("|---|{}", "---|".repeat(names.len()));
     for figure in Figure::ALL {
         let cells: Vec<String> = Kind::ALL.iter().map(|kind| cell(figures.get(&(figure, *kind)), figure)).collect();
-        if cells.iter().any(|cell| cell != "") {
+        if cells.iter().any(|cell| !cell.is_empty()) {
             println!("| {} | {} |", figure.name(), cells.join(" | "));
         }
     }

@@ -47,7 +47,8 @@ async fn both_ways(keys: &str) {
     let mut back = Vec::new();
     let reading = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut back);
     let (sent, read) = within("the echo", async { tokio::join!(sending, reading) }).await;
-    (sent.expect("sent"), read.expect("read"));
+    sent.expect("sent");
+    read.expect("read");
     assert!(back == bytes, "{} of {} bytes came back, or others", back.len(), bytes.len());
 }
 

@@ -57,7 +57,8 @@ async fn ten_thousand_commands_in_one_go() {
     let mut answers = vec![0; expected.len()];
     let reading = tokio::io::AsyncReadExt::read_exact(&mut read, &mut answers);
     let (wrote, got) = within("all answers", async { tokio::join!(sending, reading) }).await;
-    (wrote.expect("sent"), got.expect("answers"));
+    wrote.expect("sent");
+    got.expect("answers");
     assert!(answers == expected, "an answer is not what was asked for");
 
     let large = vec![b'v'; 32 << 20];

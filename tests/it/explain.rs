@@ -283,7 +283,7 @@ async fn everybody_else_is_told_nothing() {
     let origin =
         origin().respond_headers(200, &[("x-weir-explain", "forged"), ("server-timing", "db;dur=1")], "ok").spawn().await;
     let edge = edge_without_token(&origin).await;
-    for token in ["", &edge.server.admin_token().unwrap().expose().to_owned()] {
+    for token in ["", edge.server.admin_token().unwrap().expose()] {
         let got = ask(&edge, token, "/").await;
         assert_eq!((got.header("x-weir-explain"), got.header("server-timing")), (None, Some("db;dur=1")));
     }

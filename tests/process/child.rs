@@ -146,12 +146,6 @@ impl Run {
         let address = self.admin_address();
         RawClient::connect(address).await.get(&address.to_string(), path).await
     }
-    /// The same, with the admin token.
-    pub async fn admin_get_as(&self, token: &str, path: &str) -> RawResponse {
-        let address = self.admin_address();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n");
-        RawClient::connect(address).await.exchange(request).await
-    }
     /// A file in the directory of the configuration.
     pub fn file(&self, name: &str) -> PathBuf {
         self.edge.file(name)

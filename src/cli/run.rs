@@ -12,8 +12,8 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    config::{self, Loaded},
-    control::{self, Inherited, Origin},
+    config::{self, Bundle, Loaded},
+    control::{self, Descriptors, Inherited, Origin},
     observe::process_log,
     server::{self, Prepared, RunningServer, Signals, available_threads},
     snapshot,
@@ -47,7 +47,7 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     if !usable(&loaded) {
         return ExitCode::from(1);
     }
-    let watched = args.watch.then(|| args.config.clone());
+    let watched = args.watch.then(|| (args.config.clone(), Bundle::of(&loaded)));
     done(serve(loaded, Origin::File(args.config), watched, announce))
 }
 
@@ -75,20 +75,21 @@ pub(super) fn done(result: anyhow::Result<()>) -> ExitCode {
 pub(super) fn serve(
     loaded: Loaded,
     origin: Origin,
-    watched: Option<PathBuf>,
+    watched: Option<(PathBuf, Bundle)>,
     started: impl FnOnce(&RunningServer),
 ) -> anyhow::Result<()> {
     let spec = loaded.spec.as_ref().context("the configuration has errors")?;
     process_log::init(&spec.observability.log);
     raise_descriptor_limit();
     log_panics();
+    let descriptors = Descriptors::claim().context("what another process handed over cannot be used")?;
     let threads = spec.server.threads.0.map_or_else(available_threads, |threads| threads.get());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("weir-worker").enable_all().build()?;
     let (user, pid_file) = (spec.server.user.clone(), spec.server.pid_file.clone());
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot take over signals")?;
-        let inherited = Inherited::take().context("what another process handed over cannot be used")?;
+        let inherited = Inherited::adopt(descriptors).context("what another process handed over cannot be used")?;
         let prepared = Prepared::inheriting(loaded, origin, inherited).await?;
         // After binding: where another edge runs already, its file stays.
         let _pid_file = pid_file.map(|path| PidFile::write(&path)).transpose()?;
@@ -97,8 +98,8 @@ pub(super) fn serve(
         }
         let server = prepared.serve().await;
         started(&server);
-        if let Some(path) = watched {
-            tokio::spawn(control::watch(server.control().clone(), path));
+        if let Some((path, served)) = watched {
+            tokio::spawn(control::watch(server.control().clone(), path, served));
         }
         server::run(server, &mut signals).await;
         Ok(())

@@ -1,6 +1,9 @@
 //! From a path or a text to a [`Spec`] and the diagnostics.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +34,11 @@ pub struct Loaded {
 pub struct Bundle(Vec<(PathBuf, String)>);
 
 impl Bundle {
+    /// The texts, by the paths of their files.
+    pub fn into_texts(self) -> BTreeMap<PathBuf, String> {
+        self.0.into_iter().collect()
+    }
+
     /// What this was read from.
     pub fn of(loaded: &Loaded) -> Self {
         Self(loaded.document.sources().iter().map(|source| source.file()).collect())

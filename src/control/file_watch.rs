@@ -10,7 +10,7 @@ use std::{
 use super::{Control, writer::variable};
 use crate::{
     admin::{Commands, Guard},
-    config::{self, Source},
+    config::{self, Bundle, Source},
 };
 
 /// How often the files are looked at. By polling: editors and tools replace files, directories and symbolic links in every
@@ -23,11 +23,12 @@ type Texts = BTreeMap<PathBuf, String>;
 type Changed = BTreeMap<PathBuf, Option<SystemTime>>;
 
 /// Reloads when the text of the configuration in `path` and its includes has changed and then stayed the same for a moment,
-/// so that a file that is still being written is not read. Runs until the future is dropped.
-pub async fn watch(control: Arc<Control>, path: PathBuf) {
-    let mut known = texts(&path).await;
+/// so that a file that is still being written is not read. `served` is what is in service now. Runs until the future is dropped.
+pub async fn watch(control: Arc<Control>, path: PathBuf, served: Bundle) {
+    let mut known = served.into_texts();
     let mut looked = changed(&known).await;
-    let mut settling = false;
+    // It may have changed since it was read.
+    let mut settling = true;
     loop {
         tokio::time::sleep(EVERY).await;
         let now = changed(&known).await;

@@ -62,7 +62,41 @@ enum Purpose {
     Admin,
 }
 
-/// What a process was given by the one before it, or by systemd.
+/// The descriptors that a process was given by the one before it, or by systemd, and what each is.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    sockets: Vec<(OwnedFd, Purpose)>,
+    ready: Option<OwnedFd>,
+}
+
+impl Descriptors {
+    /// Takes what was inherited. To be called once, before this process opens anything: it owns the descriptors from then on.
+    ///
+    /// # Errors
+    /// When the environment names something that is not open.
+    pub fn claim() -> io::Result<Self> {
+        if let Ok(binary) = env::current_exe() {
+            let _ = BINARY.set(binary);
+        }
+        let mut claimed = Self::default();
+        if let Ok(text) = env::var(SOCKETS) {
+            let handed: Vec<Handed> =
+                serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{SOCKETS}: {error}")))?;
+            for Handed { descriptor, purpose } in handed {
+                claimed.sockets.push((own(descriptor)?, purpose));
+            }
+            claimed.ready = env::var(READY).ok().and_then(|text| text.parse().ok()).map(own).transpose()?;
+        } else if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+            let count: RawFd = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or_default();
+            for descriptor in FIRST_ACTIVATED..FIRST_ACTIVATED + count.clamp(0, MOST_ACTIVATED) {
+                claimed.sockets.push((own(descriptor)?, Purpose::Address));
+            }
+        }
+        Ok(claimed)
+    }
+}
+
+/// What a process has inherited, to be used instead of binding anew.
 #[derive(Debug, Default)]
 pub struct Inherited {
     pub(super) sockets: Sockets,
@@ -71,28 +105,13 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes what was inherited. To be called once, first of all: it owns the descriptors from then on. Within a runtime.
+    /// Looks at what was claimed. Within a runtime.
     ///
     /// # Errors
-    /// When the environment names something that is no listening socket.
-    pub fn take() -> io::Result<Self> {
-        if let Ok(binary) = env::current_exe() {
-            let _ = BINARY.set(binary);
-        }
-        let mut inherited = Self::default();
-        if let Ok(text) = env::var(SOCKETS) {
-            let handed: Vec<Handed> =
-                serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{SOCKETS}: {error}")))?;
-            for Handed { descriptor, purpose } in handed {
-                inherited.add(own(descriptor)?, purpose)?;
-            }
-            inherited.ready = env::var(READY).ok().and_then(|text| text.parse().ok()).map(own).transpose()?;
-        } else if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
-            let count: RawFd = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or_default();
-            for descriptor in FIRST_ACTIVATED..FIRST_ACTIVATED + count.clamp(0, MOST_ACTIVATED) {
-                inherited.add(own(descriptor)?, Purpose::Address)?;
-            }
-        }
+    /// When something of it is no listening socket.
+    pub fn adopt(claimed: Descriptors) -> io::Result<Self> {
+        let mut inherited = Self { ready: claimed.ready, ..Self::default() };
+        claimed.sockets.into_iter().try_for_each(|(descriptor, purpose)| inherited.add(descriptor, purpose))?;
         Ok(inherited)
     }
 
@@ -132,8 +151,8 @@ fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
     if descriptor < FIRST_ACTIVATED {
         return Err(wrong());
     }
-    // SAFETY: it is beyond the standard streams, nothing of this process has opened anything yet, and that it is open is
-    // what the next line finds out, before it is used for anything else.
+    // SAFETY: it is beyond the standard streams, this process has opened nothing yet, and that it is open is what the next
+    // line finds out, before it is used for anything else.
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
     match fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
         Ok(_) => Ok(owned),

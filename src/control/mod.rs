@@ -20,7 +20,7 @@ mod story;
 mod writer;
 
 pub use file_watch::watch;
-pub use handover::Inherited;
+pub use handover::{Descriptors, Inherited};
 pub use last_good::load as load_last_good;
 pub use writer::{Control, Origin, Overlay};
 

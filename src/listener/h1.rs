@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
 use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
@@ -23,6 +23,9 @@ enum Next {
     /// What came is refused.
     Refused { refusal: Refusal, began: Began },
 }
+
+/// How long a connection without a request yet is waited for when a drain begins: a round trip across the world, and another.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -68,8 +71,7 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, patience: Dur
         let read = tokio::select! {
             biased;
             read = timeout(patience, stream.read_ahead()) => read,
-            // Idle, so nobody waits for an answer.
-            _ = turned(&mut closed) => return Next::Close,
+            _ = idle_at_the_end(&mut closed, first) => return Next::Close,
         };
         match read {
             Ok(Ok(read)) if read > 0 => {}
@@ -104,6 +106,15 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, patience: Dur
             Ok(Ok(_)) => {}
             Err(_) => return Next::Refused { refusal: Refusal::HeaderTimeout, began },
         }
+    }
+}
+
+/// Resolves when the door has closed and nobody waits for an answer: at once between requests. Who has only just connected is
+/// about to ask, and would take a close for a failure.
+async fn idle_at_the_end(closed: &mut watch::Receiver<bool>, first: bool) {
+    turned(closed).await;
+    if first {
+        tokio::time::sleep(FIRST_REQUEST).await;
     }
 }
 

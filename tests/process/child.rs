@@ -70,7 +70,18 @@ pub struct Weir {
 impl Weir {
     /// Starts the binary with these arguments.
     pub fn spawn(arguments: &[&str]) -> Self {
-        let mut child = command().args(arguments).spawn().expect("weir starts");
+        Self::of(command().args(arguments))
+    }
+
+    /// What this command starts.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("weir starts");
         let out = Lines::of(child.stdout.take().expect("piped"));
         let err = Lines::of(child.stderr.take().expect("piped"));
         Self { child, out, err }

@@ -151,3 +151,52 @@ async fn a_successor_that_does_not_start_changes_nothing() {
     assert_eq!(run.get("/").await.text(), "one");
     run.end(Signal::SIGTERM).await;
 }
+
+/// Binds a port, and becomes the program that the further arguments name, as systemd does for a socket unit.
+const ACTIVATE: &str = "import os, socket, sys
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])";
+
+#[tokio::test]
+async fn a_socket_of_systemd_is_taken() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let described = saying("one");
+    let yaml = described.config().replace("address: 127.0.0.1:0\n", &format!("address: 127.0.0.1:{port}\n"));
+    // The admin listener keeps a port of its own.
+    let yaml = yaml.replace(&format!("admin:\n  address: 127.0.0.1:{port}"), "admin:\n  address: 127.0.0.1:0");
+    let path = described.file("weir.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    let mut command = tokio::process::Command::new("python3");
+    command.args(["-c", ACTIVATE, &port.to_string(), env!("CARGO_BIN_EXE_weir"), "run", "--config", path.to_str().unwrap()]);
+    // Were it bound anew, the port would be in use: the descriptor that was passed listens on it.
+    let mut run = Run::started(Weir::of(&mut command), described).await;
+    assert_eq!(run.get("/").await.text(), "one");
+    run.end(Signal::SIGTERM).await;
+}
+
+#[tokio::test]
+async fn systemd_is_told_what_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut message = [0; 1024];
+        let length = within("a word to systemd", socket.recv(&mut message)).await.unwrap();
+        text(&message[..length])
+    };
+    let described = saying("one");
+    let config = crate::child::write(&described);
+    let mut command = crate::child::command();
+    command.args(["run", "--config", config.to_str().unwrap()]).env("NOTIFY_SOCKET", &path);
+    let mut run = Run::started(Weir::of(&mut command), described).await;
+    assert_eq!(told().await.trim(), "READY=1");
+    run.weir.signal(Signal::SIGHUP);
+    let reloading = told().await;
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(told().await.trim(), "READY=1");
+    run.end(Signal::SIGTERM).await;
+    assert_eq!(told().await.trim(), "STOPPING=1");
+}

@@ -20,7 +20,7 @@ use crate::types::{At, Code, ConfigPath, Reply, Span};
 use users::Users;
 use verify::{Turns, Verifier};
 
-/// The longest `cache`: somebody may read tags out of memory for that long, and learn who came in.
+/// The longest `cache`: what is remembered is a fast hash, though a keyed one, so it is not kept for days.
 const MAX_CACHE: Span = Span::secs(3600);
 
 /// Admits by a name and a password. Without the right ones the answer is 401.

@@ -5,6 +5,7 @@
 //! remember of one request it keeps in its own [`Slot`].
 
 mod api_key;
+mod basic_auth;
 mod body_limit;
 mod chain;
 mod concurrency;
@@ -72,6 +73,8 @@ registry! {
         Maintenance(maintenance::MaintenanceSpec) = "maintenance",
         /// Admits by a key that was handed out.
         ApiKey(api_key::ApiKeySpec) = "api_key",
+        /// Admits by a name and a password.
+        BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.
@@ -103,6 +106,7 @@ impl FilterSpec {
             FilterSpec::UserAgent(spec) => spec.compile(&at),
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
+            FilterSpec::BasicAuth(spec) => spec.compile(&at, scope),
             FilterSpec::Geo(spec) => spec.compile(&at),
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),

@@ -6,6 +6,7 @@ mod support;
 mod access;
 mod access_log;
 mod admin_api;
+mod auth;
 mod breaker;
 mod discovery;
 mod docker_discovery;

@@ -7,6 +7,7 @@
 mod api_key;
 mod body_limit;
 mod chain;
+mod coding;
 mod concurrency;
 mod cors;
 mod error_pages;

@@ -7,6 +7,7 @@ mod access;
 mod access_log;
 mod admin_api;
 mod breaker;
+mod compress;
 mod discovery;
 mod docker_discovery;
 mod docker_engine;

@@ -8,6 +8,8 @@ mod api_key;
 mod basic_auth;
 mod body_limit;
 mod chain;
+mod coding;
+mod compress;
 mod concurrency;
 mod cors;
 mod error_pages;
@@ -83,6 +85,8 @@ registry! {
         ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
         /// Answers with files of a directory.
         StaticFiles(static_files::StaticFilesSpec) = "static_files",
+        /// Compresses what clients are sent.
+        Compress(compress::CompressSpec) = "compress",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
     }
@@ -111,6 +115,7 @@ impl FilterSpec {
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
+            FilterSpec::Compress(spec) => spec.compile(&at),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
         }

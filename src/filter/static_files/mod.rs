@@ -20,13 +20,17 @@ use futures_util::stream;
 use http::{HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use self::{
     beneath::Found,
     conditions::{Answer, Conditions, Validators},
 };
-use super::{Filter, FilterRequest, Slot, Verdict};
-use crate::types::{At, BodyStream, Code, ConfigPath, Fields, OneOrMany, Reply};
+use super::{
+    Filter, FilterRequest, Slot, Verdict,
+    coding::{Accepted, Coding},
+};
+use crate::types::{At, BodyStream, Code, ConfigPath, OneOrMany, Reply};
 
 /// A piece of a file that is sent: what one request holds at most. A shorter file is read where it is opened, which
 /// saves a change of threads.
@@ -57,35 +61,6 @@ pub struct StaticFilesSpec {
     /// Serve names that begin with a dot, too. `.well-known` always is.
     #[serde(default)]
     pub hidden: bool,
-}
-
-/// A content coding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Coding {
-    /// Brotli, in files with the ending `.br`.
-    Br,
-    /// Zstandard, `.zst`.
-    Zstd,
-    /// gzip, `.gz`.
-    Gzip,
-}
-
-impl Coding {
-    const fn name(self) -> &'static str {
-        match self {
-            Coding::Br => "br",
-            Coding::Zstd => "zstd",
-            Coding::Gzip => "gzip",
-        }
-    }
-    const fn ending(self) -> &'static str {
-        match self {
-            Coding::Br => "br",
-            Coding::Zstd => "zst",
-            Coding::Gzip => "gz",
-        }
-    }
 }
 
 impl StaticFilesSpec {
@@ -165,7 +140,7 @@ struct Wanted {
     head: bool,
     conditions: Conditions,
     /// Those that the client takes, the best first.
-    codings: Vec<Coding>,
+    codings: SmallVec<[Coding; 3]>,
 }
 
 impl Filter for StaticFiles {
@@ -188,7 +163,7 @@ impl Filter for StaticFiles {
             with_slash: format!("{}/{query}", request.path),
             head,
             conditions: Conditions::of(&*request.fields),
-            codings: accepted(&self.files.spec.precompressed, &*request.fields),
+            codings: Accepted::of(&self.files.spec.precompressed, &*request.fields).codings,
         };
         let files = self.files.clone();
         Verdict::later(async move {
@@ -200,29 +175,6 @@ impl Filter for StaticFiles {
             move |_: &mut FilterRequest<'_>, _: &mut Slot| verdict
         })
     }
-}
-
-/// The codings that the client takes (RFC 9110 section 12.5.3), by its preference and then by ours.
-fn accepted(offered: &[Coding], fields: &dyn Fields) -> Vec<Coding> {
-    if offered.is_empty() {
-        return Vec::new();
-    }
-    let mut weights: Vec<(String, f32)> = Vec::new();
-    for line in fields.get_all("accept-encoding") {
-        for item in String::from_utf8_lossy(line).split(',') {
-            let mut parts = item.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-            weights.push((name, weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))));
-        }
-    }
-    let weight = |name: &str| weights.iter().find(|(coding, _)| coding == name).map(|(_, weight)| *weight);
-    let any = weight("*").unwrap_or(0.0);
-    let plain = weight("identity").unwrap_or(0.0);
-    let taken = offered.iter().map(|coding| (*coding, weight(coding.name()).unwrap_or(any)));
-    let mut taken: Vec<_> = taken.filter(|(_, weight)| *weight > 0.0 && *weight >= plain).collect();
-    taken.sort_by(|a, b| b.1.total_cmp(&a.1));
-    taken.into_iter().map(|(coding, _)| coding).collect()
 }
 
 impl Files {
@@ -365,29 +317,6 @@ fn pieces(file: File, first: u64, length: u64) -> BodyStream {
 mod tests {
     use super::*;
     use crate::filter::tests_support::refused;
-
-    #[test]
-    fn codings_are_chosen_by_the_client_and_then_by_us() {
-        let ours = [Coding::Zstd, Coding::Br, Coding::Gzip];
-        for (sent, want) in [
-            (None, ""),
-            (Some("gzip, br"), "br gzip"),
-            (Some("gzip, br;q=0.5"), "gzip br"),
-            (Some("*"), "zstd br gzip"),
-            (Some("*, zstd;q=0"), "br gzip"),
-            (Some("br;q=0, gzip;q=0.0"), ""),
-            (Some("identity, gzip;q=0.5"), ""),
-            (Some("BR; q=0.1"), "br"),
-            (Some("br;q=x"), ""),
-        ] {
-            let mut fields = http::HeaderMap::new();
-            if let Some(sent) = sent {
-                fields.insert("accept-encoding", sent.parse().unwrap());
-            }
-            let names: Vec<_> = accepted(&ours, &fields).into_iter().map(Coding::name).collect();
-            assert_eq!(names.join(" "), want, "{sent:?}");
-        }
-    }
 
     #[test]
     fn types_go_by_the_name() {

@@ -16,18 +16,19 @@ async fn the_demo_withstands_what_its_readme_tells() {
     if !answers().await {
         return;
     }
-    let demo = Demo::start().await;
-    three_services_are_reached_over_https(&demo).await;
-    a_tcp_service_outlives_one_that_is_killed(&demo).await;
-    the_load_reaches_every_service(&demo).await;
-    one_that_is_killed_is_not_noticed(&demo).await;
-    one_that_is_cut_off_is_not_noticed(&demo).await;
-    one_that_hangs_is_not_noticed(&demo).await;
-    scaling_is_followed(&demo).await;
-    all_are_restarted_in_turn_without_an_error(&demo).await;
-    a_reload_moves_the_canary_without_an_error(&demo).await;
-    prometheus_reads_it_and_answers_every_panel(&demo).await;
-    stopping_lets_requests_finish(&demo).await;
+    // Boxed: all of it in one future is more than the stack of a test has.
+    let demo = Box::pin(Demo::start()).await;
+    Box::pin(three_services_are_reached_over_https(&demo)).await;
+    Box::pin(a_tcp_service_outlives_one_that_is_killed(&demo)).await;
+    Box::pin(the_load_reaches_every_service(&demo)).await;
+    Box::pin(one_that_is_killed_is_not_noticed(&demo)).await;
+    Box::pin(one_that_is_cut_off_is_not_noticed(&demo)).await;
+    Box::pin(one_that_hangs_is_not_noticed(&demo)).await;
+    Box::pin(scaling_is_followed(&demo)).await;
+    Box::pin(all_are_restarted_in_turn_without_an_error(&demo)).await;
+    Box::pin(a_reload_moves_the_canary_without_an_error(&demo)).await;
+    Box::pin(prometheus_reads_it_and_answers_every_panel(&demo)).await;
+    Box::pin(stopping_lets_requests_finish(&demo)).await;
 }
 
 async fn three_services_are_reached_over_https(demo: &Demo) {

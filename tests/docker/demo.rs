@@ -47,7 +47,7 @@ impl Demo {
         let mut demo = Self { project, conf, compose, image, https: nowhere, http: nowhere, admin: nowhere };
         demo.compose(&["up", "-d", "--no-build"]).await;
         demo.find_ports().await;
-        for (upstream, endpoints) in [("shop", 2), ("shop-next", 1), ("users", 1), ("payments", 1)] {
+        for (upstream, endpoints) in [("shop", 2), ("shop-next", 1), ("users", 1), ("payments", 1), ("echo", 2)] {
             demo.alive(upstream, endpoints).await;
         }
         demo
@@ -57,7 +57,7 @@ impl Demo {
         let mut command = std::process::Command::new(self.compose[0]);
         command.args(&self.compose[1..]).args(["--project-name", &self.project, "--file", FILE]).args(arguments);
         command.env("WEIR_IMAGE", &self.image).env("WEIR_DEMO_CONF", self.conf.path());
-        for port in ["WEIR_HTTP_PORT", "WEIR_HTTPS_PORT", "WEIR_ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"] {
+        for port in ["WEIR_HTTP_PORT", "WEIR_HTTPS_PORT", "WEIR_TCP_PORT", "WEIR_ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"] {
             command.env(port, "0");
         }
         command
@@ -141,7 +141,7 @@ impl Demo {
         until(&what, async || self.endpoints(upstream).await, |found| !found.iter().any(|alive| alive == address)).await;
     }
 
-    /// The address of a container, as the edge names its endpoint.
+    /// The address of a container that serves HTTP, as the edge names its endpoint.
     pub async fn address_of(&self, container: &str) -> String {
         let template = format!("{{{{(index .NetworkSettings.Networks {:?}).IPAddress}}}}:8080", self.network());
         docker(&["inspect", "--format", &template, container]).await

@@ -16,16 +16,19 @@ async fn the_demo_withstands_what_its_readme_tells() {
     if !answers().await {
         return;
     }
-    let demo = Demo::start().await;
-    three_services_are_reached_over_https(&demo).await;
-    one_that_is_killed_is_not_noticed(&demo).await;
-    one_that_is_cut_off_is_not_noticed(&demo).await;
-    one_that_hangs_is_not_noticed(&demo).await;
-    scaling_is_followed(&demo).await;
-    all_are_restarted_in_turn_without_an_error(&demo).await;
-    a_reload_moves_the_canary_without_an_error(&demo).await;
-    prometheus_reads_it_and_answers_every_panel(&demo).await;
-    stopping_lets_requests_finish(&demo).await;
+    // Boxed: all of it in one future is more than the stack of a test has.
+    let demo = Box::pin(Demo::start()).await;
+    Box::pin(three_services_are_reached_over_https(&demo)).await;
+    Box::pin(a_tcp_service_outlives_one_that_is_killed(&demo)).await;
+    Box::pin(the_load_reaches_every_service(&demo)).await;
+    Box::pin(one_that_is_killed_is_not_noticed(&demo)).await;
+    Box::pin(one_that_is_cut_off_is_not_noticed(&demo)).await;
+    Box::pin(one_that_hangs_is_not_noticed(&demo)).await;
+    Box::pin(scaling_is_followed(&demo)).await;
+    Box::pin(all_are_restarted_in_turn_without_an_error(&demo)).await;
+    Box::pin(a_reload_moves_the_canary_without_an_error(&demo)).await;
+    Box::pin(prometheus_reads_it_and_answers_every_panel(&demo)).await;
+    Box::pin(stopping_lets_requests_finish(&demo)).await;
 }
 
 async fn three_services_are_reached_over_https(demo: &Demo) {
@@ -75,6 +78,43 @@ async fn one_that_hangs_is_not_noticed(demo: &Demo) {
     docker(&["unpause", &container]).await;
     demo.alive("shop", 2).await;
     load.ends_without_a_failure("paused and unpaused").await;
+}
+
+async fn a_tcp_service_outlives_one_that_is_killed(demo: &Demo) {
+    let edge = demo.published("edge", "9000").await;
+    let echo = async |text: &str| {
+        let mut client = RawClient::connect(edge).await;
+        client.send(text).await;
+        assert_eq!(client.read_bytes(text.len()).await, text.as_bytes());
+    };
+    for _ in 0..4 {
+        echo("before").await;
+    }
+    let container = demo.containers("echo").await.remove(0);
+    docker(&["kill", "--signal", "KILL", &container]).await;
+    for _ in 0..20 {
+        echo("at once").await;
+    }
+    demo.alive("echo", 1).await;
+    echo("after").await;
+    docker(&["start", &container]).await;
+    demo.alive("echo", 2).await;
+    eprintln!("TCP: every new connection was served");
+}
+
+async fn the_load_reaches_every_service(demo: &Demo) {
+    let services = ["load", "load-users", "load-payments", "load-echo"];
+    let start = ["--profile", "load", "up", "-d", "--no-build", "--no-recreate", "--no-deps"];
+    demo.compose(&[&start[..], &services[..]].concat()).await;
+    let of_route = |route| format!(r#"weir_http_requests_total{{listener="edge",route="{route}",method="GET",code="200"}}"#);
+    let over_tcp = r#"weir_tcp_bytes_total{listener="echo",direction="sent"}"#.to_owned();
+    for name in [of_route("shop"), of_route("users"), of_route("payments"), over_tcp] {
+        let count = async || demo.metric(&name).await.and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
+        let before = count().await;
+        until(&name, count, |found| *found >= before + 20).await;
+    }
+    demo.compose(&[&["stop"], &services[..]].concat()).await;
+    eprintln!("load: all four services got some");
 }
 
 async fn scaling_is_followed(demo: &Demo) {

@@ -11,7 +11,7 @@
 //!   end: a truncated stream must not look complete.
 //! - **Another endpoint is tried only while connecting**: no byte has been sent then, so nothing can happen twice.
 //! - **An idle connection holds no buffer.** Bytes pass through one buffer for each thread; a connection keeps only what
-//!   its receiver did not take at once, at most [`stream::LARGE`] bytes in each direction.
+//!   its receiver did not take at once, at most `stream::LARGE` bytes in each direction.
 
 mod connect;
 mod flow;

@@ -3,7 +3,7 @@
 //! The engine tells of what happens (`GET /events`), so nothing is polled: a container is an endpoint as soon
 //! as it has started (with a health check: as soon as it is healthy), gets no new request from the signal
 //! on that asks it to stop, and is gone when it died. One connection follows an engine for all upstreams,
-//! see [`engine`]. What a container must have to be an endpoint is in [`endpoints`].
+//! see `engine.rs`. What a container must have to be an endpoint is in `endpoints.rs`.
 //!
 //! Only reading requests are made (`GET`), so a socket behind a proxy that allows no others is enough.
 

@@ -136,7 +136,6 @@ impl Live {
     /// A listener that is as it was stays the same one, so that its connections go on.
     fn keep_unchanged(&self, snapshot: &mut Snapshot) {
         let running = self.shared.store.load();
-        let spec = |snapshot: &Snapshot, name: &Name| snapshot.spec.listeners.get(name).cloned();
         let unchanged: Vec<(Name, Arc<Listener>)> = snapshot
             .listeners
             .iter()
@@ -156,7 +155,7 @@ impl Live {
                 let same = same_tls
                     && same_upstreams
                     && old.redirect_to_https == new.redirect_to_https
-                    && spec(&running, name) == spec(snapshot, name);
+                    && running.spec.listeners.get(name) == snapshot.spec.listeners.get(name);
                 same.then(|| (name.clone(), old.clone()))
             })
             .collect();

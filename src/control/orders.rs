@@ -41,6 +41,9 @@ impl Commands for Control {
                 me.end_probation(Probation::Ended { generation, reason: "rolled back by an operator".into() });
             }
             let taken = me.replace(&mut writer, before).await;
+            if taken.is_ok() {
+                me.keep_last_good(&writer.base).await;
+            }
             me.tell(&taken);
             taken
         })

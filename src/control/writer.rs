@@ -313,22 +313,24 @@ impl Control {
         if !self.is_on_probation() {
             writer.before = Some(before);
         }
+        self.status.lock().running.can_roll_back = writer.before.is_some();
         Ok(Applied { generation: writer.generation, notes, warnings: Vec::new() })
     }
 
-    /// Compiles, prepares and publishes: the only way from one configuration to another.
-    pub(super) async fn put(&self, writer: &mut Writer, base: Base, overrides: Overrides) -> Result<(), Refused> {
+    /// Compiles, prepares and publishes: the only way from one configuration to another. Answers what is wrong with routes
+    /// of overlays, which are left out then.
+    pub(super) async fn put(&self, writer: &mut Writer, base: Base, overrides: Overrides) -> Result<Vec<Problem>, Refused> {
         if *self.switches.draining.borrow() {
             return Err(Refused::Conflict("the process is draining".to_owned()));
         }
         let generation = writer.generation + 1;
-        let (snapshot, _) = writer.compile(&base.spec, &overrides, generation)?;
+        let (snapshot, left_out) = writer.compile(&base.spec, &overrides, generation)?;
         let failed = |error: std::io::Error| Refused::Failed(error.to_string());
         let ready = writer.live.prepare(snapshot).await.map_err(failed)?;
         overrides.order(&writer.overrides, writer.live.registry());
         (writer.base, writer.overrides, writer.generation) = (base, overrides, generation);
         self.publish(writer, ready).await;
-        Ok(())
+        Ok(left_out)
     }
 
     async fn publish(&self, writer: &mut Writer, ready: Ready) {
@@ -353,14 +355,7 @@ impl Control {
         });
         status.overrides = writer.overrides.all().to_vec();
         let Base { origin, text, .. } = writer.base.clone();
-        let now = Running {
-            generation: writer.generation,
-            since: SystemTime::now(),
-            origin,
-            text,
-            can_roll_back: writer.before.is_some(),
-            ..status.running.clone()
-        };
+        let now = Running { generation: writer.generation, since: SystemTime::now(), origin, text, ..status.running.clone() };
         status.running = now;
         drop(status);
         self.base.send_if_modified(|known| {
@@ -415,10 +410,6 @@ impl Control {
             let mut writer = me.writer.lock().await;
             let before = writer.overlays.insert(source.clone(), overlay);
             let (base, overrides) = (writer.base.clone(), writer.overrides.clone());
-            let problems = match writer.compile(&base.spec, &overrides, writer.generation + 1) {
-                Ok((_, problems)) => problems,
-                Err(_) => Vec::new(),
-            };
             let put = me.put(&mut writer, base, overrides).await;
             if put.is_err() {
                 match before {
@@ -426,7 +417,7 @@ impl Control {
                     None => writer.overlays.remove(&source),
                 };
             }
-            put.map(|()| problems)
+            put
         })
         .await
     }

@@ -273,8 +273,9 @@ async fn a_runtime_change_ends_when_the_configuration_leaves_it_without_an_objec
 async fn a_rollback_goes_back_and_again() {
     let edge = edge_from(&answering(WEB, "one")).await;
     let control = edge.server.control().clone();
-    assert!(matches!(control.rollback().await, Err(Refused::Conflict(_))));
+    assert!(matches!(control.rollback().await, Err(Refused::Conflict(_))) && !control.running().can_roll_back);
     edge.reload(&answering(WEB, "two")).await;
+    assert!(control.running().can_roll_back);
     let guard = Guard { if_generation: Some(1), ..Guard::default() };
     let late = control.apply(answering(WEB, "three"), guard).await;
     assert!(matches!(late, Err(Refused::Conflict(_))), "somebody else was faster");

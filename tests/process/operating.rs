@@ -8,8 +8,10 @@ use nix::sys::signal::Signal;
 use crate::{
     child::{Run, Weir, weir},
     support::{
+        Gate,
         client::RawClient,
         edge::{EdgeBuilder, edge},
+        origin::{Answer, origin},
         within,
     },
 };
@@ -92,6 +94,10 @@ async fn what_served_last_starts_when_the_file_is_broken() {
     let state_dir = state.path().join("weir");
     let described = saying("\"${WORD:-one}\"").yaml(&format!("server: {{state_dir: {state_dir:?}}}"));
     let mut run = Run::start(described).await;
+    let first = std::fs::read_to_string(run.file("weir.yaml")).unwrap();
+    std::fs::write(run.file("weir.yaml"), first.replace("one", "two")).unwrap();
+    assert_eq!(order(&run, &["reload"]).await.status.code(), Some(0));
+    assert_eq!(order(&run, &["rollback"]).await.status.code(), Some(0));
     std::fs::write(run.file("weir.yaml"), "listeners: [").unwrap();
     assert_eq!(order(&run, &["reload"]).await.status.code(), Some(1));
     run.end(Signal::SIGTERM).await;
@@ -114,8 +120,17 @@ async fn what_served_last_starts_when_the_file_is_broken() {
 
 #[tokio::test]
 async fn another_process_takes_over_without_a_refused_connection() {
-    let mut run = Run::start(saying("one")).await;
+    let gate = Gate::new();
+    let origin = origin().slow(&gate, "whole").answer(Answer::switch("websocket")).spawn().await;
+    let described = saying("one").upstream("app", &[origin.addr()]).route("app", "match: {path: /app/*}\nupstream: app");
+    let mut run = Run::start(described).await;
     let address = run.address("web");
+    let mut slow = run.client().await;
+    slow.send("GET /app/slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    origin.next_request().await;
+    let mut socket = run.client().await;
+    let upgrade = "GET /app/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    assert_eq!(socket.exchange(upgrade).await.status, 101);
     let mut held = run.client().await;
     assert_eq!(held.get("example.com", "/").await.text(), "one");
     let asking = tokio::spawn(async move {
@@ -134,6 +149,12 @@ async fn another_process_takes_over_without_a_refused_connection() {
     run.weir.signal(Signal::SIGUSR2);
     run.weir.err.line_with("serves; this one drains").await;
     assert!(within("the successor to answer", asking).await.unwrap() > 0);
+    // What was in flight ends in its own time.
+    socket.send("still here").await;
+    assert_eq!(socket.read_bytes(10).await, b"still here");
+    gate.open();
+    assert_eq!(slow.read_response().await.text(), "whole");
+    drop(socket);
     assert_eq!(run.weir.ended().await.code(), Some(0), "the first process has drained");
     assert_eq!(run.get("/").await.text(), "two");
     let done = order(&run, &["drain"]).await;

@@ -45,6 +45,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
         route_references(spec, route, facts, &at.key("routes").index(index));
     }
     countries(spec, facts, at);
+    unused_cache(spec, facts, &at.key("cache"));
     for (name, upstream) in &spec.upstreams {
         one_upstream(upstream, &at.key("upstreams").key(name.as_str()));
     }
@@ -358,6 +359,12 @@ fn countries(spec: &Spec, facts: &Facts<'_>, at: &At) {
                 .hint("use `match.country` or the filter `geo`, or remove it");
         }
         _ => {}
+    }
+}
+
+fn unused_cache(spec: &Spec, facts: &Facts<'_>, at: &At) {
+    if spec.cache.is_some() && !facts.broken() && !spec.filters().any(FilterSpec::caches) {
+        at.problem(Code::Unused, "nothing asks for the cache").at_key().hint("use the filter `cache`, or remove it");
     }
 }
 

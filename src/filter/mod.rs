@@ -7,6 +7,7 @@
 mod api_key;
 mod basic_auth;
 mod body_limit;
+mod cache;
 mod chain;
 mod coding;
 mod compress;
@@ -43,7 +44,7 @@ use crate::{
     types::{At, Fields},
 };
 pub use chain::{Chain, Slots};
-pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, RequestPiece, Slot, Verdict};
+pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Keeping, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
 pub use named::{ChainSpec, Chains, references};
 pub use passage::{Pass, Passage};
@@ -85,6 +86,8 @@ registry! {
         ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
         /// Answers with files of a directory.
         StaticFiles(static_files::StaticFilesSpec) = "static_files",
+        /// Keeps answers and sends them again.
+        Cache(cache::CacheFilterSpec) = "cache",
         /// Compresses what clients are sent.
         Compress(compress::CompressSpec) = "compress",
         /// The filters of a chain declared under `filter_chains`, in its place.
@@ -115,10 +118,16 @@ impl FilterSpec {
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
+            FilterSpec::Cache(spec) => spec.compile(&at),
             FilterSpec::Compress(spec) => spec.compile(&at),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
         }
+    }
+
+    /// True when it asks for the cache.
+    pub fn caches(&self) -> bool {
+        matches!(self, FilterSpec::Cache(_))
     }
 
     /// True when it asks for the client's country, which takes a database.

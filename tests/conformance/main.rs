@@ -4,10 +4,13 @@
 #[macro_use]
 mod support;
 
+mod cache_setup;
 mod h1_setup;
 mod h2_setup;
 
 mod abuse;
+mod cache_storing;
+mod cache_using;
 mod h1_client;
 mod h1_connection;
 mod h1_cve;

@@ -102,6 +102,7 @@ struct Admission {
 impl Admission {
     fn admit(&self, user: HeaderValue, request: &mut FilterRequest<'_>) -> Verdict {
         request.fields.set(self.user_header.clone(), user);
+        request.keeping.personal = true;
         if !self.forward_password {
             request.fields.remove(&header::AUTHORIZATION);
         }

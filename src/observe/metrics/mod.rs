@@ -115,6 +115,13 @@ impl Metrics {
         }
     }
 
+    /// Counts the attempts of an exchange that no client waited for.
+    pub fn fetched(&self, outcome: &Outcome) {
+        if let Some(upstream) = &outcome.upstream {
+            self.attempted(upstream, outcome);
+        }
+    }
+
     fn attempted(&self, name: &Name, outcome: &Outcome) {
         self.traffic.upstreams.with(name, |upstream| {
             for attempt in &outcome.attempts {

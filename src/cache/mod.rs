@@ -5,6 +5,7 @@
 //! Nothing here knows Pingora; `proxy::caching` carries it into Pingora's phases and back.
 
 mod directives;
+mod disk;
 mod entry;
 mod fill;
 mod key;
@@ -13,13 +14,15 @@ mod purges;
 mod shard;
 mod spec;
 mod store;
+mod turns;
 mod vary;
 
 pub use directives::{RequestDirectives, ResponseDirectives};
+pub use disk::OnDisk;
 pub use entry::{Body, Entry, Head};
 pub use fill::{Fill, GaveUp};
 pub use key::{Key, KeyError, typed};
 pub use policy::{Asked, Freshness, Policy, QueryRule, Refusal, Reuse, Stored};
-pub use spec::{CacheSettings, CacheSpec};
+pub use spec::{CacheSettings, CacheSpec, DiskSettings, DiskSpec};
 pub use store::{Cache, Counts, Holdings};
 pub use vary::{Variance, variance, varies_on_everything};

@@ -1,11 +1,7 @@
-//! A part of the index: entries by URL, and the order in which they go.
-//!
-//! Eviction is S3-FIFO (Yang et al., SOSP 2023), with sizes: what is new goes through a small queue, and only what was asked for
-//! again there comes into the main one, so that what is asked for once does not drive out what is asked for often. A hit changes
-//! one atomic number, under a lock that hits share.
+//! A part of the index: entries by URL.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -24,9 +20,6 @@ const MOST_VARIANTS: usize = 64;
 /// How often an entry that was asked for is spared: more tells nothing about the future.
 const MOST_ASKED: u8 = 3;
 
-/// The share of a shard's bytes that what is new may take: one in so many.
-const SMALL: u64 = 10;
-
 /// Of which variant.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which<'a> {
@@ -36,21 +29,23 @@ pub(super) enum Which<'a> {
     Exactly(&'a Variance),
 }
 
+/// What becomes of an entry whose turn it is to go.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// It was not there any more.
+    Gone,
+    /// It was asked for since it was judged last, and stays.
+    Stays,
+    /// It goes.
+    Goes(Arc<Entry>),
+}
+
 #[derive(Debug)]
 struct Slot {
     id: u64,
     route: Name,
     entry: Arc<Entry>,
-    weight: u64,
     asked: AtomicU8,
-    small: bool,
-}
-
-/// A place in a queue. What it names may be gone.
-#[derive(Debug)]
-struct Place {
-    url: Arc<str>,
-    id: u64,
 }
 
 /// See above.
@@ -58,11 +53,6 @@ struct Place {
 pub(super) struct Shard {
     entries: HashMap<Arc<str>, SmallVec<[Slot; 1]>>,
     count: usize,
-    small: VecDeque<Place>,
-    main: VecDeque<Place>,
-    small_bytes: u64,
-    bytes: u64,
-    ghosts: Ghosts,
 }
 
 impl Shard {
@@ -73,10 +63,10 @@ impl Shard {
 
     /// Looks one up, and counts that.
     pub(super) fn get(&self, url: &str, route: &Name, which: Which<'_>) -> Option<Arc<Entry>> {
-        let slots = self.entries.get(url)?.iter().filter(|slot| slot.route == *route);
+        let mut slots = self.entries.get(url)?.iter().filter(|slot| slot.route == *route);
         let found = match which {
             Which::First => slots.min_by_key(|slot| (slot.entry.head.created, slot.id)),
-            Which::Exactly(variance) => slots.into_iter().find(|slot| slot.entry.head.variance.as_ref() == Some(variance)),
+            Which::Exactly(variance) => slots.find(|slot| slot.entry.head.variance.as_ref() == Some(variance)),
         }?;
         let asked = found.asked.load(Relaxed);
         if asked < MOST_ASKED {
@@ -87,52 +77,38 @@ impl Shard {
 
     /// Puts an entry in the place of those that it replaces, which are returned: the one with its variance; all of its route, where
     /// it varies on other fields than they do.
-    pub(super) fn put(&mut self, url: Arc<str>, route: &Name, id: u64, entry: Arc<Entry>, weight: u64) -> Vec<Arc<Entry>> {
-        let mut gone = self.take(&url, |slot| {
+    pub(super) fn put(&mut self, url: &Arc<str>, route: &Name, id: u64, entry: Arc<Entry>) -> Vec<Arc<Entry>> {
+        let mut gone = self.take(url, |slot| {
             slot.route == *route && (slot.entry.head.variance == entry.head.variance || !vary_alike(&slot.entry, &entry))
         });
-        let slots = self.entries.entry(url.clone()).or_default();
+        let slots = self.entries.get(url).map(|slots| &slots[..]).unwrap_or_default();
         if slots.len() >= MOST_VARIANTS
             && let Some(oldest) = slots.iter().min_by_key(|slot| slot.id).map(|slot| slot.id)
         {
-            gone.extend(self.take(&url, |slot| slot.id == oldest));
+            gone.extend(self.take(url, |slot| slot.id == oldest));
         }
-        let small = !self.ghosts.had(&url);
-        self.bytes += weight;
-        self.small_bytes += if small { weight } else { 0 };
         self.count += 1;
-        let queue = if small { &mut self.small } else { &mut self.main };
-        queue.push_back(Place { url: url.clone(), id });
-        let slot = Slot { id, route: route.clone(), entry, weight, asked: AtomicU8::new(0), small };
-        self.entries.entry(url).or_default().push(slot);
-        self.sweep();
+        let slot = Slot { id, route: route.clone(), entry, asked: AtomicU8::new(0) };
+        self.entries.entry(url.clone()).or_default().push(slot);
         gone
     }
 
-    /// Removes one entry, if there is one: the one that the future will miss least.
-    pub(super) fn evict(&mut self) -> Option<Arc<Entry>> {
-        loop {
-            let from_small = !self.small.is_empty() && (self.main.is_empty() || self.small_bytes * SMALL >= self.bytes);
-            let place = if from_small { self.small.pop_front()? } else { self.main.pop_front()? };
-            let Some(slot) = self.entries.get_mut(&place.url).and_then(|slots| slots.iter_mut().find(|slot| slot.id == place.id))
-            else {
-                continue;
-            };
-            let asked = slot.asked.load(Relaxed);
-            if asked > 0 {
-                slot.asked.store(if from_small { 0 } else { asked - 1 }, Relaxed);
-                if std::mem::take(&mut slot.small) {
-                    self.small_bytes -= slot.weight;
-                }
-                self.main.push_back(place);
-                continue;
-            }
-            if from_small {
-                self.ghosts.add(&place.url, self.count);
-            }
-            let id = place.id;
-            return self.take(&place.url, |slot| slot.id == id).pop();
+    /// Is it there?
+    pub(super) fn has(&self, url: &str, id: u64) -> bool {
+        self.entries.get(url).is_some_and(|slots| slots.iter().any(|slot| slot.id == id))
+    }
+
+    /// The turn of an entry to go has come. One that was asked for stays; `anew` when it has to be asked for again from the start.
+    pub(super) fn judge(&mut self, url: &str, id: u64, anew: bool) -> Judged {
+        let Some(slot) = self.entries.get(url).and_then(|slots| slots.iter().find(|slot| slot.id == id)) else {
+            return Judged::Gone;
+        };
+        let asked = slot.asked.load(Relaxed);
+        if asked > 0 {
+            slot.asked.store(if anew { 0 } else { asked - 1 }, Relaxed);
+            return Judged::Stays;
         }
+        self.take(url, |slot| slot.id == id).pop().map_or(Judged::Gone, Judged::Goes)
     }
 
     /// Removes what this URL has.
@@ -143,9 +119,7 @@ impl Shard {
     /// Removes every URL that this holds for.
     pub(super) fn remove_if(&mut self, holds: impl Fn(&str) -> bool) -> Vec<Arc<Entry>> {
         let urls: Vec<Arc<str>> = self.entries.keys().filter(|url| holds(url)).cloned().collect();
-        let gone = urls.iter().flat_map(|url| self.take(url, |_| true)).collect();
-        self.sweep();
-        gone
+        urls.iter().flat_map(|url| self.take(url, |_| true)).collect()
     }
 
     fn take(&mut self, url: &str, goes: impl Fn(&Slot) -> bool) -> Vec<Arc<Entry>> {
@@ -155,27 +129,14 @@ impl Shard {
             if !goes(slot) {
                 return true;
             }
-            self.bytes -= slot.weight;
-            self.small_bytes -= if slot.small { slot.weight } else { 0 };
-            self.count -= 1;
             gone.push(slot.entry.clone());
             false
         });
         if slots.is_empty() {
             self.entries.remove(url);
         }
+        self.count -= gone.len();
         gone
-    }
-
-    /// Forgets the places of what is gone, before they are more than those of what is there.
-    fn sweep(&mut self) {
-        if self.small.len() + self.main.len() <= 2 * self.count + 64 {
-            return;
-        }
-        let entries = &self.entries;
-        let there = |place: &Place| entries.get(&place.url).is_some_and(|slots| slots.iter().any(|slot| slot.id == place.id));
-        self.small.retain(there);
-        self.main.retain(there);
     }
 }
 
@@ -193,40 +154,4 @@ fn vary_alike(one: &Entry, other: &Entry) -> bool {
         names
     };
     vary(one) == vary(other)
-}
-
-/// What went out of the small queue lately, by name only: if it comes again, it was asked for more than once.
-#[derive(Debug, Default)]
-struct Ghosts {
-    order: VecDeque<u64>,
-    known: HashSet<u64>,
-}
-
-/// A shard that holds little remembers so many.
-const LEAST_GHOSTS: usize = 64;
-
-impl Ghosts {
-    fn tag(url: &str) -> u64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        url.hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// As many as there are entries.
-    fn add(&mut self, url: &str, most: usize) {
-        let tag = Self::tag(url);
-        if self.known.insert(tag) {
-            self.order.push_back(tag);
-        }
-        while self.order.len() > most.max(LEAST_GHOSTS) {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
-        }
-    }
-
-    fn had(&self, url: &str) -> bool {
-        self.known.contains(&Self::tag(url))
-    }
 }

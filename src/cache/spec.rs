@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{At, Code, Size};
+use std::path::{Path, PathBuf};
+
+use crate::types::{At, Code, ConfigPath, Size};
 
 /// The store that all `cache` filters share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +13,19 @@ use crate::types::{At, Code, Size};
 pub struct CacheSpec {
     /// Memory for all of it: bodies, heads, keys, bookkeeping, and what is being received.
     pub memory: Size,
+    /// A directory for more, which survives a restart. Left out, there is memory only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskSpec>,
+}
+
+/// A directory for stored responses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSpec {
+    /// The directory, which is made if it is not there. It belongs to one Weir.
+    pub path: ConfigPath,
+    /// Bytes of all files in it.
+    pub max: Size,
 }
 
 /// The default bound: little beside what an edge needs otherwise, and enough for the assets of a site.
@@ -22,7 +37,7 @@ const MOST_MEMORY: u64 = 16 << 40;
 
 impl Default for CacheSpec {
     fn default() -> Self {
-        Self { memory: MEMORY }
+        Self { memory: MEMORY, disk: None }
     }
 }
 
@@ -31,6 +46,17 @@ impl Default for CacheSpec {
 pub struct CacheSettings {
     /// Bytes of memory.
     pub memory: u64,
+    /// The disk, if there is to be one.
+    pub disk: Option<DiskSettings>,
+}
+
+/// A directory for stored responses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// Where.
+    pub path: PathBuf,
+    /// Bytes of all files in it.
+    pub max: u64,
 }
 
 impl CacheSpec {
@@ -43,6 +69,35 @@ impl CacheSpec {
                 .hint("from `1MiB` to `16TiB`; leave out the `cache` filters to have none");
             return None;
         }
-        Some(CacheSettings { memory })
+        let disk = match &self.disk {
+            None => None,
+            Some(disk) => Some(disk.compile(&at.key("disk"))?),
+        };
+        Some(CacheSettings { memory, disk })
+    }
+}
+
+/// Less holds hardly anything.
+const LEAST_DISK: u64 = 16 << 20;
+/// More is a mistake of units.
+const MOST_DISK: u64 = 1 << 50;
+
+impl DiskSpec {
+    fn compile(&self, at: &At) -> Option<DiskSettings> {
+        let max = self.max.get();
+        if !(LEAST_DISK..=MOST_DISK).contains(&max) {
+            at.key("max")
+                .problem(Code::BadValue, format!("`{}` is no sensible size for a cache on a disk", self.max))
+                .hint("from `16MiB` to `1024TiB`");
+            return None;
+        }
+        let path: &Path = self.path.as_ref();
+        if path.exists() && !path.is_dir() {
+            at.key("path")
+                .problem(Code::BadValue, format!("`{}` is no directory", self.path))
+                .hint("name a directory of its own");
+            return None;
+        }
+        Some(DiskSettings { path: path.to_owned(), max })
     }
 }

@@ -4,16 +4,19 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwapOption;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
-    Body, CacheSettings, Entry, Fill, GaveUp, Head, Key, Variance,
+    Body, CacheSettings, DiskSettings, Entry, Fill, GaveUp, Head, Key, OnDisk, Variance,
+    disk::Disk,
     purges::{Purged, Purges},
-    shard::{Shard, Which},
+    shard::{Judged, Shard, Which},
+    turns::Turns,
 };
 use crate::types::Name;
 
@@ -33,11 +36,11 @@ pub struct Cache {
     shards: [RwLock<Shard>; SHARDS],
     hashing: RandomState,
     account: Arc<Account>,
-    /// Where the next eviction looks first.
-    turn: AtomicUsize,
+    turns: Mutex<Turns>,
     ids: AtomicU64,
     purges: Purges,
     counts: Counts,
+    disk: ArcSwapOption<Disk>,
 }
 
 /// Bytes, of what there is and of what there may be.
@@ -67,6 +70,8 @@ pub struct Holdings {
     pub bytes: u64,
     /// The bound of those.
     pub bound: u64,
+    /// What is on the disk, if there is one.
+    pub disk: Option<OnDisk>,
 }
 
 /// Bytes that are accounted for, until it is dropped.
@@ -95,21 +100,79 @@ impl Drop for Reserved {
 impl Cache {
     /// An empty one, for as long as the process lives: Pingora works on nothing less.
     pub fn leak(settings: &CacheSettings) -> &'static Self {
-        Box::leak(Box::new(Self {
+        let cache = Box::leak(Box::new(Self {
             shards: std::array::from_fn(|_| RwLock::default()),
             hashing: RandomState::new(),
             account: Arc::new(Account { used: AtomicU64::new(0), bound: AtomicU64::new(settings.memory) }),
-            turn: AtomicUsize::new(0),
+            turns: Mutex::default(),
             ids: AtomicU64::new(0),
             purges: Purges::default(),
             counts: Counts::default(),
-        }))
+            disk: ArcSwapOption::empty(),
+        }));
+        cache.configure(settings);
+        cache
     }
 
     /// Changes its bounds. What does not fit any more goes.
-    pub fn configure(&self, settings: &CacheSettings) {
+    pub fn configure(&'static self, settings: &CacheSettings) {
         self.account.bound.store(settings.memory, Relaxed);
         while self.account.used.load(Relaxed) > settings.memory && self.evict() {}
+        self.configure_disk(settings.disk.as_ref());
+    }
+
+    /// Nobody wants it any more: memory is given back. What is on the disk stays there, for those who come back to it.
+    pub fn close(&self) {
+        self.disk.store(None);
+        self.purge_all();
+    }
+
+    fn configure_disk(&'static self, settings: Option<&DiskSettings>) {
+        let Some(settings) = settings else {
+            self.disk.store(None);
+            return;
+        };
+        if let Some(disk) = self.disk.load().as_ref().filter(|disk| disk.is_at(&settings.path)) {
+            disk.set_bound(settings.max);
+            return;
+        }
+        match Disk::open(settings, self) {
+            Ok(disk) => self.disk.store(Some(Arc::new(disk))),
+            Err(error) => log::warn!("cache: there is no thread for the disk: {error}; what is stored stays in memory only"),
+        }
+    }
+
+    /// The disk, if there is one.
+    #[cfg(test)]
+    pub(super) fn disk(&self) -> Option<Arc<Disk>> {
+        self.disk.load_full()
+    }
+
+    /// Is it on the disk, and has to be read with [`Self::load`]? A look into an index.
+    pub fn is_on_disk(&self, key: &Key, variance: Option<&Variance>) -> bool {
+        self.disk.load().as_ref().is_some_and(|disk| disk.find(&key.url, &key.route, variance).is_some())
+    }
+
+    /// Takes it from the disk into memory. Waits for the disk.
+    pub fn load(&'static self, key: &Key, variance: Option<&Variance>) -> Option<Arc<Entry>> {
+        let began = self.mark();
+        let disk = self.disk.load_full()?;
+        let name = disk.find(&key.url, &key.route, variance)?;
+        let largest = self.account.bound.load(Relaxed) / LARGEST;
+        let (head, pieces, held) = disk.read(key, &name, |length| self.reserve(length).filter(|_| length <= largest))?;
+        let variance = head.variance;
+        self.enter(key, head, Body::new(pieces, held).into(), began).ok()?;
+        self.shard(&key.url).read().get(&key.url, &key.route, variance.as_ref().map_or(Which::First, Which::Exactly))
+    }
+
+    /// Accounts for so many bytes.
+    pub(super) fn reserve(&self, bytes: u64) -> Option<Reserved> {
+        let mut held = self.nothing();
+        self.grow(&mut held, bytes).then_some(held)
+    }
+
+    pub(super) fn purged_since(&self, mark: u64, url: &str) -> bool {
+        self.purges.since(mark, url)
     }
 
     /// The route's stored response for this URL: the one of this variant, or the one stored first.
@@ -142,8 +205,17 @@ impl Cache {
         self.keep(key, head, old.body.clone(), self.mark()).is_ok()
     }
 
-    /// Makes an entry of a head and a body that is paid for.
+    /// Makes an entry of a head and a body that is paid for, here and on the disk.
     pub(super) fn keep(&self, key: &Key, head: Head, body: Arc<Body>, began: u64) -> Result<(), GaveUp> {
+        let entry = self.enter(key, head, body, began)?;
+        self.counts.stored.fetch_add(1, Relaxed);
+        if let Some(disk) = &*self.disk.load() {
+            disk.write(key, &entry, began);
+        }
+        Ok(())
+    }
+
+    fn enter(&self, key: &Key, head: Head, body: Arc<Body>, began: u64) -> Result<Arc<Entry>, GaveUp> {
         let weight = head.weight(key.url.len() + key.route.len());
         let mut held = self.nothing();
         if !self.grow(&mut held, weight) {
@@ -155,12 +227,13 @@ impl Cache {
         if self.purges.since(began, &key.url) {
             return Err(GaveUp::Purged);
         }
-        let gone = shard.put(key.url.clone(), &key.route, self.ids.fetch_add(1, Relaxed), entry, weight);
+        let id = self.ids.fetch_add(1, Relaxed);
+        let gone = shard.put(&key.url, &key.route, id, entry.clone());
         drop(shard);
+        self.queue(&key.url, id, weight);
         // Freeing a large body takes time, which nobody needs to wait for under the lock.
         drop(gone);
-        self.counts.stored.fetch_add(1, Relaxed);
-        Ok(())
+        Ok(entry)
     }
 
     /// Removes everything.
@@ -172,8 +245,9 @@ impl Cache {
     pub fn purge_url(&self, url: &str) -> usize {
         // First the mark, then the entries: what comes in between is not kept.
         self.purges.add(Purged::Url(url.into()));
-        let gone = self.shard(url).write().remove(url);
-        self.purged(gone.len())
+        let gone = self.shard(url).write().remove(url).len();
+        let on_disk = self.disk.load().as_ref().map_or(0, |disk| disk.purge_url(url));
+        self.purged(gone, on_disk)
     }
 
     /// Removes all answers to URLs that begin so.
@@ -184,10 +258,13 @@ impl Cache {
     fn purge(&self, purged: Purged) -> usize {
         self.purges.add(purged.clone());
         let gone = self.shards.iter().map(|shard| shard.write().remove_if(|url| purged.holds(url)).len()).sum();
-        self.purged(gone)
+        let on_disk = self.disk.load().as_ref().map_or(0, |disk| disk.purge(|url| purged.holds(url)));
+        self.purged(gone, on_disk)
     }
 
-    fn purged(&self, count: usize) -> usize {
+    /// Most of what is in memory is on the disk, too, and counts once.
+    fn purged(&self, in_memory: usize, on_disk: usize) -> usize {
+        let count = in_memory.max(on_disk);
         self.counts.purged.fetch_add(count as u64, Relaxed);
         count
     }
@@ -198,6 +275,7 @@ impl Cache {
             entries: self.shards.iter().map(|shard| shard.read().count()).sum(),
             bytes: self.account.used.load(Relaxed),
             bound: self.account.bound.load(Relaxed),
+            disk: self.disk.load().as_ref().map(|disk| disk.holdings()),
         }
     }
 
@@ -233,17 +311,37 @@ impl Cache {
         false
     }
 
-    /// Removes one entry, of each shard in turn. False when there is none.
+    /// Removes the entry that the future will miss least. False when there is none.
     fn evict(&self) -> bool {
-        for _ in 0..SHARDS {
-            let turn = self.turn.fetch_add(1, Relaxed) % SHARDS;
-            let gone = self.shards[turn].write().evict();
-            if gone.is_some() {
-                self.counts.evicted.fetch_add(1, Relaxed);
-                return true;
+        let mut turns = self.turns.lock();
+        while let Some(place) = turns.next() {
+            let judged = self.shard(&place.url).write().judge(&place.url, place.id, place.new);
+            match judged {
+                Judged::Gone => {}
+                Judged::Stays => turns.stays(place),
+                Judged::Goes(entry) => {
+                    turns.went(&place);
+                    drop(turns);
+                    drop(entry);
+                    self.counts.evicted.fetch_add(1, Relaxed);
+                    return true;
+                }
             }
         }
         false
+    }
+
+    /// Gives an entry its turn, and forgets the turns of what is gone before they are more than those of what is there.
+    fn queue(&self, url: &Arc<str>, id: u64, weight: u64) {
+        let mut turns = self.turns.lock();
+        turns.add(url.clone(), id, weight);
+        // Counted seldom: it takes all shards.
+        if turns.len().is_power_of_two() && turns.len() > SHARDS {
+            let count: usize = self.shards.iter().map(|shard| shard.read().count()).sum();
+            if turns.len() > 2 * count {
+                turns.sweep(|place| self.shard(&place.url).read().has(&place.url, place.id));
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, HealthStatus},
     health::HealthObserver,
-    observe::{EndpointState, Observer, StateSource, Tone, UpstreamState},
+    observe::{CacheState, EndpointState, Observer, StateSource, Tone, UpstreamState},
     snapshot::Store,
     types::Name,
     upstream::Upstream,
@@ -18,6 +18,13 @@ pub(crate) struct LiveState(pub(crate) Arc<Store>);
 impl StateSource for LiveState {
     fn upstreams(&self) -> Vec<UpstreamState> {
         self.0.load().upstreams.values().map(|upstream| state(upstream)).collect()
+    }
+
+    fn cache(&self) -> Option<CacheState> {
+        let holdings = self.0.load().cache?.holdings();
+        let disk = holdings.disk.map(|disk| ("disk", disk.bytes, disk.bound));
+        let tiers = [Some(("memory", holdings.bytes, holdings.bound)), disk].into_iter().flatten().collect();
+        Some(CacheState { entries: holdings.entries, tiers })
     }
 }
 

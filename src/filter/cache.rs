@@ -169,12 +169,11 @@ mod tests {
         exchange.set("authorization", "Bearer x");
         exchange.request(&compile(r#"[{"cache": {}}]"#)).unwrap();
         assert!(exchange.keeping.personal);
-        let keys = r#"[{"api_key": {"keys": {"ops": "0123456789abcdef"}, "header": "x-api-key"}}, {"cache": {}}]"#;
+        let keys = r#"[{"api_key": {"keys": {"ops": "0123456789abcdef"}}}, {"cache": {}}]"#;
         let mut exchange = Exchange::default();
         exchange.set("x-api-key", "0123456789abcdef");
-        if exchange.request(&compile(keys)).is_ok() {
-            assert!(exchange.keeping.personal);
-        }
+        exchange.request(&compile(keys)).unwrap();
+        assert!(exchange.get("x-api-key").is_none() && exchange.keeping.personal);
     }
 
     #[test]

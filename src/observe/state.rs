@@ -13,6 +13,19 @@ use crate::{
 pub trait StateSource: Send + Sync {
     /// Every upstream of the running configuration.
     fn upstreams(&self) -> Vec<UpstreamState>;
+    /// The cache, if there is one.
+    fn cache(&self) -> Option<CacheState> {
+        None
+    }
+}
+
+/// The cache.
+#[derive(Debug, Clone)]
+pub struct CacheState {
+    /// Responses in it.
+    pub entries: usize,
+    /// `memory` or `disk`, the bytes taken, the bytes that may be.
+    pub tiers: Vec<(&'static str, u64, u64)>,
 }
 
 /// One upstream.

@@ -49,7 +49,7 @@ impl Registries {
         match (settings, self.cache.get()) {
             (None, None) => None,
             (None, Some(cache)) => {
-                cache.purge_all();
+                cache.close();
                 None
             }
             (Some(settings), _) => {

@@ -65,8 +65,16 @@ fn head(meta: &CacheMeta) -> Head {
 #[async_trait]
 impl Storage for Cache {
     async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let Wanted { key: Key { url, route }, .. } = wanted(key)?;
-        let Some(entry) = self.get(url, route, key.variance_bin().as_ref()) else { return Ok(None) };
+        let wanted = &wanted(key)?.key;
+        let variance = key.variance_bin();
+        let mut found = self.get(&wanted.url, &wanted.route, variance.as_ref());
+        if found.is_none() && self.is_on_disk(wanted, variance.as_ref()) {
+            // A thread waits for the disk, and not a worker.
+            let wanted = wanted.clone();
+            let read = tokio::task::spawn_blocking(move || self.load(&wanted, variance.as_ref()));
+            found = read.await.ok().flatten();
+        }
+        let Some(entry) = found else { return Ok(None) };
         let meta = meta(&entry.head)?;
         let end = entry.body.length();
         Ok(Some((meta, Box::new(Hit { entry, at: 0, end }))))

@@ -131,8 +131,8 @@ impl ProxyHttp for Weir {
         caching::forwarding(ctx)
     }
 
-    fn response_cache_filter(&self, _: &Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<RespCacheable> {
-        Ok(caching::cacheable(response, ctx))
+    fn response_cache_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<RespCacheable> {
+        Ok(caching::cacheable(session, response, ctx))
     }
 
     fn should_serve_stale(&self, session: &mut Session, ctx: &mut RequestCtx, error: Option<&Error>) -> bool {

@@ -220,7 +220,7 @@ fn a_smaller_bound_holds_at_once() {
     cache.configure(&CacheSettings { memory: 2 * MIB, disk: None });
     assert!(cache.holdings().bytes <= 2 * MIB);
     for number in 0..5000 {
-        put(cache, "same", &vec![0; 100]).unwrap();
+        put(cache, "same", &[0; 100]).unwrap();
         cache.purge_url(&number.to_string());
     }
     let places = cache.turns.lock().len();

@@ -80,8 +80,8 @@ struct Story {
     stored: bool,
     /// Why it is not.
     refused: Option<Refusal>,
-    /// The client wanted a stored response or none.
-    insisted: bool,
+    /// The last answer could not be stored, so that nobody looked for this one.
+    hopeless: bool,
 }
 
 /// Decides how a request takes part, once all filters have seen it.
@@ -167,11 +167,10 @@ pub(super) fn miss(session: &mut Session, ctx: &RequestCtx) {
 
 /// The request is about to be forwarded: not, where the client wants a stored response or none (RFC 9111 section 5.2.1.7).
 pub(super) fn forwarding(ctx: &mut RequestCtx) -> Result<bool> {
-    let Some(caching) = &mut ctx.caching else { return Ok(true) };
+    let Some(caching) = &ctx.caching else { return Ok(true) };
     if !caching.asked().is_some_and(|asked| asked.directives.only_if_cached) {
         return Ok(true);
     }
-    caching.story.insisted = true;
     Err(ctx.decide(Reply::status(504), Cause::ProxyInternalResponse, "only_if_cached", Who::Client))
 }
 

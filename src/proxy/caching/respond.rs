@@ -30,9 +30,10 @@ pub(in crate::proxy) fn validated(session: &Session, response: &ResponseHeader, 
 }
 
 /// May it be stored, and how long is it fresh?
-pub(in crate::proxy) fn cacheable(response: &ResponseHeader, ctx: &mut RequestCtx) -> RespCacheable {
+pub(in crate::proxy) fn cacheable(session: &Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> RespCacheable {
     let Some(caching) = &mut ctx.caching else { return Uncacheable(NoCacheReason::Custom("no_cache")) };
     let asked = caching.asked().unwrap_or_default();
+    caching.story.hopeless = session.cache.bypassing();
     let now = SystemTime::now();
     let mut response = plain(response);
     if let Some(said) = caching.validation.take() {

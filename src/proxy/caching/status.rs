@@ -47,6 +47,7 @@ fn word_of(session: &Session, caching: &Caching) -> &'static str {
         CachePhase::Stale | CachePhase::StaleUpdating | CachePhase::Expired => "expired",
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => "revalidated",
         CachePhase::Bypass => "bypass",
+        _ if story.hopeless => "bypass",
         CachePhase::Disabled(_) if story.validated.is_some() => "expired",
         CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::CacheKey | CachePhase::Miss => "miss",
     }
@@ -93,6 +94,7 @@ fn forwarded(session: &Session, caching: &Caching) -> &'static str {
     match session.cache.phase() {
         _ if story.unusable => "request",
         CachePhase::Bypass => "bypass",
+        _ if story.hopeless => "bypass",
         _ if story.instead || story.validated.is_some() => "stale",
         _ if session.cache.maybe_cache_key().is_some_and(|key| key.variance_bin().is_some()) => "vary-miss",
         _ => "uri-miss",

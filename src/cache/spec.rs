@@ -41,6 +41,16 @@ impl Default for CacheSpec {
     }
 }
 
+/// The largest share of the memory that one response may take: one in so many.
+pub(super) const LARGEST: u64 = 4;
+
+impl CacheSpec {
+    /// The largest response that can be stored.
+    pub fn largest(&self) -> Size {
+        Size::bytes(self.memory.get() / LARGEST)
+    }
+}
+
 /// How large the store may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSettings {

@@ -16,6 +16,7 @@ use super::{
     disk::Disk,
     purges::{Purged, Purges},
     shard::{Judged, Shard, Which},
+    spec::LARGEST,
     turns::Turns,
 };
 use crate::types::Name;
@@ -23,8 +24,8 @@ use crate::types::Name;
 /// Parts of the index, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
 
-/// The largest share of the memory that one response may take: one in so many.
-const LARGEST: u64 = 4;
+/// Reads from the disk at a time. More would not make it faster.
+const READERS: usize = 16;
 
 /// So many entries go at most for one piece of a body. What still does not fit is held by clients that read slowly, and driving out
 /// the rest would not help.
@@ -41,6 +42,8 @@ pub struct Cache {
     purges: Purges,
     counts: Counts,
     disk: ArcSwapOption<Disk>,
+    /// Taken while something is read from the disk, by URL.
+    reading: [Mutex<()>; READERS],
 }
 
 /// Bytes, of what there is and of what there may be.
@@ -109,6 +112,7 @@ impl Cache {
             purges: Purges::default(),
             counts: Counts::default(),
             disk: ArcSwapOption::empty(),
+            reading: std::array::from_fn(|_| Mutex::default()),
         }));
         cache.configure(settings);
         cache
@@ -157,6 +161,11 @@ impl Cache {
     pub fn load(&'static self, key: &Key, variance: Option<&Variance>) -> Option<Arc<Entry>> {
         let began = self.mark();
         let disk = self.disk.load_full()?;
+        // Of many that want the same, one reads it; those behind it find it in memory.
+        let _turn = self.reading[self.hashing.hash_one(&*key.url) as usize % READERS].lock();
+        if let Some(entry) = self.get(&key.url, &key.route, variance) {
+            return Some(entry);
+        }
         let name = disk.find(&key.url, &key.route, variance)?;
         let largest = self.account.bound.load(Relaxed) / LARGEST;
         let (head, pieces, held) = disk.read(key, &name, |length| self.reserve(length).filter(|_| length <= largest))?;
@@ -193,7 +202,7 @@ impl Cache {
 
     /// Puts a new head before the body of an entry, after the origin has said that the body is still right. False when that entry is
     /// gone.
-    pub fn renew(&self, key: &Key, head: Head) -> bool {
+    pub fn renew(&self, key: &Key, mut head: Head) -> bool {
         let shard = self.shard(&key.url);
         let which = head.variance;
         let Some(old) = shard.read().get(&key.url, &key.route, which.as_ref().map_or(Which::First, Which::Exactly)) else {
@@ -202,6 +211,7 @@ impl Cache {
         if old.head.variance != head.variance {
             return false;
         }
+        head.created = old.head.created;
         self.keep(key, head, old.body.clone(), self.mark()).is_ok()
     }
 

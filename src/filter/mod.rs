@@ -41,7 +41,7 @@ use tokio::sync::watch;
 
 use crate::{
     registry,
-    types::{At, Fields},
+    types::{At, Fields, Size},
 };
 pub use chain::{Chain, Slots};
 pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Keeping, Later, RequestPiece, Slot, Verdict};
@@ -127,7 +127,15 @@ impl FilterSpec {
 
     /// True when it asks for the cache.
     pub fn caches(&self) -> bool {
-        matches!(self, FilterSpec::Cache(_))
+        self.largest_kept().is_some()
+    }
+
+    /// The largest answer that it keeps, if it asks for the cache.
+    pub fn largest_kept(&self) -> Option<Size> {
+        match self {
+            FilterSpec::Cache(spec) => Some(spec.max_object),
+            _ => None,
+        }
     }
 
     /// True when it asks for the client's country, which takes a database.

@@ -13,6 +13,7 @@ use crate::support::{
     client::RawClient,
     edge::{Edge, edge},
     h2_client::{H2Client, H2Request},
+    h2_origin::{H2Answer, H2Received, h2_origin},
     origin::{Answer, Origin, OriginBuilder, origin},
     wire::RawResponse,
 };
@@ -443,4 +444,89 @@ async fn an_edge_stops_while_an_update_hangs() {
     assert_eq!(edge.get("/").await.text(), "old");
     crate::eventually!(origin.request_count(), |count: &usize| *count == 2);
     tokio::time::timeout(Duration::from_secs(10), edge.stop()).await.expect("nobody waits for it");
+}
+
+#[tokio::test]
+async fn endpoints_over_http_2_are_cached_and_validated() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let answer = move |request: &H2Received| {
+        let number = count.fetch_add(1, SeqCst) + 1;
+        match request.header("if-none-match") {
+            Some(_) => H2Answer::new(304, "").header("cache-control", "max-age=600").header("etag", "\"1\""),
+            None => H2Answer::new(200, format!("answer {number}"))
+                .header("cache-control", "max-age=60")
+                .header("age", "100")
+                .header("etag", "\"1\""),
+        }
+    };
+    let origin = h2_origin().respond_with(answer).spawn().await;
+    let edge = edge()
+        .listener("http: {h2c: true}")
+        .upstream_with("app", &[origin.addr()], "connections: {protocol: h2c}")
+        .route("all", "upstream: app\nfilters: [{cache: {}}]")
+        .start()
+        .await;
+    let mut client = H2Client::connect(edge.address("web")).await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let answer = client.get("example.com", "/").await;
+        assert_eq!(answer.text(), "answer 1");
+        seen.push(answer.header("cache-status").unwrap().to_owned());
+    }
+    assert_eq!(seen[0], "weir; fwd=uri-miss; stored");
+    assert_eq!(seen[1], "weir; fwd=stale; fwd-status=304; stored");
+    assert!(seen[2].starts_with("weir; hit; ttl="), "{}", seen[2]);
+    assert_eq!(asked.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_one_client_is_sent_does_not_keep_others_from_the_store() {
+    let count = AtomicUsize::new(0);
+    let origin = origin()
+        .respond_with(move |request| {
+            let text = format!("answer {}", count.fetch_add(1, SeqCst) + 1);
+            match request.header("authorization") {
+                Some(_) => Answer::with_headers(200, &[("cache-control", "private, max-age=60")], text),
+                None => Answer::with_headers(200, FRESH, text),
+            }
+        })
+        .spawn()
+        .await;
+    let edge = behind("{cache: {}}", &origin).await;
+    edge.get("/").await;
+    let named = "GET / HTTP/1.1\r\nhost: example.com\r\nauthorization: Bearer a\r\n\r\n";
+    assert_eq!(edge.client().await.exchange(named).await.text(), "answer 2");
+    let other = edge.get("/").await;
+    assert_eq!((other.text().as_str(), is_hit(&other)), ("answer 1", true));
+}
+
+#[tokio::test]
+async fn what_is_on_the_disk_outlives_the_edge() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = counting().spawn().await;
+    let disk = format!("cache: {{memory: 8MiB, disk: {{path: {:?}, max: 64MiB}}}}", directory.path());
+    let start = async || {
+        let edge = edge().upstream("app", &[origin.addr()]).route("all", "upstream: app\nfilters: [{cache: {}}]").yaml(&disk);
+        edge.start().await
+    };
+    let edge = start().await;
+    assert_eq!(edge.get("/").await.text(), "answer 1");
+    crate::eventually!(
+        edge.admin_get("/api/v1/cache").await.json()["disk"]["entries"].clone(),
+        |count: &serde_json::Value| *count == 1
+    );
+    assert!(edge.metric("weir_cache_bytes", &[("tier", "disk")]).await.unwrap() > 0.0);
+    edge.stop().await;
+    let edge = start().await;
+    crate::eventually!(
+        edge.admin_get("/api/v1/cache").await.json()["disk"]["entries"].clone(),
+        |count: &serde_json::Value| *count == 1
+    );
+    let hit = edge.get("/").await;
+    assert_eq!((hit.text().as_str(), is_hit(&hit)), ("answer 1", true));
+    let part = edge.client().await.exchange("GET / HTTP/1.1\r\nhost: example.com\r\nrange: bytes=0-2\r\n\r\n").await;
+    assert_eq!((part.status, part.text().as_str()), (206, "ans"));
+    assert_eq!(edge.admin_send("DELETE", "/api/v1/cache?url=http://example.com/", "").await.json()["purged"], 1);
+    assert_eq!(edge.get("/").await.text(), "answer 2");
 }

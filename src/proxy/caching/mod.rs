@@ -149,7 +149,12 @@ impl Caching {
 pub(super) fn key(ctx: &RequestCtx) -> Result<CacheKey> {
     let Some(caching) = &ctx.caching else { return Error::e_explain(ErrorType::InternalError, "a key without a cache") };
     let mut key = CacheKey::new(caching.key.text(), "");
-    let wanted = Wanted { key: caching.key.clone(), max_object: caching.policy.max_object, mark: caching.cache.mark() };
+    let wanted = Wanted {
+        cache: caching.cache,
+        key: caching.key.clone(),
+        max_object: caching.policy.max_object,
+        mark: caching.cache.mark(),
+    };
     key.extensions.insert(wanted);
     Ok(key)
 }

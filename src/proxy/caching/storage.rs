@@ -1,6 +1,6 @@
 //! Our store as Pingora asks for one.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::cache::{Cache, Entry, Fill, Freshness, Head, Key};
 /// What the store needs to know beside Pingora's key, which carries it.
 #[derive(Clone)]
 pub(super) struct Wanted {
+    pub(super) cache: &'static Cache,
     pub(super) key: Key,
     /// The largest body that is stored.
     pub(super) max_object: u64,
@@ -37,7 +38,9 @@ fn meta(head: &Head) -> Result<CacheMeta> {
     parts.headers = head.fields.clone();
     response = ResponseHeader::from(parts);
     let Freshness { epoch, fresh_until, stale_while_revalidate, stale_if_error } = head.freshness;
-    let mut meta = CacheMeta::new(fresh_until, head.created, stale_while_revalidate, stale_if_error, response);
+    // Pingora takes variants that are older than the first one it meets for purged ones. Ours are purged together, and which of them
+    // is met first says nothing: so none of them is older.
+    let mut meta = CacheMeta::new(fresh_until, UNIX_EPOCH, stale_while_revalidate, stale_if_error, response);
     meta.set_epoch_override(epoch);
     if let Some(variance) = head.variance {
         meta.set_variance(variance);

@@ -135,7 +135,10 @@ fn broken_and_strange_files_harm_nobody() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(path("changed"), bytes).unwrap();
     std::fs::rename(path("renamed"), path("whole").with_file_name(format!("{}{ENDING}", "0".repeat(32)))).unwrap();
-    std::fs::write(path("whole").with_extension("unfinished"), b"half").unwrap();
+    let unfinished = path("whole").with_extension("unfinished");
+    std::fs::write(&unfinished, b"half").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&unfinished).unwrap().set_modified(long_ago).unwrap();
     std::fs::write(path("whole").with_file_name("README"), b"mine").unwrap();
     std::fs::write(root.join("notes"), b"mine").unwrap();
     let after = Cache::leak(&settings(root, 64 * MIB));

@@ -21,6 +21,9 @@ use crate::cache::{Cache, Entry, Head, Key};
 /// A disk that could not be written to is left alone for so long.
 const REST: Duration = Duration::from_secs(10);
 
+/// What is being written is touched more often than this.
+const UNTOUCHED: Duration = Duration::from_secs(60);
+
 pub(super) struct Worker {
     shared: Arc<Shared>,
     cache: &'static Cache,
@@ -169,7 +172,9 @@ impl Worker {
         let (mut known, mut useless, mut strange) = (0_usize, 0_usize, 0_usize);
         each_file(&self.shared.root, |path, name| match () {
             () if is_name(name, UNFINISHED) => {
-                let _ = fs::remove_file(path);
+                if is_old(path) {
+                    let _ = fs::remove_file(path);
+                }
             }
             () if !is_name(name, ENDING) => strange += 1,
             () => match file::open(path) {
@@ -213,6 +218,12 @@ impl Worker {
             }
         });
     }
+}
+
+/// Nobody is writing it any more: a process that takes over from another shares the directory for a while.
+fn is_old(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.ok().and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > UNTOUCHED)
 }
 
 /// Every file in the directories that are named by two hexadecimal digits. What cannot be read is passed over.

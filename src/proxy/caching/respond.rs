@@ -80,8 +80,6 @@ const OF_THE_BODY: [header::HeaderName; 4] =
 /// response answers was settled by the response itself.
 fn renew(stored: &mut HeaderMap, mut said: HeaderMap) {
     hop::strip_response(&mut said, Onward { upgrade: None, trailers: false });
-    // The old age was that of the response that was replaced.
-    stored.remove(header::AGE);
     for name in said.keys() {
         if OF_THE_BODY.contains(name) || *name == header::VARY {
             continue;

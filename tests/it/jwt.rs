@@ -97,7 +97,10 @@ async fn a_valid_token_comes_in_and_tells_the_endpoint_who_it_is() {
         json!({"iss": "https://issuer.test", "aud": ["api"], "sub": "ann", "scope": "read", "realm": {"roles": ["a", "b"]}});
     for issuer in [&rsa, &ec, &ed, &rsa] {
         let token = issuer.token(claims.clone());
-        let head = format!("POST /x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nx-user: root\r\nX-Roles: admin\r\n");
+        // Nor can a client have a field taken away on the way (`Connection`), which the gate refuses or the filter comes after.
+        let head = format!(
+            "POST /x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nx-user: root\r\nX-Roles: admin\r\nconnection: x-user, keep-alive\r\n"
+        );
         assert_eq!(client.exchange(format!("{head}content-length: 4\r\n\r\nbody")).await.status, 200, "{}", issuer.id);
         let request =
             H2Request::get("localhost", "/").header("authorization", &format!("Bearer {token}")).header("x-user", "root");
@@ -165,12 +168,13 @@ async fn a_websocket_may_bring_its_token_in_the_query_or_a_cookie() {
         "jwt: {keys: {file: jwks.json}, from: ['query:access_token', 'cookie:session'], claims_to_headers: {x-user: sub}}";
     let edge = with_keys(filtered(&origin, filter), &[&issuer]).start().await;
     let token = issuer.token(json!({"sub": "ann"}));
+    let upgrade = "connection: upgrade, x-user\r\nupgrade: websocket\r\n";
     for (target, cookie, seen_target, seen_cookie) in [
         (format!("/ws?room=1&access_token={token}"), "theme=dark".to_owned(), "/ws?room=1", "theme=dark"),
         ("/ws".to_owned(), format!("theme=dark; session={token}; a=b"), "/ws", "theme=dark; a=b"),
     ] {
         let mut client = edge.client().await;
-        let answer = client.exchange(format!("GET {target} HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n{UPGRADE}\r\n")).await;
+        let answer = client.exchange(format!("GET {target} HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n{upgrade}\r\n")).await;
         assert_eq!(answer.status, 101);
         let seen = origin.next_request().await;
         assert_eq!((seen.header("x-user"), seen.header("cookie")), (Some("ann"), Some(seen_cookie)));

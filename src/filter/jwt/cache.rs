@@ -1,6 +1,6 @@
 //! Tokens that were verified lately: a client shows the same one with each request.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use aws_lc_rs::digest;
 use http::HeaderValue;
@@ -9,8 +9,11 @@ use parking_lot::RwLock;
 /// Tokens with the same first bits share a lock, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
 
-/// So many are remembered in each; 4096 together, of a few hundred bytes.
+/// So many are remembered in each, 4096 together: with what endpoints are told, 6 MiB at most, and 1 MiB as a rule.
 const MAX_EACH: usize = 256;
+
+/// A token of which the endpoint is told more is verified each time.
+const MAX_TOLD: usize = 1024;
 
 /// What stands for a token, of which nothing is kept.
 pub(super) type Tag = [u8; 32];
@@ -26,11 +29,17 @@ pub(super) struct Admitted {
     pub(super) until: f64,
 }
 
-#[derive(Debug)]
 pub(super) struct Cache {
     shards: [RwLock<HashMap<Tag, Arc<Admitted>>>; SHARDS],
     /// Seconds that a token is remembered at most; 0 remembers none.
     keep: f64,
+}
+
+/// Nothing of what is in it: claims are about people.
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("keep", &self.keep).finish_non_exhaustive()
+    }
 }
 
 impl Cache {
@@ -56,6 +65,9 @@ impl Cache {
     pub(super) fn put(&self, tag: Tag, mut admitted: Admitted, now: f64) -> Arc<Admitted> {
         admitted.until = admitted.until.min(now + self.keep);
         let admitted = Arc::new(admitted);
+        if admitted.told.iter().flatten().map(HeaderValue::len).sum::<usize>() > MAX_TOLD {
+            return admitted;
+        }
         let shard = &mut self.shard(&tag).write();
         if shard.len() >= MAX_EACH {
             shard.retain(|_, known| now < known.until && known.keys == admitted.keys);
@@ -96,6 +108,10 @@ mod tests {
         assert!(cache.get(&tag, &[1; 32], 159.9).is_some());
         assert!(cache.get(&tag, &[1; 32], 160.0).is_none(), "nor is it ever longer than it was told to be");
         assert!(Cache::new(0.0).tag("a.b.c").is_none());
+        let large = Admitted { told: vec![Some(HeaderValue::from_bytes(&[b'x'; 1025]).unwrap())].into(), ..admitted(110.0, 1) };
+        let tag = cache.tag("large").unwrap();
+        cache.put(tag, large, 100.0);
+        assert!(cache.get(&tag, &[1; 32], 100.0).is_none());
     }
 
     #[test]

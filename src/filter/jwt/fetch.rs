@@ -156,4 +156,13 @@ mod tests {
         assert_eq!(age("public, max-age=300, must-revalidate"), Some(Duration::from_secs(300)));
         assert_eq!((age("no-store"), age("max-age=x"), age("s-max-age=1")), (None, None, None));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_not_waited_for() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::parse(&format!("http://{}/", silent.local_addr().unwrap())).unwrap();
+        let began = tokio::time::Instant::now();
+        assert_eq!(fetch(&address, None).await.map(|_| ()), Err("no answer within 5 s".to_owned()));
+        assert!(began.elapsed() >= PATIENCE);
+    }
 }

@@ -194,10 +194,9 @@ impl JwtSpec {
         // RFC 6749 section 3.3, and it stands in a challenge.
         let is_scope =
             |scope: &String| !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-        if let Some(scope) = self.scopes.iter().find(|scope| !is_scope(scope)) {
-            at.key("scopes")
-                .problem(Code::BadValue, format!("{scope:?} is no scope"))
-                .hint("write one scope to an item of the list");
+        for (index, scope) in self.scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope)) {
+            let at = if self.scopes.len() == 1 { at.key("scopes") } else { at.key("scopes").index(index) };
+            at.problem(Code::BadValue, format!("{scope:?} is no scope")).hint("write one scope to an item of the list");
             sound = false;
         }
         for (claim, _) in self.claims.iter().filter(|(_, values)| values.is_absent()) {

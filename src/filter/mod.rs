@@ -27,6 +27,7 @@ mod rate_limit;
 mod request_id;
 mod rewrite;
 mod security_headers;
+mod service;
 pub mod small_file;
 mod static_files;
 #[cfg(test)]
@@ -40,13 +41,14 @@ use tokio::sync::watch;
 
 use crate::{
     registry,
-    types::{At, Fields},
+    types::{At, Fields, Name},
 };
 pub use chain::{Chain, Slots};
 pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
-pub use named::{ChainSpec, Chains, references};
+pub use named::{ChainSpec, Chains, references, upstreams};
 pub use passage::{Pass, Passage};
+pub use service::{Answered, Call, CallError, Calling, Service, Services, Take};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.
@@ -119,6 +121,11 @@ impl FilterSpec {
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
         }
+    }
+
+    /// The upstream that it talks to on its own account, and the key that names it.
+    pub fn upstream(&self) -> Option<(&'static str, &Name)> {
+        None
     }
 
     /// True when it asks for the client's country, which takes a database.

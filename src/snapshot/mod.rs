@@ -28,7 +28,7 @@ use crate::{
     route::Table,
     tls::ServerTls,
     types::{Address, CidrSet, Name, OneOrMany, Problems, Switch, Whereabouts},
-    upstream::Upstream,
+    upstream::{Calls, Upstream},
 };
 
 /// What outlives snapshots, for the next one to be compiled with. Clones share everything.
@@ -38,6 +38,8 @@ pub struct Registries {
     pub endpoints: EndpointRegistry,
     /// What filters count.
     pub kept: Kept,
+    /// For what filters ask of upstreams.
+    pub calls: Calls,
 }
 
 /// Everything a request needs, with all names resolved and all text parsed.

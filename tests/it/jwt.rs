@@ -230,10 +230,15 @@ async fn a_key_file_is_read_again_when_it_changes() {
     crate::eventually!(status(&edge, &by_new).await == 200);
     assert_eq!(status(&edge, &by_old).await, 401, "what was remembered was verified by other keys");
     // What cannot be read changes nothing; what comes after it does.
+    let failing = async || edge.metric("weir_jwt_keys_failing", &[]).await;
+    assert_eq!(failing().await, Some(0.0));
     replace("{\"keys\": [");
+    crate::eventually!(failing().await == Some(1.0));
+    assert_eq!((status(&edge, &by_new).await, edge.metric("weir_jwt_keys", &[]).await), (200, Some(1.0)));
     replace(&key_set(&[&old, &new]));
     crate::eventually!(status(&edge, &by_old).await == 200);
     assert_eq!(status(&edge, &by_new).await, 200);
+    assert_eq!((failing().await, edge.metric("weir_jwt_keys", &[]).await), (Some(0.0), Some(2.0)));
 }
 
 #[tokio::test]
@@ -287,6 +292,8 @@ async fn an_issuer_in_trouble_leaves_the_keys_as_they_are() {
         assert_eq!(status(&edge, &bad).await, 401, "{what}");
         assert_eq!((published.origin.request_count(), refused(&edge, "jwt_key").await), (2, 1.0), "{what}");
         assert_eq!(status(&edge, &good).await, 200, "{what}");
+        let failing = [edge.metric("weir_jwt_keys", &[]).await, edge.metric("weir_jwt_keys_failing", &[]).await];
+        assert_eq!(failing, [Some(1.0), Some(1.0)], "{what}");
         assert_eq!(status(&edge, &known.token(json!({"sub": "x"}))).await, 200, "{what}: nor are they only remembered");
         published.answers(answer(&[&known, &unknown]));
         crate::eventually!(status(&edge, &bad).await == 200);

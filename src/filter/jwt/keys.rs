@@ -46,7 +46,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) struct KeySet {
     keys: Vec<Key>,
     /// How many those are, counting one that can do several things once.
-    count: usize,
+    pub(super) count: usize,
     /// Of the text that they were read from: another text, other keys.
     pub(super) digest: [u8; 32],
     /// What was left out, and why, for the log.

@@ -29,7 +29,7 @@ use super::{
     Filter, FilterRequest, FilterTask, Slot, Verdict,
     credential::{CredentialPlace, Sent},
 };
-use crate::types::Reply;
+use crate::{observe::Sample, types::Reply};
 use algorithm::Algorithm;
 use cache::{Admitted, Cache};
 use policy::{ClaimPath, Policy, Refusal, header_value};
@@ -167,6 +167,10 @@ impl Filter for Jwt {
             request.fields.remove(name);
         }
         self.0.verdict(request, true)
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        self.0.source.samples()
     }
 
     fn task(self: Arc<Self>, mut stopping: watch::Receiver<bool>) -> Option<FilterTask> {

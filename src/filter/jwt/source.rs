@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     filter::small_file::{self, Stamp},
+    observe::Sample,
     types::ConfigPath,
 };
 
@@ -193,9 +194,7 @@ impl Source {
             match read {
                 None => {}
                 Some(Ok(keys)) => self.replace(keys, &path.to_string()),
-                Some(Err(reason)) => {
-                    log::warn!("jwt: {path} has changed and cannot be used, the keys before it are kept: {reason}");
-                }
+                Some(Err(reason)) => drop(self.failed(&path.to_string(), reason)),
             }
         }
     }
@@ -214,7 +213,7 @@ impl Source {
             let wanted = *asked.borrow();
             let pause = match self.fetch(remote).await {
                 Ok(pause) => pause,
-                Err(reason) => self.failed(remote, reason),
+                Err(reason) => self.failed(&remote.url, reason),
             };
             shared.plan.lock().due = Instant::now() + jittered(pause);
             shared.done.send_replace(wanted);
@@ -225,37 +224,49 @@ impl Source {
     async fn fetch(&self, remote: &Remote) -> Result<Duration, String> {
         let answer = fetch::fetch(&remote.address, remote.tls.clone()).await?;
         let keys = KeySet::of_jwks(&answer.body, false)?;
-        {
-            let mut plan = self.shared.plan.lock();
-            if plan.failures > 0 {
-                log::info!("jwt: {} answers again", remote.url);
-            }
-            (plan.failures, plan.reason) = (0, String::new());
-        }
         self.replace(keys, &remote.url);
         Ok(answer.max_age.map_or(remote.refresh, |age| age.max(LEAST_AGE).min(remote.refresh)))
     }
 
-    fn failed(&self, remote: &Remote, reason: String) -> Duration {
-        let kept = self.keys().as_ref().map_or_else(|| "nobody is admitted".to_owned(), |keys| format!("{keys:?} are kept"));
+    /// Tells that there are no keys to be had, once for each reason. Returns when to try again.
+    fn failed(&self, from: &str, reason: String) -> Duration {
+        let kept = self.keys().as_ref().map_or_else(|| "nobody is admitted".to_owned(), |keys| format!("{keys:?} kept"));
         let mut plan = self.shared.plan.lock();
         if plan.reason != reason {
-            log::warn!("jwt: no keys from {}, {kept}: {reason}", remote.url);
+            log::warn!("jwt: no keys from {from}, {kept}: {reason}");
             plan.reason = reason;
         }
         plan.failures = plan.failures.saturating_add(1);
-        FIRST_PAUSE.saturating_mul(1 << (plan.failures - 1).min(6)).min(LONGEST_PAUSE).min(remote.refresh)
+        FIRST_PAUSE.saturating_mul(1 << (plan.failures - 1).min(6)).min(LONGEST_PAUSE)
     }
 
     fn replace(&self, keys: KeySet, from: &str) {
-        if self.keys().as_ref().is_some_and(|known| known.digest == keys.digest) {
-            return;
+        let mut plan = self.shared.plan.lock();
+        let failures = std::mem::take(&mut plan.failures);
+        plan.reason.clear();
+        let same = self.keys().as_ref().is_some_and(|known| known.digest == keys.digest);
+        if !same || failures > 0 {
+            log::info!("jwt: {keys:?} from {from}");
         }
-        log::info!("jwt: {keys:?} from {from}");
-        for skipped in &keys.skipped {
-            log::warn!("jwt: of {from}, {skipped}");
+        if !same {
+            for skipped in &keys.skipped {
+                log::warn!("jwt: of {from}, {skipped}");
+            }
+            self.shared.keys.store(Some(Arc::new(keys)));
         }
-        self.shared.keys.store(Some(Arc::new(keys)));
+    }
+
+    /// How many keys there are, and whether they are current.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let source = match &self.kind {
+            Kind::Fixed => return Vec::new(),
+            Kind::File(path, _) => path.to_string(),
+            Kind::Url(remote) => remote.url.clone(),
+        };
+        let count = self.keys().as_ref().map_or(0, |keys| keys.count);
+        let failing = self.shared.plan.lock().failures > 0;
+        let sample = |metric, value| Sample { metric, labels: vec![source.clone()], value };
+        vec![sample("weir_jwt_keys", count as f64), sample("weir_jwt_keys_failing", f64::from(u8::from(failing)))]
     }
 }
 

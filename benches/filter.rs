@@ -17,13 +17,14 @@ use std::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use serde_json::{Value, json};
-
-#[path = "../tests/it/support/tokens.rs"]
-mod tokens;
 use weir::{
     filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict},
     types::{Client, Problems, Scheme, Whereabouts},
 };
+
+#[path = "../tests/it/support/tokens.rs"]
+#[expect(dead_code, reason = "tests use more of it")]
+mod tokens;
 
 /// Counts what is allocated.
 struct Counting;

@@ -72,7 +72,7 @@ impl CredentialPlace {
             Self::Header(name) => one(request.fields.get_all(name.as_str()).map(text)),
             Self::Bearer => bearer(request.fields.get_all(header::AUTHORIZATION.as_str())),
             Self::Cookie(name) => one(request.fields.get_all(header::COOKIE.as_str()).flat_map(move |line| {
-                pairs(line).filter_map(move |(key, value)| (key == name.as_bytes()).then(|| text(value.unwrap_or_default())))
+                pairs(line).filter(move |(key, _)| *key == name.as_bytes()).map(|(_, value)| text(value.unwrap_or_default()))
             })),
             Self::Query(name) => one(request.query.unwrap_or_default().split('&').filter_map(|pair| {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -84,7 +84,7 @@ registry! {
         /// Admits by a name and a password.
         BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
         /// Admits by a JSON Web Token.
-        Jwt(jwt::JwtSpec) = "jwt",
+        Jwt(Box<jwt::JwtSpec>) = "jwt",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.

@@ -61,7 +61,7 @@ struct Key {
 }
 
 enum Material {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -245,7 +245,7 @@ fn hmac_keys(secret: &[u8]) -> Result<Usable, String> {
     let each = Algorithm::HMAC.into_iter().filter_map(|algorithm| Some((algorithm, algorithm.hmac()?)));
     let long_enough = each.filter(|(_, hmac)| secret.len() >= hmac.digest_algorithm().output_len());
     let usable: Usable =
-        long_enough.map(|(algorithm, hmac)| (algorithm, Material::Secret(hmac::Key::new(hmac, secret)))).collect();
+        long_enough.map(|(algorithm, hmac)| (algorithm, Material::Secret(Box::new(hmac::Key::new(hmac, secret))))).collect();
     if usable.is_empty() { Err("a secret has 32 bytes or more, and this one is shorter".into()) } else { Ok(usable) }
 }
 

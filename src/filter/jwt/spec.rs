@@ -319,15 +319,17 @@ impl KeysSpec {
         }
         let at_url = at.key("url");
         let address = Address::parse(url);
-        let address = address.inspect_err(|reason| drop(at_url.problem(Code::BadValue, reason))).ok()?;
+        let problem = |reason: &String| {
+            at_url.problem(Code::BadValue, reason);
+        };
+        let address = address.inspect_err(problem).ok()?;
         if !address.is_tls() && !address.is_loopback() {
             let message = "whoever is on the way could put their own keys in the answer";
-            match self.allow_http {
-                true => drop(at_url.problem(Code::Insecure, message)),
-                false => {
-                    at_url.problem(Code::BadValue, message).hint("use `https`, or `allow_http: true` on a network of your own");
-                    sound = false;
-                }
+            if self.allow_http {
+                at_url.problem(Code::Insecure, message);
+            } else {
+                at_url.problem(Code::BadValue, message).hint("use `https`, or `allow_http: true` on a network of your own");
+                sound = false;
             }
         }
         let identity = format!("jwt {url} {}", self.ca.as_ref().map_or(String::new(), ToString::to_string));

@@ -225,7 +225,7 @@ impl Source {
         let answer = fetch::fetch(&remote.address, remote.tls.clone()).await?;
         let keys = KeySet::of_jwks(&answer.body, false)?;
         self.replace(keys, &remote.url);
-        Ok(answer.max_age.map_or(remote.refresh, |age| age.max(LEAST_AGE).min(remote.refresh)))
+        Ok(again(remote.refresh, answer.max_age))
     }
 
     /// Tells that there are no keys to be had, once for each reason. Returns when to try again.
@@ -274,7 +274,26 @@ fn read(path: &ConfigPath) -> Result<KeySet, String> {
     KeySet::of_file(&small_file::read(path, MAX_FILE)?)
 }
 
+/// When to fetch again what says that it lasts so long.
+fn again(refresh: Duration, max_age: Option<Duration>) -> Duration {
+    max_age.map_or(refresh, |age| age.max(LEAST_AGE).min(refresh))
+}
+
 /// Up to a tenth earlier, so that edges that were started together do not ask together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.9..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_may_ask_for_another_within_bounds() {
+        let pause = |refresh, age| again(Duration::from_secs(refresh), Option::map(age, Duration::from_secs)).as_secs();
+        assert_eq!((pause(3600, None), pause(3600, Some(600)), pause(3600, Some(86_400))), (3600, 600, 3600));
+        assert_eq!((pause(3600, Some(0)), pause(60, Some(0))), (300, 60));
+        let jittered = jittered(Duration::from_secs(100));
+        assert!((Duration::from_secs(90)..=Duration::from_secs(100)).contains(&jittered));
+    }
 }

@@ -28,7 +28,7 @@ use crate::{
 /// More would make expired tokens good again.
 const MAX_LEEWAY: Span = Span::secs(300);
 
-/// The longest `cache`: a token that is remembered is not held against the keys again.
+/// The longest `cache`: verifying once an hour is felt by nobody.
 const MAX_CACHE: Span = Span::secs(3600);
 
 /// Below this, issuers would be asked all the time.
@@ -140,14 +140,11 @@ impl JwtSpec {
         let challenges = self.challenges(at);
         let mut sound = true;
         if self.cache > MAX_CACHE {
-            let message = "a token would be taken for valid too long after its key is gone";
-            at.key("cache").problem(Code::BadValue, message).hint("1h at most; 5m is usual");
+            at.key("cache").problem(Code::BadValue, "nothing is gained by so long a time").hint("1h at most; 5m is usual");
             sound = false;
         }
         let source = self.keys.source(&at.key("keys"), scope);
-        if let Some(keys) = source.as_ref().and_then(|source| source.keys().clone()) {
-            sound &= self.fits(&keys, at);
-        }
+        sound &= source.as_ref().is_none_or(|source| self.fits(source, at));
         let inner = Inner {
             source: source?,
             policy: policy?,
@@ -162,22 +159,31 @@ impl JwtSpec {
         sound.then(|| -> Arc<dyn Filter> { Arc::new(Jwt(Arc::new(inner))) })
     }
 
-    /// Are there keys for the algorithms that are asked for?
-    fn fits(&self, keys: &KeySet, at: &At) -> bool {
-        let source = if self.keys.file.is_some() { at.key("keys").key("file") } else { at.key("keys").key("secret") };
-        if self.keys.url.is_none() {
-            for skipped in &keys.skipped {
-                source.problem(Code::Ineffective, format!("of the key set, {skipped}"));
+    /// Can there be keys for the algorithms that are asked for?
+    fn fits(&self, source: &Source, at: &At) -> bool {
+        let place = match (&self.keys.url, &self.keys.file) {
+            (Some(_), _) => "url",
+            (_, Some(_)) => "file",
+            _ => "secret",
+        };
+        let at_keys = at.key("keys").key(place);
+        let fits = match source.keys().as_ref().filter(|_| self.keys.url.is_none()) {
+            Some(keys) => {
+                for skipped in &keys.skipped {
+                    at_keys.problem(Code::Ineffective, format!("of the key set, {skipped}"));
+                }
+                keys.has_any_of(&self.algorithms)
             }
-            if !keys.has_any_of(&self.algorithms) {
-                at.key("algorithms")
-                    .problem(Code::Conflict, "no key is for any of these algorithms, so nobody would be admitted")
-                    .also(source.path(), "these keys")
-                    .hint("HS384 needs a secret of 48 bytes, HS512 one of 64; others need keys of their own kind");
-                return false;
-            }
+            // What is published is no secret.
+            None => self.algorithms.is_absent() || self.algorithms.iter().any(|algorithm| algorithm.hmac().is_none()),
+        };
+        if !fits {
+            at.key("algorithms")
+                .problem(Code::Conflict, "no key is for any of these algorithms, so nobody would be admitted")
+                .also(at_keys.path(), "these keys")
+                .hint("HS384 needs a secret of 48 bytes, HS512 one of 64; others need keys of their own kind");
         }
-        true
+        fits
     }
 
     fn policy(&self, at: &At) -> Option<Policy> {

@@ -1,3 +1,11 @@
+use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
+    signature::{self, ParsedPublicKey, RsaPublicKeyComponents},
+};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64},
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -78,8 +86,6 @@ fn every_algorithm_verifies_what_it_signed_and_nothing_else() {
         }
     }
 }
-
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 
 #[test]
 fn a_token_cannot_choose_how_it_is_verified() {
@@ -426,6 +432,49 @@ fn keys_that_are_for_something_else_are_left_out() {
     }
 }
 
+/// The issuer's public key, as `openssl pkey -pubout` prints it.
+fn pem(issuer: &Issuer) -> String {
+    let part = |name: &str| BASE64.decode(issuer.jwk[name].as_str().unwrap_or_default()).unwrap();
+    let point = || [vec![4], part("x"), part("y")].concat();
+    let key = match issuer.jwk["crv"].as_str() {
+        None => {
+            RsaPublicKeyComponents { n: part("n"), e: part("e") }.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256)
+        }
+        Some("Ed25519") => ParsedPublicKey::new(&signature::ED25519, part("x")),
+        Some("P-256") => ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point()),
+        Some("P-384") => ParsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point()),
+        Some(_) => ParsedPublicKey::new(&signature::ECDSA_P521_SHA512_FIXED, point()),
+    };
+    let der: PublicKeyX509Der<'_> = key.unwrap().as_der().unwrap();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64_STANDARD.encode(der.as_ref()))
+}
+
+#[test]
+fn public_keys_may_be_in_pem_and_have_no_names() {
+    let issuers = ["RS256", "ES256", "ES384", "ES512", "EdDSA"].map(|algorithm| issuer(algorithm, "k"));
+    let all = compile(&filter(&file(&issuers.each_ref().map(pem).concat()), json!({})));
+    for issuer in &issuers {
+        assert_eq!(reason(&all, &issuer.token(json!({}))), None, "{}", issuer.jwk);
+        let header = json!({"alg": issuer.jwk["alg"]});
+        assert_eq!(reason(&all, &issuer.token_with(header, json!({"exp": now() + 60}))), None, "{}", issuer.jwk);
+    }
+    let stranger = issuer("ES256", "k");
+    assert_eq!(reason(&all, &stranger.token(json!({}))), Some("jwt_signature"));
+    let many: String = (0..5).map(|_| pem(&issuer("ES256", "k"))).collect();
+    assert!(refused(&filter(&file(&many), json!({})))[0].message.contains("need ids"));
+}
+
+#[test]
+fn a_token_that_names_no_key_is_tried_on_some() {
+    let issuers = ["1", "2", "3", "4", "5"].map(|id| issuer("EdDSA", id));
+    let chain = chain(&issuers.each_ref(), json!({}));
+    for (issuer, expected) in issuers.iter().zip([None, None, None, None, Some("jwt_key")]) {
+        let nameless = issuer.token_with(json!({"alg": "EdDSA"}), json!({"exp": now() + 60}));
+        assert_eq!(reason(&chain, &nameless), expected, "{}", issuer.id);
+        assert_eq!(reason(&chain, &issuer.token(json!({}))), None, "{}", issuer.id);
+    }
+}
+
 #[test]
 fn no_secret_is_ever_shown() {
     let secret = "0123456789abcdef0123456789abcdef";
@@ -460,8 +509,9 @@ fn mistakes_are_named() {
         (json!({"keys": {"url": "https://localhost/", "ca": "/nonexistent/ca.pem"}}), "cannot read"),
         (json!({"algorithms": "HS512"}), "no key is for any"),
         (json!({"algorithms": ["RS256", "ES256"]}), "no key is for any"),
+        (json!({"keys": {"url": "http://localhost/"}, "algorithms": "HS256"}), "no key is for any"),
         (json!({"leeway": "10m"}), "valid too long"),
-        (json!({"cache": "2h"}), "too long after"),
+        (json!({"cache": "2h"}), "nothing is gained"),
         (json!({"scopes": ["read write"]}), "is no scope"),
         (json!({"claims": {"a": []}}), "no value"),
         (json!({"from": []}), "no place"),

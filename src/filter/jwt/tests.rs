@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
     signature::{self, ParsedPublicKey, RsaPublicKeyComponents},
@@ -6,6 +8,7 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64},
 };
+use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 
 use super::*;
@@ -120,6 +123,22 @@ fn a_token_cannot_choose_how_it_is_verified() {
         reason(&chain, &stranger.token_with(json!({"alg": "RS256", "kid": "z", "jwk": stranger.jwk}), claims)),
         Some("jwt_key")
     );
+}
+
+proptest! {
+    #[test]
+    fn a_token_that_was_touched_is_no_token(place in any::<Index>(), letter in "[A-Za-z0-9._=-]|") {
+        static CHAIN: LazyLock<(Chain, Vec<String>)> = LazyLock::new(|| {
+            let issuers = ["HS256", "ES256", "EdDSA"].map(|algorithm| issuer(algorithm, algorithm));
+            let tokens = issuers.iter().map(|issuer| issuer.token(json!({"sub": "ann"}))).collect();
+            (chain(&issuers.each_ref(), json!({"cache": "0"})), tokens)
+        });
+        for token in &CHAIN.1 {
+            let place = place.index(token.len());
+            let touched = format!("{}{letter}{}", &token[..place], &token[place + 1..]);
+            prop_assert_eq!(reason(&CHAIN.0, &touched).is_none(), touched == *token, "{}", touched);
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod support;
 
 mod demo;
+mod edges;
 mod engine;
 mod image;
 mod load;

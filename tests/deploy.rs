@@ -47,6 +47,8 @@ fn the_configuration_of_the_demo_is_accepted() {
     let text = replaced(&read("docker/conf/weir.yaml"), "${file:/run/secrets/admin_token}", "a token");
     accepted("docker/conf/weir.yaml", &text);
     accepted_with("docker/conf/weir.yaml", &text, &[("WEIR_REDIS", "redis://redis:6379")]);
+    let labels = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/labels/*.yaml");
+    accepted("docker/conf/weir.yaml with labels", &replaced(&text, "/etc/weir.d/*.yaml", labels));
 }
 
 /// The manifests, and the kind of each.

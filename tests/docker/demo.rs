@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::PathBuf,
     time::Duration,
 };
@@ -21,6 +21,8 @@ use crate::{
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker");
+/// Where the engine is asked by the edge that follows labels.
+pub const SOCKET: &str = "/var/run/docker.sock";
 /// One at a time: two would take each other's processors, and with them the milliseconds in which a Redis has to answer.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// What is published, each on a port that the engine chooses.
@@ -91,6 +93,9 @@ impl Demo {
             command.args(["--file", &format!("{DIRECTORY}/{file}")]);
         }
         command.args(arguments).env("WEIR_IMAGE", &self.image).env("WEIR_DEMO_CONF", self.conf.path());
+        if let Ok(socket) = fs::metadata(SOCKET) {
+            command.env("DOCKER_GID", socket.gid().to_string());
+        }
         for port in PORTS {
             command.env(port, "0");
         }

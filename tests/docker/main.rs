@@ -11,5 +11,6 @@ mod demo;
 mod edges;
 mod engine;
 mod image;
+mod labels;
 mod load;
 mod story;

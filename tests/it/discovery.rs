@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs};
 
+use tokio::net::TcpSocket;
+
 use crate::support::{
     Gate,
     client::RawClient,
@@ -150,4 +152,26 @@ async fn a_file_is_followed_and_a_bad_one_changes_nothing() {
     replace("[]");
     eventually!(edge.endpoints().await.len() == 1);
     assert_eq!(client.get("example.com", "/").await.text(), "listed");
+}
+
+#[tokio::test]
+async fn one_that_does_not_listen_yet_is_used_soon_after_it_does() {
+    let ready = origin().respond(200, "ready").spawn().await;
+    // Bound and not listening: nobody else gets the port, and connections are refused.
+    let starting = TcpSocket::new_v4().expect("a socket");
+    starting.bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
+    let address = starting.local_addr().expect("an address").to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("endpoints.yaml");
+    fs::write(&path, format!("['{}', '{address}']", ready.addr())).expect("written");
+    let keys = format!("discover: {{file: {{path: {path:?}}}}}\ncircuit_breaker: {{failure_threshold: 1, recovery_timeout: 1m}}");
+    let edge = edge().upstream_with("app", &[], &keys).route("app", "upstream: app").start().await;
+    eventually!(edge.endpoints().await.len() == 2);
+    eventually!({
+        assert_eq!(edge.get("/").await.text(), "ready");
+        edge.metric("weir_circuit_breaker_transitions_total", &[("endpoint", &address), ("to", "open")]).await == Some(1.0)
+    });
+    let started = origin().respond(200, "started").spawn_on(starting.listen(16).expect("listening"));
+    eventually!(edge.get("/").await.text() == "started");
+    assert_eq!(started.addr().to_string(), address);
 }

@@ -21,12 +21,14 @@ mod ip_access;
 mod kept;
 mod key;
 mod maintenance;
+mod mirror;
 mod named;
 mod passage;
 mod rate_limit;
 mod request_id;
 mod rewrite;
 mod security_headers;
+mod service;
 pub mod small_file;
 mod static_files;
 #[cfg(test)]
@@ -39,14 +41,16 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
+    observe::Sample,
     registry,
-    types::{At, Fields},
+    types::{At, Fields, Name},
 };
 pub use chain::{Chain, Slots};
 pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
-pub use named::{ChainSpec, Chains, references};
+pub use named::{ChainSpec, Chains, references, upstreams};
 pub use passage::{Pass, Passage};
+pub use service::{Answered, Call, CallError, Calling, Service, Services, Take};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.
@@ -87,6 +91,8 @@ registry! {
         StaticFiles(static_files::StaticFilesSpec) = "static_files",
         /// Compresses what clients are sent.
         Compress(compress::CompressSpec) = "compress",
+        /// Sends a copy of some requests to another upstream.
+        Mirror(mirror::MirrorSpec) = "mirror",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
     }
@@ -116,8 +122,17 @@ impl FilterSpec {
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
             FilterSpec::Compress(spec) => spec.compile(&at),
+            FilterSpec::Mirror(spec) => spec.compile(&at, scope),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
+        }
+    }
+
+    /// The upstream that it talks to on its own account, and the key that names it.
+    pub fn upstream(&self) -> Option<(&'static str, &Name)> {
+        match self {
+            FilterSpec::Mirror(spec) => Some(("upstream", &spec.upstream)),
+            _ => None,
         }
     }
 
@@ -169,6 +184,12 @@ pub trait Filter: Send + Sync + Debug {
     fn response_body(&self, piece: &mut Bytes, end: bool, slot: &mut Slot) -> Result<(), &'static str> {
         let _ = (piece, end, slot);
         Ok(())
+    }
+
+    /// What it counts for itself, read at a scrape. The metrics are defined in [`crate::observe`], and it keeps the
+    /// numbers where they outlive a reload.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
     }
 
     /// Work beside requests, such as fetching keys: runs until `stopping` turns true or the future is dropped, which

@@ -12,12 +12,14 @@ mod coding;
 mod compress;
 mod concurrency;
 mod cors;
+mod credential;
 mod error_pages;
 mod exchange;
 mod fault;
 mod geo;
 mod headers;
 mod ip_access;
+mod jwt;
 mod kept;
 mod key;
 mod maintenance;
@@ -81,6 +83,8 @@ registry! {
         ApiKey(api_key::ApiKeySpec) = "api_key",
         /// Admits by a name and a password.
         BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
+        /// Admits by a JSON Web Token.
+        Jwt(Box<jwt::JwtSpec>) = "jwt",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.
@@ -117,6 +121,7 @@ impl FilterSpec {
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
             FilterSpec::BasicAuth(spec) => spec.compile(&at, scope),
+            FilterSpec::Jwt(spec) => spec.compile(&at, scope),
             FilterSpec::Geo(spec) => spec.compile(&at),
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),

@@ -18,6 +18,7 @@ mod filters;
 mod fixtures;
 mod grpc_health;
 mod health;
+mod jwt;
 mod l4;
 mod l4_tls;
 mod lab;

@@ -101,6 +101,13 @@ const DEFINITIONS: &[Definition] = &[
         &["filter", "upstream", "result"],
         "Copies that `mirror` made of requests: answered, failed, dropped.",
     ),
+    ("weir_jwt_keys", MetricType::GAUGE, &["source"], "Keys that `jwt` verifies tokens by."),
+    (
+        "weir_jwt_keys_failing",
+        MetricType::GAUGE,
+        &["source"],
+        "1 while the file or URL of keys has none that can be used, and those before are kept.",
+    ),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
     ("weir_spans_exported_total", MetricType::COUNTER, &[], "Spans that the collector has taken."),
     ("weir_spans_dropped_total", MetricType::COUNTER, &["reason"], "Spans that were lost on the way to the collector."),

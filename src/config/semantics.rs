@@ -41,7 +41,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
     redirects_to_tls(spec, &at.key("listeners"));
     admin(spec, facts, &at.key("admin"));
     route_names(&spec.routes, &at.key("routes"));
-    chain_references(spec, facts, at);
+    filter_references(spec, facts, at);
     for (index, route) in spec.routes.iter().enumerate() {
         route_references(spec, route, facts, &at.key("routes").index(index));
     }
@@ -250,6 +250,11 @@ fn redirects_to_tls(spec: &Spec, at: &At) {
 
 fn admin(spec: &Spec, facts: &Facts<'_>, at: &At) {
     let Some(admin) = spec.admin.on() else { return };
+    if let Address::Unix(_) = admin.address {
+        at.key("address")
+            .problem(Code::BadAddress, "the admin listener cannot listen on a unix socket")
+            .hint("write an IP and a port: `127.0.0.1:9900`");
+    }
     if !admin.address.is_local() && admin.token.is_empty() && !facts.lost(&at.path(), "token") {
         let reachable = match admin.address.tcp().map(|address| address.ip()) {
             Some(ip) if ip.is_unspecified() => "on every interface".to_owned(),
@@ -397,10 +402,13 @@ fn filter_lists<'s>(spec: &'s Spec, at: &At) -> Vec<(&'s [FilterSpec], At)> {
     of_listeners.chain(of_routes).chain(of_chains).collect()
 }
 
-fn chain_references(spec: &Spec, facts: &Facts<'_>, at: &At) {
+fn filter_references(spec: &Spec, facts: &Facts<'_>, at: &At) {
     for (filters, at) in filter_lists(spec, at) {
         for (index, name) in filter::references(filters) {
             refers("filter chain", "filter_chains", name, spec.filter_chains.keys(), facts, &at.index(index).key("chain"));
+        }
+        for (index, [kind, key], name) in filter::upstreams(filters) {
+            refers("upstream", "upstreams", name, spec.upstreams.keys(), facts, &at.index(index).key(kind).key(key));
         }
     }
 }
@@ -414,11 +422,8 @@ fn unused_chains(spec: &Spec, at: &At) {
 }
 
 fn unused_upstreams(spec: &Spec, at: &At) {
-    let by_routes = spec.routes.iter().flat_map(|route| route.upstreams(at)).map(|(name, _)| name);
-    let by_listeners =
-        spec.listeners.values().flat_map(|listener| &listener.tcp).flat_map(TcpSpec::upstreams).map(|(_, name)| name);
-    let used: BTreeSet<&Name> = by_routes.chain(by_listeners).collect();
+    let used = spec.used_upstreams();
     for name in spec.upstreams.keys().filter(|name| !used.contains(name)) {
-        at.key(name.as_str()).problem(Code::Unused, format!("no route and no listener uses the upstream `{name}`")).at_key();
+        at.key(name.as_str()).problem(Code::Unused, format!("nothing uses the upstream `{name}`")).at_key();
     }
 }

@@ -1,14 +1,19 @@
 //! The root of the file.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroUsize,
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ListenerSpec;
+use super::{ListenerSpec, TcpSpec};
 use crate::{
     cache::CacheSpec,
-    filter::FilterSpec,
+    filter::{self, FilterSpec},
     geo::GeoIpSpec,
     observe::ObservabilitySpec,
     route::RouteSpec,
@@ -58,6 +63,20 @@ impl Spec {
         let listeners = self.listeners.values().flat_map(|listener| listener.filters.iter());
         let routes = self.routes.iter().flat_map(|route| route.filters.iter());
         listeners.chain(routes).chain(self.filter_chains.values().flatten())
+    }
+
+    /// The upstreams that routes, listeners of layer 4 or filters use.
+    pub fn used_upstreams(&self) -> BTreeSet<&Name> {
+        let by_routes = self.routes.iter().flat_map(|route| {
+            let shares = route.split.iter().flatten().map(|share| &share.upstream);
+            route.upstream.iter().chain(shares)
+        });
+        let by_listeners =
+            self.listeners.values().flat_map(|listener| &listener.tcp).flat_map(TcpSpec::upstreams).map(|(_, name)| name);
+        let of_listeners = self.listeners.values().map(|listener| &listener.filters);
+        let lists = of_listeners.chain(self.routes.iter().map(|route| &route.filters)).chain(self.filter_chains.values());
+        let by_filters = lists.flat_map(|filters| filter::upstreams(filters)).map(|(.., name)| name);
+        by_routes.chain(by_listeners).chain(by_filters).collect()
     }
 }
 
@@ -135,7 +154,7 @@ auto_or_number!(MaxConnections, "MaxConnections", "`auto` or a number of connect
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSpec {
-    /// Where it listens. An address that is not loopback needs a token.
+    /// Where it listens, an IP and a port. One that is not loopback needs a token.
     pub address: Address,
     /// The bearer token for everything that changes something, and for everything when the address is not loopback.
     pub token: Secret,

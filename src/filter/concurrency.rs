@@ -186,7 +186,7 @@ mod tests {
             let specs = serde_json::from_value::<Vec<_>>(
                 serde_json::json!([{"concurrency": {"max": max, "key": "route", "status": 503}}]),
             );
-            Chains::compile(&Default::default(), &kept, &problems.root())
+            Chains::compile(&Default::default(), &kept, Default::default(), &problems.root())
                 .build("route r", &specs.unwrap(), &problems.root())
                 .unwrap()
         };

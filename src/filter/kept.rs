@@ -9,6 +9,9 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::{Service, Services};
+use crate::types::Name;
+
 /// Hands out the one state of a filter, so that it outlives the snapshot that named it. What no snapshot uses
 /// any more is forgotten. Clones share everything.
 #[derive(Debug, Default, Clone)]
@@ -37,6 +40,7 @@ impl Kept {
 #[derive(Debug)]
 pub struct Scope<'k> {
     kept: &'k Kept,
+    services: &'k Services,
     owner: String,
     /// How often each identity was asked for in this list.
     seen: RefCell<HashMap<String, usize>>,
@@ -44,8 +48,14 @@ pub struct Scope<'k> {
 
 impl<'k> Scope<'k> {
     /// `owner` is one of a kind: `route api`, `chain standard`, `listener edge`.
-    pub(super) fn new(kept: &'k Kept, owner: String) -> Self {
-        Self { kept, owner, seen: RefCell::default() }
+    pub(super) fn new(kept: &'k Kept, services: &'k Services, owner: String) -> Self {
+        Self { kept, services, owner, seen: RefCell::default() }
+    }
+
+    /// The upstream of that name, for asking it something. `None` for a name that leads nowhere, which has been
+    /// reported.
+    pub fn service(&self, name: &Name) -> Option<Arc<dyn Service>> {
+        self.services.get(name)
     }
 
     /// The list's owner, as in `route api`.
@@ -85,9 +95,9 @@ mod tests {
 
     #[test]
     fn state_is_kept_while_anyone_uses_it_by_owner_identity_and_place() {
-        let kept = Kept::default();
+        let (kept, services) = (Kept::default(), Services::default());
         let compile = |owner: &str, numbers: [u32; 2]| {
-            let scope = Scope::new(&kept, owner.into());
+            let scope = Scope::new(&kept, &services, owner.into());
             numbers.map(|number| scope.shared("rate_limit client_ip", || number))
         };
         let first = compile("route a", [1, 2]);
@@ -97,7 +107,7 @@ mod tests {
         drop(first);
         assert_eq!(compile("route a", [5, 6]).map(|kept| *kept), [5, 6], "nobody used them, so they were forgotten");
         assert!(kept.0.lock().len() <= 2, "and the forgotten take no room");
-        let (a, b) = (Scope::new(&kept, "route a".into()), Scope::new(&kept, "route b".into()));
+        let (a, b) = (Scope::new(&kept, &services, "route a".into()), Scope::new(&kept, &services, "route b".into()));
         let one = a.shared_by_all("redis", || 1_u8);
         assert!(Arc::ptr_eq(&one, &b.shared_by_all("redis", || 2_u8)));
     }

@@ -13,21 +13,25 @@ mod coding;
 mod compress;
 mod concurrency;
 mod cors;
+mod credential;
 mod error_pages;
 mod exchange;
 mod fault;
 mod geo;
 mod headers;
 mod ip_access;
+mod jwt;
 mod kept;
 mod key;
 mod maintenance;
+mod mirror;
 mod named;
 mod passage;
 mod rate_limit;
 mod request_id;
 mod rewrite;
 mod security_headers;
+mod service;
 pub mod small_file;
 mod static_files;
 #[cfg(test)]
@@ -40,14 +44,16 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
+    observe::Sample,
     registry,
-    types::{At, Fields, Size},
+    types::{At, Fields, Name, Size},
 };
 pub use chain::{Chain, Slots};
 pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Keeping, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
-pub use named::{ChainSpec, Chains, references};
+pub use named::{ChainSpec, Chains, references, upstreams};
 pub use passage::{Pass, Passage};
+pub use service::{Answered, Call, CallError, Calling, Service, Services, Take};
 
 registry! {
     /// One step of a route's `filters`, which run in order on requests and in reverse on responses.
@@ -78,6 +84,8 @@ registry! {
         ApiKey(api_key::ApiKeySpec) = "api_key",
         /// Admits by a name and a password.
         BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
+        /// Admits by a JSON Web Token.
+        Jwt(Box<jwt::JwtSpec>) = "jwt",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.
@@ -90,6 +98,8 @@ registry! {
         Cache(cache::CacheFilterSpec) = "cache",
         /// Compresses what clients are sent.
         Compress(compress::CompressSpec) = "compress",
+        /// Sends a copy of some requests to another upstream.
+        Mirror(mirror::MirrorSpec) = "mirror",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
     }
@@ -114,12 +124,14 @@ impl FilterSpec {
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
             FilterSpec::BasicAuth(spec) => spec.compile(&at, scope),
+            FilterSpec::Jwt(spec) => spec.compile(&at, scope),
             FilterSpec::Geo(spec) => spec.compile(&at),
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
             FilterSpec::Cache(spec) => spec.compile(&at),
             FilterSpec::Compress(spec) => spec.compile(&at),
+            FilterSpec::Mirror(spec) => spec.compile(&at, scope),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
         }
@@ -134,6 +146,14 @@ impl FilterSpec {
     pub fn largest_kept(&self) -> Option<Size> {
         match self {
             FilterSpec::Cache(spec) => Some(spec.max_object),
+            _ => None,
+        }
+    }
+
+    /// The upstream that it talks to on its own account, and the key that names it.
+    pub fn upstream(&self) -> Option<(&'static str, &Name)> {
+        match self {
+            FilterSpec::Mirror(spec) => Some(("upstream", &spec.upstream)),
             _ => None,
         }
     }
@@ -186,6 +206,12 @@ pub trait Filter: Send + Sync + Debug {
     fn response_body(&self, piece: &mut Bytes, end: bool, slot: &mut Slot) -> Result<(), &'static str> {
         let _ = (piece, end, slot);
         Ok(())
+    }
+
+    /// What it counts for itself, read at a scrape. The metrics are defined in [`crate::observe`], and it keeps the
+    /// numbers where they outlive a reload.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
     }
 
     /// Work beside requests, such as fetching keys: runs until `stopping` turns true or the future is dropped, which

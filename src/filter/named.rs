@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, Filter, FilterSpec, Kept, Scope};
+use super::{Chain, Filter, FilterSpec, Kept, Scope, Services};
 use crate::types::{At, Code, Name};
 
 /// The name of a chain under `filter_chains`, whose filters run here.
@@ -21,14 +21,16 @@ type Filters = Vec<Arc<dyn Filter>>;
 #[derive(Debug, Default)]
 pub struct Chains {
     kept: Kept,
+    services: Services,
     /// `None` for one with problems, which have been reported.
     named: BTreeMap<Name, Option<Filters>>,
 }
 
 impl Chains {
-    /// Compiles the named chains; `at` is the place of `filter_chains`.
-    pub fn compile(specs: &BTreeMap<Name, Vec<FilterSpec>>, kept: &Kept, at: &At) -> Self {
-        let mut chains = Self { kept: kept.clone(), named: BTreeMap::new() };
+    /// Compiles the named chains; `at` is the place of `filter_chains`. What is kept and what can be asked are for all
+    /// filters that are compiled with these chains.
+    pub fn compile(specs: &BTreeMap<Name, Vec<FilterSpec>>, kept: &Kept, services: Services, at: &At) -> Self {
+        let mut chains = Self { kept: kept.clone(), services, named: BTreeMap::new() };
         for name in specs.keys() {
             chains.add(name, specs, &mut Vec::new(), at);
         }
@@ -67,7 +69,7 @@ impl Chains {
     }
 
     fn filters(&self, owner: &str, specs: &[FilterSpec], at: &At) -> Option<Filters> {
-        let scope = Scope::new(&self.kept, owner.to_owned());
+        let scope = Scope::new(&self.kept, &self.services, owner.to_owned());
         // Every filter is looked at, so that every problem is reported.
         let each: Vec<Option<Filters>> = specs
             .iter()
@@ -89,6 +91,14 @@ pub fn references(specs: &[FilterSpec]) -> impl Iterator<Item = (usize, &Name)> 
     })
 }
 
+/// The upstreams that the filters of a list talk to on their own account, each with its index and the key that names it.
+pub fn upstreams(specs: &[FilterSpec]) -> impl Iterator<Item = (usize, [&'static str; 2], &Name)> {
+    specs.iter().enumerate().filter_map(|(index, spec)| {
+        let (key, name) = spec.upstream()?;
+        Some((index, [spec.kind(), key], name))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +107,7 @@ mod tests {
     fn compile(chains: &str) -> (Chains, Vec<String>) {
         let problems = Problems::default();
         let specs = serde_json::from_str(chains).expect("the chains of a test can be read");
-        let compiled = Chains::compile(&specs, &Kept::default(), &problems.root().key("filter_chains"));
+        let compiled = Chains::compile(&specs, &Kept::default(), Services::default(), &problems.root().key("filter_chains"));
         let said = problems.take().iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
         (compiled, said)
     }

@@ -81,7 +81,12 @@ impl Exchange {
         self.see(|request, slots| chain.resume(after, request, slots))
     }
 
-    fn see(&mut self, run: impl FnOnce(&mut FilterRequest<'_>, &mut Slots) -> Verdict) -> Verdict {
+    /// Shows the request to something that is no whole filter.
+    pub(super) fn with_request<T>(&mut self, look: impl FnOnce(&mut FilterRequest<'_>) -> T) -> T {
+        self.see(|request, _| look(request))
+    }
+
+    fn see<T>(&mut self, run: impl FnOnce(&mut FilterRequest<'_>, &mut Slots) -> T) -> T {
         let mut request = FilterRequest {
             method: &self.method,
             host: "a.example",

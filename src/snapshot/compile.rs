@@ -58,7 +58,8 @@ pub fn compile_after(
             Some((name.clone(), Arc::new(compiled)))
         })
         .collect();
-    let chains = Chains::compile(&spec.filter_chains, &registries.kept, &at.key("filter_chains"));
+    let chains =
+        Chains::compile(&spec.filter_chains, &registries.kept, registries.calls.services(&upstreams), &at.key("filter_chains"));
     let listener_filters = listener_filters(&spec, &chains, &at.key("listeners"));
     let routes = spec
         .routes

@@ -23,13 +23,13 @@ use crate::{
     cache::{Cache, CacheSettings},
     config::{HttpSpec, ServerSpec, Spec},
     endpoint::EndpointRegistry,
-    filter::{Chain, FilterTask, Kept},
+    filter::{Chain, Filter, FilterTask, Kept},
     geo::GeoIp,
     observe::ObservabilitySpec,
     route::Table,
     tls::ServerTls,
     types::{Address, CidrSet, Name, OneOrMany, Problems, Switch, Whereabouts},
-    upstream::Upstream,
+    upstream::{Calls, Upstream},
 };
 
 /// What outlives snapshots, for the next one to be compiled with. Clones share everything.
@@ -39,6 +39,8 @@ pub struct Registries {
     pub endpoints: EndpointRegistry,
     /// What filters count.
     pub kept: Kept,
+    /// For what filters ask of upstreams.
+    pub calls: Calls,
     cache: Arc<OnceLock<&'static Cache>>,
 }
 
@@ -121,11 +123,15 @@ impl Snapshot {
     /// What filters do beside requests, to be run while this snapshot is the current one. Each ends when `stopping`
     /// turns true.
     pub fn filter_tasks(&self, stopping: &watch::Receiver<bool>) -> Vec<FilterTask> {
+        self.filters().filter_map(|filter| Arc::clone(filter).task(stopping.clone())).collect()
+    }
+
+    /// Every filter.
+    pub fn filters(&self) -> impl Iterator<Item = &Arc<dyn Filter>> {
         let chains = self.listener_filters.values().chain(self.routes.routes().iter().map(|route| &route.chain));
         // A filter of a named chain is one, however many routes use it.
         let mut seen = HashSet::new();
-        let filters = chains.flat_map(|chain| chain.filters()).filter(|filter| seen.insert(Arc::as_ptr(filter).cast::<()>()));
-        filters.filter_map(|filter| Arc::clone(filter).task(stopping.clone())).collect()
+        chains.flat_map(|chain| chain.filters()).filter(move |filter| seen.insert(Arc::as_ptr(filter).cast::<()>()))
     }
 }
 

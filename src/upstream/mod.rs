@@ -4,6 +4,9 @@
 //! background loop, for `control` to start and stop. What it learns it keeps in the endpoints, which
 //! outlive it.
 
+mod call;
+#[cfg(test)]
+mod call_tests;
 mod compile;
 mod discover;
 #[cfg(test)]
@@ -31,6 +34,7 @@ use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
+pub use call::Calls;
 pub use peer::for_tunnel;
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;

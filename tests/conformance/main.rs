@@ -5,8 +5,6 @@
 mod support;
 
 mod cache_setup;
-mod h1_setup;
-mod h2_setup;
 
 mod abuse;
 mod cache_storing;
@@ -30,3 +28,4 @@ mod semantics_drain;
 mod semantics_errors;
 mod semantics_streaming;
 mod semantics_truncation;
+mod setup;

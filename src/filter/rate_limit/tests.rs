@@ -85,7 +85,9 @@ fn a_reload_keeps_what_was_counted_and_takes_the_new_rate() {
     let problems = Problems::default();
     let load = |filters: &str| {
         let specs: Vec<FilterSpec> = serde_json::from_str(filters).unwrap();
-        Chains::compile(&Default::default(), &kept, &problems.root()).build("route r", &specs, &problems.root()).unwrap()
+        Chains::compile(&Default::default(), &kept, Default::default(), &problems.root())
+            .build("route r", &specs, &problems.root())
+            .unwrap()
     };
     let before = load(r#"[{"rate_limit": {"rate": "2/h", "burst": 2}}]"#);
     assert!(passes(&before, from("192.0.2.1")));

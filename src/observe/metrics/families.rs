@@ -98,6 +98,25 @@ const DEFINITIONS: &[Definition] = &[
     ("weir_cache_entries", MetricType::GAUGE, &[], "Responses in the cache."),
     ("weir_cache_bytes", MetricType::GAUGE, &["tier"], "Bytes that the cache takes, in memory and on disk."),
     ("weir_cache_max_bytes", MetricType::GAUGE, &["tier"], "Bytes that the cache may take."),
+    (
+        "weir_rate_limit_store_up",
+        MetricType::GAUGE,
+        &["store"],
+        "1 while the store of `rate_limit` answers, 0 while each edge limits by itself.",
+    ),
+    (
+        "weir_mirrored_requests_total",
+        MetricType::COUNTER,
+        &["filter", "upstream", "result"],
+        "Copies that `mirror` made of requests: answered, failed, dropped.",
+    ),
+    ("weir_jwt_keys", MetricType::GAUGE, &["source"], "Keys that `jwt` verifies tokens by."),
+    (
+        "weir_jwt_keys_failing",
+        MetricType::GAUGE,
+        &["source"],
+        "1 while the file or URL of keys has none that can be used, and those before are kept.",
+    ),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
     ("weir_spans_exported_total", MetricType::COUNTER, &[], "Spans that the collector has taken."),
     ("weir_spans_dropped_total", MetricType::COUNTER, &["reason"], "Spans that were lost on the way to the collector."),
@@ -162,6 +181,11 @@ impl Families {
         };
         DEFINITIONS.iter().filter_map(family).collect()
     }
+}
+
+/// Is it a counter?
+pub(super) fn counts(name: &str) -> bool {
+    definition(name).1 == MetricType::COUNTER
 }
 
 /// Panics on a name that is not defined, which only a mistake in this directory can cause.

@@ -17,6 +17,7 @@ pub mod mmdb;
 pub mod origin;
 pub mod redis;
 pub mod tcp;
+pub mod tokens;
 pub mod tools;
 pub mod wire;
 

@@ -1,0 +1,239 @@
+//! Requests of Weir's own to an upstream, for filters: see [`crate::filter::Service`].
+//!
+//! They are balanced, counted and judged as those of clients are, over connections of their own.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use pingora_core::{
+    Error, Result,
+    connectors::{ConnectorOptions, http::Connector},
+    protocols::http::client::HttpSession,
+    upstreams::peer::{HttpPeer, Peer},
+};
+use pingora_http::RequestHeader;
+use tokio::time::timeout_at;
+
+use super::Upstream;
+use crate::{
+    endpoint::{AttemptResult, Endpoint, InFlight},
+    filter::{Answered, Call, CallError, Calling, Service, Services, Take},
+    gate::hop::{self, Onward},
+    resilience::{Entry, Permit},
+    types::{BodyStream, Name},
+};
+
+/// Idle connections kept, of all upstreams together.
+const POOL: usize = 512;
+/// Endpoints that are tried when connections fail.
+const TRIES: usize = 2;
+/// What is read of a body that nobody wants, to use its connection again. A new connection costs less than more.
+const THROWN_AWAY: usize = 64 * 1024;
+
+/// Makes calls, over connections that outlive the configuration they were opened for. Clones share everything.
+#[derive(Clone, Default)]
+pub struct Calls {
+    /// Made by the first call: it reads the system's authorities.
+    connector: Arc<OnceLock<Connector>>,
+}
+
+impl Calls {
+    /// These upstreams as services.
+    pub fn services(&self, upstreams: &BTreeMap<Name, Arc<Upstream>>) -> Services {
+        let service = |(name, upstream): (&Name, &Arc<Upstream>)| {
+            let service = Target { upstream: upstream.clone(), calls: self.clone() };
+            (name.clone(), Arc::new(service) as Arc<dyn Service>)
+        };
+        upstreams.iter().map(service).collect()
+    }
+
+    fn connector(&self) -> &Connector {
+        self.connector.get_or_init(|| Connector::new(Some(ConnectorOptions::new(POOL))))
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Calls")
+    }
+}
+
+/// One upstream that can be asked.
+#[derive(Debug, Clone)]
+struct Target {
+    upstream: Arc<Upstream>,
+    calls: Calls,
+}
+
+impl Service for Target {
+    fn call(&self, call: Call) -> Calling {
+        let target = self.clone();
+        Box::pin(async move { target.exchange(call).await })
+    }
+}
+
+/// A try that failed.
+struct Failed {
+    error: CallError,
+    /// Nothing of the call reached a service that would act on it.
+    again: bool,
+}
+
+impl Target {
+    async fn exchange(&self, mut call: Call) -> Result<Answered, CallError> {
+        let deadline = Instant::now() + call.within;
+        self.upstream.arrived(Instant::now());
+        let _permit = self.enter(deadline).await?;
+        let key = self.upstream.key_of_connection(call.client);
+        let (mut tried, mut error) = (Vec::new(), CallError::Unavailable);
+        while tried.len() < TRIES {
+            let Some(guard) = self.upstream.take(&key, &tried) else { break };
+            match self.attempt(&guard, &mut call, deadline).await {
+                Ok(answered) => return Ok(answered),
+                Err(failed) if failed.again => error = failed.error,
+                Err(failed) => return Err(failed.error),
+            }
+            tried.push(guard.endpoint().clone());
+        }
+        Err(error)
+    }
+
+    /// Waits for a place among the requests in flight, where those are limited.
+    async fn enter(&self, deadline: Instant) -> Result<Option<Permit>, CallError> {
+        let Some((entry, limits)) = self.upstream.enter() else { return Ok(None) };
+        match entry {
+            Entry::Admitted(permit) => Ok(Some(permit)),
+            Entry::Refused => Err(CallError::Unavailable),
+            Entry::Queued(turn) => {
+                let own = limits.queue_timeout.limit().map(|limit| Instant::now() + limit);
+                let until = own.into_iter().chain([deadline]).min().unwrap_or(deadline);
+                let permit = timeout_at(until.into(), turn).await.ok().and_then(std::result::Result::ok);
+                permit.map(Some).ok_or(CallError::Unavailable)
+            }
+        }
+    }
+
+    async fn attempt(&self, guard: &InFlight, call: &mut Call, deadline: Instant) -> Result<Answered, Failed> {
+        let started = Instant::now();
+        let peer = self.upstream.peer(guard.endpoint(), Some(deadline.saturating_duration_since(started)));
+        let connector = self.calls.connector();
+        let mut connected = timeout_at(deadline.into(), connector.get_http_session(&*peer)).await;
+        loop {
+            let (mut session, reused) = match connected {
+                Ok(Ok(session)) => session,
+                Ok(Err(_)) | Err(_) => {
+                    guard.record(AttemptResult { ok: false, first_byte: None });
+                    return Err(Failed { error: CallError::Connect, again: Instant::now() < deadline });
+                }
+            };
+            let head = head(call, &session, &peer, guard.endpoint());
+            let Ok(head) = head else { return Err(Failed { error: CallError::Broken, again: false }) };
+            let sent = timeout_at(deadline.into(), send(&mut session, head, call.body.as_mut())).await;
+            let status = match sent {
+                Ok(Ok(status)) => status,
+                // It was closed while nobody used it, which says nothing about the endpoint.
+                Ok(Err(_)) if reused && call.body.is_none() && call.method.is_safe() => {
+                    connected = timeout_at(deadline.into(), connector.get_http_session(&*peer)).await;
+                    continue;
+                }
+                failed => {
+                    guard.record(AttemptResult { ok: false, first_byte: None });
+                    let error = if failed.is_ok() && Instant::now() < deadline { CallError::Broken } else { CallError::Timeout };
+                    return Err(Failed { error, again: false });
+                }
+            };
+            guard.record(AttemptResult { ok: status < 500, first_byte: Some(started.elapsed()) });
+            let answered = timeout_at(deadline.into(), receive(&mut session, call.take)).await;
+            let answered = answered.unwrap_or(Err(CallError::Timeout)).map_err(|error| Failed { error, again: false })?;
+            if session.response_done() {
+                if let HttpSession::H1(h1) = &mut session {
+                    h1.respect_keepalive();
+                }
+                connector.release_http_session(session, &*peer, peer.idle_timeout()).await;
+            }
+            return Ok(answered);
+        }
+    }
+}
+
+/// The head as it is written to this connection.
+fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint) -> Result<Box<RequestHeader>> {
+    let mut head = RequestHeader::build_no_case(call.method.clone(), call.target.as_bytes(), Some(call.fields.len() + 2))?;
+    for (name, value) in &call.fields {
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    if !call.fields.contains_key(header::HOST) {
+        head.insert_header(header::HOST, &**endpoint.label())?;
+    }
+    let length = match &call.body {
+        Some(body) => body.length,
+        None => Some(0),
+    };
+    match length {
+        Some(0) if matches!(call.method, Method::GET | Method::HEAD) => {}
+        Some(length) => head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?,
+        None if session.as_http2().is_some() => {}
+        None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+    }
+    if session.as_http2().is_some() {
+        let host = head.remove_header(&header::HOST);
+        let host = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        let scheme = if peer.is_tls() { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(&*call.target).build();
+        head.set_uri(uri.map_err(|error| Error::because(pingora_core::ErrorType::InvalidHTTPHeader, "authority", error))?);
+        head.set_version(Version::HTTP_2);
+    }
+    Ok(Box::new(head))
+}
+
+/// Sends the call, and waits for the head of the answer: its status.
+async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<&mut BodyStream>) -> Result<u16> {
+    session.write_request_header(head).await?;
+    if let Some(body) = body {
+        let broken = |error| Error::because(pingora_core::ErrorType::ReadError, "the body of a call", error);
+        while let Some(piece) = body.next().await.map_err(broken)? {
+            session.write_request_body(piece, false).await?;
+        }
+    }
+    session.finish_request_body().await?;
+    loop {
+        session.read_response_header().await?;
+        let status = session.response_header().map_or(0, |head| head.status.as_u16());
+        if status >= 200 {
+            return Ok(status);
+        }
+        if status == 101 || status == 0 {
+            return Err(Error::explain(pingora_core::ErrorType::InvalidHTTPHeader, "not an answer to what was asked"));
+        }
+    }
+}
+
+/// The answer, its body as far as it is wanted.
+async fn receive(session: &mut HttpSession, take: Take) -> Result<Answered, CallError> {
+    let Some(head) = session.response_header() else { return Err(CallError::Broken) };
+    let (status, mut fields): (_, HeaderMap) = (head.status, head.headers.clone());
+    hop::strip_response(&mut fields, Onward::default());
+    let (keep, most) = match take {
+        Take::Head => (false, THROWN_AWAY),
+        Take::Body(most) => (true, most),
+    };
+    let (mut body, mut length) = (BytesMut::new(), 0);
+    while let Some(piece) = session.read_response_body().await.map_err(|_| CallError::Broken)? {
+        length += piece.len();
+        match (length > most, keep) {
+            (true, true) => return Err(CallError::TooLarge),
+            (true, false) => break,
+            (false, true) => body.extend_from_slice(&piece),
+            (false, false) => {}
+        }
+    }
+    Ok(Answered { status, fields, body: Bytes::from(body) })
+}

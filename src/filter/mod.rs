@@ -15,6 +15,7 @@ mod cors;
 mod error_pages;
 mod exchange;
 mod fault;
+mod forward_auth;
 mod geo;
 mod headers;
 mod ip_access;
@@ -79,6 +80,8 @@ registry! {
         ApiKey(api_key::ApiKeySpec) = "api_key",
         /// Admits by a name and a password.
         BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
+        /// Admits by what a service says of the request.
+        ForwardAuth(forward_auth::ForwardAuthSpec) = "forward_auth",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.
@@ -113,6 +116,7 @@ impl FilterSpec {
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
             FilterSpec::BasicAuth(spec) => spec.compile(&at, scope),
+            FilterSpec::ForwardAuth(spec) => spec.compile(&at, scope),
             FilterSpec::Geo(spec) => spec.compile(&at),
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
@@ -125,7 +129,10 @@ impl FilterSpec {
 
     /// The upstream that it talks to on its own account, and the key that names it.
     pub fn upstream(&self) -> Option<(&'static str, &Name)> {
-        None
+        match self {
+            FilterSpec::ForwardAuth(spec) => Some(("upstream", &spec.upstream)),
+            _ => None,
+        }
     }
 
     /// True when it asks for the client's country, which takes a database.

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Filter, FilterRequest, FilterResponse, Scope, Service, Slot, Verdict, headers::field_name};
-use crate::types::{At, Code, Name, OneOrMany, Size, Span, Template, parse_authority};
+use crate::types::{At, Code, Name, OneOrMany, Reply, Size, Span, Template, parse_authority};
 use ask::Question;
 use names::Names;
 use verdict::{Cookies, Judge};
@@ -188,6 +188,10 @@ impl Filter for ForwardAuth {
     }
 
     fn request(&self, request: &mut FilterRequest<'_>, _: &mut Slot) -> Verdict {
+        // The service might read the first of two, the endpoint the last, and they would not agree on who asks.
+        if request.fields.get_all(header::AUTHORIZATION.as_str()).nth(1).is_some() {
+            return Verdict::Answer { reply: Reply::status(400), reason: "forward_auth_ambiguous" };
+        }
         let asked = self.question.ask(request);
         // Whatever the verdict is, also where there is none.
         self.judge.take_away(request.fields);

@@ -177,7 +177,8 @@ impl Control {
     pub(super) async fn hand_over(&self) -> Result<u32, Refused> {
         let failed = |what: &str, error: io::Error| Refused::Failed(format!("{what}: {error}"));
         let mut writer = self.writer().lock().await;
-        if *self.switches().draining.borrow() {
+        let mut draining = self.switches().draining.subscribe();
+        if *draining.borrow() {
             return Err(Refused::Conflict("the process is draining".to_owned()));
         }
         let binary = BINARY.get().ok_or_else(|| Refused::Conflict("this process was not started as `weir run`".to_owned()))?;
@@ -202,6 +203,11 @@ impl Control {
             ended = child.wait() => {
                 let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
                 return Err(self.not_taken_over(format!("it ended ({status})")));
+            }
+            // Whoever ends this process means the service, and the drain waits for the writer.
+            () = async { _ = draining.wait_for(|draining| *draining).await; } => {
+                let _ = child.kill().await;
+                return Err(Refused::Conflict("the process is draining; the new one was ended".to_owned()));
             }
         };
         match outcome {

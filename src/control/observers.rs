@@ -6,7 +6,7 @@ use crate::{
     discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, HealthStatus},
     health::HealthObserver,
-    observe::{EndpointState, Observer, StateSource, Tone, UpstreamState},
+    observe::{EndpointState, Observer, Sample, StateSource, Tone, UpstreamState},
     snapshot::Store,
     types::Name,
     upstream::Upstream,
@@ -18,6 +18,10 @@ pub(crate) struct LiveState(pub(crate) Arc<Store>);
 impl StateSource for LiveState {
     fn upstreams(&self) -> Vec<UpstreamState> {
         self.0.load().upstreams.values().map(|upstream| state(upstream)).collect()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        self.0.load().filters().flat_map(|filter| filter.samples()).collect()
     }
 }
 

@@ -22,6 +22,7 @@ mod ip_access;
 mod kept;
 mod key;
 mod maintenance;
+mod mirror;
 mod named;
 mod passage;
 mod rate_limit;
@@ -41,6 +42,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
+    observe::Sample,
     registry,
     types::{At, Fields, Name},
 };
@@ -92,6 +94,8 @@ registry! {
         StaticFiles(static_files::StaticFilesSpec) = "static_files",
         /// Compresses what clients are sent.
         Compress(compress::CompressSpec) = "compress",
+        /// Sends a copy of some requests to another upstream.
+        Mirror(mirror::MirrorSpec) = "mirror",
         /// The filters of a chain declared under `filter_chains`, in its place.
         Chain(ChainSpec) = "chain",
     }
@@ -122,6 +126,7 @@ impl FilterSpec {
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
             FilterSpec::Compress(spec) => spec.compile(&at),
+            FilterSpec::Mirror(spec) => spec.compile(&at, scope),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
         }
@@ -131,6 +136,7 @@ impl FilterSpec {
     pub fn upstream(&self) -> Option<(&'static str, &Name)> {
         match self {
             FilterSpec::ForwardAuth(spec) => Some(("upstream", &spec.upstream)),
+            FilterSpec::Mirror(spec) => Some(("upstream", &spec.upstream)),
             _ => None,
         }
     }
@@ -183,6 +189,12 @@ pub trait Filter: Send + Sync + Debug {
     fn response_body(&self, piece: &mut Bytes, end: bool, slot: &mut Slot) -> Result<(), &'static str> {
         let _ = (piece, end, slot);
         Ok(())
+    }
+
+    /// What it counts for itself, read at a scrape. The metrics are defined in [`crate::observe`], and it keeps the
+    /// numbers where they outlive a reload.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
     }
 
     /// Work beside requests, such as fetching keys: runs until `stopping` turns true or the future is dropped, which

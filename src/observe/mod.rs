@@ -23,7 +23,7 @@ pub use observer::Observer;
 pub use outcome::{Attempt, Layer, Outcome, Times};
 pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
-pub use state::{EndpointState, StateSource, UpstreamState};
+pub use state::{EndpointState, Sample, StateSource, UpstreamState};
 pub use timeline::{Event, Timeline, Tone, Topic};
 pub use tracing::{
     ContinueFrom, OtlpAddress, SpanCounts, SpanId, Trace, TraceId, Traceparent, Tracing, TracingSpec, Unfinished, is_tracestate,

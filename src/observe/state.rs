@@ -13,6 +13,22 @@ use crate::{
 pub trait StateSource: Send + Sync {
     /// Every upstream of the running configuration.
     fn upstreams(&self) -> Vec<UpstreamState>;
+    /// What the filters of the running configuration count for themselves.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
+}
+
+/// One number that a filter tells. Several of the same series are added up where they count, and are one where they
+/// tell a state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The metric, one of those that are defined.
+    pub metric: &'static str,
+    /// The values of its labels, in the order of the definition.
+    pub labels: Vec<String>,
+    /// Its value.
+    pub value: f64,
 }
 
 /// One upstream.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::{
     config::{HttpSpec, ServerSpec, Spec},
     endpoint::EndpointRegistry,
-    filter::{Chain, FilterTask, Kept},
+    filter::{Chain, Filter, FilterTask, Kept},
     geo::GeoIp,
     observe::ObservabilitySpec,
     route::Table,
@@ -95,11 +95,15 @@ impl Snapshot {
     /// What filters do beside requests, to be run while this snapshot is the current one. Each ends when `stopping`
     /// turns true.
     pub fn filter_tasks(&self, stopping: &watch::Receiver<bool>) -> Vec<FilterTask> {
+        self.filters().filter_map(|filter| Arc::clone(filter).task(stopping.clone())).collect()
+    }
+
+    /// Every filter.
+    pub fn filters(&self) -> impl Iterator<Item = &Arc<dyn Filter>> {
         let chains = self.listener_filters.values().chain(self.routes.routes().iter().map(|route| &route.chain));
         // A filter of a named chain is one, however many routes use it.
         let mut seen = HashSet::new();
-        let filters = chains.flat_map(|chain| chain.filters()).filter(|filter| seen.insert(Arc::as_ptr(filter).cast::<()>()));
-        filters.filter_map(|filter| Arc::clone(filter).task(stopping.clone())).collect()
+        chains.flat_map(|chain| chain.filters()).filter(move |filter| seen.insert(Arc::as_ptr(filter).cast::<()>()))
     }
 }
 

@@ -26,6 +26,7 @@ mod limits;
 mod listeners;
 mod locality;
 mod metrics;
+mod mirror;
 mod observe;
 mod pages;
 mod rate_limits;

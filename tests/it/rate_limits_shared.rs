@@ -65,6 +65,9 @@ async fn while_the_store_says_nothing_each_edge_counts_on_by_itself() {
     for _ in 0..10 {
         assert_eq!(from("127.0.0.1", &edge).await, 200);
     }
+    let store = redis.url().replace("redis://", "");
+    let up = async || edge.metric("weir_rate_limit_store_up", &[("store", &store)]).await;
+    assert_eq!(up().await, Some(1.0));
     // Slow: it holds its connections and answers nobody.
     redis.pause();
     let mut client = edge.client().await;
@@ -84,6 +87,7 @@ async fn while_the_store_says_nothing_each_edge_counts_on_by_itself() {
     for _ in 0..10 {
         assert_eq!(from("127.0.0.1", &edge).await, 200);
     }
+    assert_eq!(up().await, Some(0.0));
     assert_eq!(from("127.0.0.1", &edge).await, 429, "of forty, counted along on this edge all the time");
     // Back, and it knows nothing: what this edge knows still counts.
     redis.restart().await;

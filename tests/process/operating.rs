@@ -173,6 +173,18 @@ async fn a_successor_that_does_not_start_changes_nothing() {
     run.end(Signal::SIGTERM).await;
 }
 
+#[tokio::test]
+async fn a_process_that_is_told_to_end_does_not_wait_for_its_successor() {
+    let mut run = Run::start(saying("one")).await;
+    // Nobody ever writes into it, so the successor reads for ever.
+    let (file, pipe) = (run.file("weir.yaml"), run.file("pipe"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    std::fs::rename(&pipe, &file).unwrap();
+    run.weir.signal(Signal::SIGUSR2);
+    run.weir.err.line_with("upgrade: starting").await;
+    run.end(Signal::SIGTERM).await;
+}
+
 /// Binds a port, and becomes the program that the further arguments name, as systemd does for a socket unit.
 const ACTIVATE: &str = "import os, socket, sys
 listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))

@@ -21,7 +21,10 @@ use super::{
     Filter, FilterRequest, FilterResponse, FilterTask, Scope, Slot, Verdict,
     key::{self, LimitKey},
 };
-use crate::types::{At, Code, OneOrMany, Rate, Reply, Secret};
+use crate::{
+    observe::Sample,
+    types::{At, Code, OneOrMany, Rate, Reply, Secret},
+};
 use bucket::{Limit, Taken};
 use store::Store;
 use table::Table;
@@ -204,6 +207,11 @@ impl Filter for RateLimit {
             response.fields.append(POLICY, policy.clone());
             response.fields.append(STATE, state);
         }
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let store = self.0.store.iter();
+        store.map(|store| store.sample()).collect()
     }
 
     fn task(self: Arc<Self>, stopping: watch::Receiver<bool>) -> Option<FilterTask> {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::bucket::{Limit, Taken};
-use crate::{filter::Scope, types::Secret};
+use crate::{filter::Scope, observe::Sample, types::Secret};
 
 /// How long a request waits for the store. With the granularity of the timer (1 ms) that stays below 5 ms.
 const PATIENCE: Duration = Duration::from_millis(3);
@@ -109,6 +109,12 @@ impl Store {
     /// Is it worth asking?
     pub(super) fn is_there(&self) -> bool {
         self.connection.load().is_some()
+    }
+
+    /// Whether it is there, for the metrics.
+    pub(super) fn sample(&self) -> Sample {
+        let value = f64::from(u8::from(self.is_there()));
+        Sample { metric: "weir_rate_limit_store_up", labels: vec![self.name.clone()], value }
     }
 
     /// Takes one from a bucket, within [`PATIENCE`]. `None` when the store does not say.

@@ -89,6 +89,18 @@ const DEFINITIONS: &[Definition] = &[
     ),
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
     ("weir_rate_limited_total", MetricType::COUNTER, &["route"], "Requests that `rate_limit` refused."),
+    (
+        "weir_rate_limit_store_up",
+        MetricType::GAUGE,
+        &["store"],
+        "1 while the store of `rate_limit` answers, 0 while each edge limits by itself.",
+    ),
+    (
+        "weir_mirrored_requests_total",
+        MetricType::COUNTER,
+        &["filter", "upstream", "result"],
+        "Copies that `mirror` made of requests: answered, failed, dropped.",
+    ),
     ("weir_access_log_dropped_total", MetricType::COUNTER, &[], "Lines of the access log that could not be written."),
     ("weir_spans_exported_total", MetricType::COUNTER, &[], "Spans that the collector has taken."),
     ("weir_spans_dropped_total", MetricType::COUNTER, &["reason"], "Spans that were lost on the way to the collector."),
@@ -153,6 +165,11 @@ impl Families {
         };
         DEFINITIONS.iter().filter_map(family).collect()
     }
+}
+
+/// Is it a counter?
+pub(super) fn counts(name: &str) -> bool {
+    definition(name).1 == MetricType::COUNTER
 }
 
 /// Panics on a name that is not defined, which only a mistake in this directory can cause.

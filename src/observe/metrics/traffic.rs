@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     endpoint::{Condition, Spread, Transitions},
-    observe::{SpanCounts, StateSource, UpstreamState},
+    observe::{Sample, SpanCounts, StateSource, UpstreamState},
 };
 
 /// One route as seen through one listener.
@@ -111,9 +111,8 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    fn state(&self) -> Option<Vec<UpstreamState>> {
-        let source = self.source.lock().as_ref().and_then(Weak::upgrade)?;
-        Some(source.upstreams())
+    fn source(&self) -> Option<Arc<dyn StateSource>> {
+        self.source.lock().as_ref().and_then(Weak::upgrade)
     }
 
     /// Forgets what the running configuration no longer has, so that series end with their endpoint.
@@ -222,6 +221,19 @@ fn collect_state(state: &[UpstreamState], families: &mut Families) {
     }
 }
 
+/// What filters count themselves. A series that several tell appears once.
+fn collect_samples(samples: Vec<Sample>, families: &mut Families) {
+    let mut series = BTreeMap::<(&'static str, Vec<String>), f64>::new();
+    for Sample { metric, labels, value } in samples {
+        let known = series.entry((metric, labels)).or_default();
+        *known = if families::counts(metric) { *known + value } else { value };
+    }
+    for ((metric, labels), value) in series {
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        families.add(metric, &labels, value);
+    }
+}
+
 /// What the registry holds.
 pub(super) struct TrafficCollector {
     traffic: Arc<Traffic>,
@@ -241,9 +253,11 @@ impl Collector for TrafficCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Families::default();
-        if let Some(state) = self.traffic.state() {
+        if let Some(source) = self.traffic.source() {
+            let state = source.upstreams();
             self.traffic.forget_all_but(&state);
             collect_state(&state, &mut families);
+            collect_samples(source.samples(), &mut families);
         }
         self.traffic.collect_listeners(&mut families);
         self.traffic.collect_upstreams(&mut families);

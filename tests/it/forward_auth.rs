@@ -451,3 +451,46 @@ async fn a_reload_asks_another_service_from_then_on() {
     assert_eq!(edge.get("/").await.status, 200);
     assert_eq!((one.request_count(), other.request_count()), (1, 1));
 }
+
+#[tokio::test]
+async fn a_connection_that_the_service_closed_meanwhile_fails_nobody() {
+    let app = origin().respond(200, "hello").spawn().await;
+    // Nothing in the answer says that the connection ends.
+    let auth = origin().answer(Answer::new(200, "").close()).spawn().await;
+    let edge = guarded_with(&app, &auth, "", "circuit_breaker: off").start().await;
+    let mut client = edge.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.get("x", "/").await.status, 200);
+    }
+    assert_eq!((app.request_count(), unavailable(&edge).await), (20, 0.0));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_is_no_verdict() {
+    let app = origin().respond(200, "secret").spawn().await;
+    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    for refusal in [
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno",
+        "HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let auth = origin().respond_raw(format!("{refusal}{ok}")).spawn().await;
+        let edge = guarded(&app, &auth, "").start().await;
+        for _ in 0..5 {
+            assert_eq!(edge.get("/").await.status, 403, "{refusal}");
+        }
+        assert_eq!(auth.connections(), 5, "what follows an answer is thrown away with its connection");
+    }
+    for broken in [
+        "HTTP/1.1 200 OK\r\ncontent-length: +0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+        "HTTP/1.1 099 OK\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 600 OK\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let auth = origin().answer(Answer::raw(broken).close()).spawn().await;
+        let edge = guarded(&app, &auth, "").start().await;
+        assert_eq!(edge.get("/").await.status, 503, "{broken}");
+    }
+    assert_eq!(app.request_count(), 0);
+}

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     balance::StrategySpec,
     config::{Diagnostic, Loaded},
-    discovery::EndpointSpec,
+    discovery::{EndpointSpec, docker},
     endpoint::Mode,
     types::{Address, Name},
 };
@@ -41,6 +41,8 @@ pub trait Commands: Send + Sync {
     async fn check(&self, text: String) -> Loaded;
     /// What is running.
     fn running(&self) -> Running;
+    /// What is wrong with containers and their labels now, where endpoints are found by those.
+    fn container_diagnostics(&self) -> Vec<docker::Diagnostic>;
 }
 
 /// Conditions on a reload.

@@ -62,6 +62,9 @@ pub(super) fn of(state: &AdminState, moment: &Moment) -> Verdict {
     let snapshot = state.store.load();
     upstreams(&moment.upstreams, &snapshot, &mut causes);
     certificates(&snapshot, SystemTime::now(), &mut causes);
+    for found in state.commands.container_diagnostics() {
+        causes.push(degraded(Some(&format!("container {}", found.container)), found.without_container()));
+    }
     conclude(causes)
 }
 
@@ -95,12 +98,10 @@ fn traffic(moment: &Moment, causes: &mut Vec<Cause>) {
     causes.push(if share >= MOSTLY_ERRORS { down(None, text) } else { degraded(None, text) });
 }
 
-/// An upstream that nobody routes to is nobody's problem.
+/// An upstream that nothing uses is nobody's problem.
 fn upstreams(upstreams: &[UpstreamState], snapshot: &Snapshot, causes: &mut Vec<Cause>) {
-    let used = |upstream: &&UpstreamState| {
-        snapshot.routes.routes().iter().any(|route| route.upstreams().iter().any(|used| *used.name() == upstream.name))
-    };
-    let used: Vec<&UpstreamState> = upstreams.iter().filter(used).collect();
+    let names = snapshot.spec.used_upstreams();
+    let used: Vec<&UpstreamState> = upstreams.iter().filter(|upstream| names.contains(&upstream.name)).collect();
     let alive = |upstream: &UpstreamState| upstream.endpoints.iter().filter(|endpoint| endpoint.healthy).count();
     let every_one_is_out = !used.is_empty() && used.iter().all(|upstream| alive(upstream) == 0);
     for upstream in &used {

@@ -391,13 +391,8 @@ fn unused_chains(spec: &Spec, at: &At) {
 }
 
 fn unused_upstreams(spec: &Spec, at: &At) {
-    let by_routes = spec.routes.iter().flat_map(|route| route.upstreams(at)).map(|(name, _)| name);
-    let by_listeners =
-        spec.listeners.values().flat_map(|listener| &listener.tcp).flat_map(TcpSpec::upstreams).map(|(_, name)| name);
-    let lists = filter_lists(spec, at);
-    let by_filters = lists.iter().flat_map(|(filters, _)| filter::upstreams(filters)).map(|(.., name)| name);
-    let used: BTreeSet<&Name> = by_routes.chain(by_listeners).chain(by_filters).collect();
+    let used = spec.used_upstreams();
     for name in spec.upstreams.keys().filter(|name| !used.contains(name)) {
-        at.key(name.as_str()).problem(Code::Unused, format!("no route and no listener uses the upstream `{name}`")).at_key();
+        at.key(name.as_str()).problem(Code::Unused, format!("nothing uses the upstream `{name}`")).at_key();
     }
 }

@@ -1,13 +1,18 @@
 //! The root of the file.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroUsize,
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ListenerSpec;
+use super::{ListenerSpec, TcpSpec};
 use crate::{
-    filter::FilterSpec,
+    filter::{self, FilterSpec},
     geo::GeoIpSpec,
     observe::ObservabilitySpec,
     route::RouteSpec,
@@ -46,6 +51,22 @@ pub struct Spec {
     /// Pools of endpoints, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<Name, UpstreamSpec>,
+}
+
+impl Spec {
+    /// The upstreams that routes, listeners of layer 4 or filters use.
+    pub fn used_upstreams(&self) -> BTreeSet<&Name> {
+        let by_routes = self.routes.iter().flat_map(|route| {
+            let shares = route.split.iter().flatten().map(|share| &share.upstream);
+            route.upstream.iter().chain(shares)
+        });
+        let by_listeners =
+            self.listeners.values().flat_map(|listener| &listener.tcp).flat_map(TcpSpec::upstreams).map(|(_, name)| name);
+        let of_listeners = self.listeners.values().map(|listener| &listener.filters);
+        let lists = of_listeners.chain(self.routes.iter().map(|route| &route.filters)).chain(self.filter_chains.values());
+        let by_filters = lists.flat_map(|filters| filter::upstreams(filters)).map(|(.., name)| name);
+        by_routes.chain(by_listeners).chain(by_filters).collect()
+    }
 }
 
 /// The process.

@@ -6,6 +6,7 @@ use super::{Control, overrides::Overrides, writer::Writer};
 use crate::{
     admin::{Applied, Change, Commands, Guard, Override, Probation, Refused, Running, Target},
     config::{self, Loaded},
+    discovery::docker,
 };
 
 #[async_trait]
@@ -92,6 +93,10 @@ impl Commands for Control {
 
     fn running(&self) -> Running {
         self.status.lock().running.clone()
+    }
+
+    fn container_diagnostics(&self) -> Vec<docker::Diagnostic> {
+        self.engines().diagnostics().list()
     }
 }
 

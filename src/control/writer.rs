@@ -23,7 +23,7 @@ use super::{
 use crate::{
     admin::{AdminState, Applied, Commands, Guard, Override, Probation, Refused, Running, Sources, Token},
     config::{self, Bundle, Loaded, Spec},
-    discovery::docker::{Diagnostic, Engines},
+    discovery::docker::Engines,
     listener::Shared,
     observe::StateSource,
     route::RouteSpec,
@@ -198,9 +198,8 @@ impl Control {
     pub fn admin_token(&self) -> Option<(Secret, bool)> {
         self.status.lock().admin.as_ref().map(|admin| (admin.token.clone(), admin.token_is_made))
     }
-    /// What is wrong with containers and their labels now, where endpoints are found by those.
-    pub fn container_diagnostics(&self) -> Vec<Diagnostic> {
-        self.engines.diagnostics().list()
+    pub(super) fn engines(&self) -> &Engines {
+        &self.engines
     }
     pub(super) fn writer(&self) -> &tokio::sync::Mutex<Writer> {
         &self.writer

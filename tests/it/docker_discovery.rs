@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use weir::admin::Commands;
+
 use crate::support::{
     Gate,
     certs::ca,

@@ -12,6 +12,8 @@ use std::{
 
 use tokio::{process::Command, sync::OnceCell};
 
+use weir::admin::Commands;
+
 use crate::support::{
     edge::{Edge, edge},
     within,

@@ -20,6 +20,8 @@ pub(in crate::admin) struct Listener {
     addresses: Vec<Address>,
     /// It speaks TLS.
     tls: bool,
+    /// It passes on bytes (layer 4) and serves no HTTP.
+    tcp: bool,
     /// It sends every request to https.
     redirects_to_https: bool,
     /// Client connections open.
@@ -38,6 +40,7 @@ impl Listener {
             name: listener.name.clone(),
             addresses: listener.addresses.clone(),
             tls: listener.tls.is_some(),
+            tcp: listener.tcp.is_some(),
             redirects_to_https: listener.redirect_to_https.is_some(),
             connections: connections.get(listener.name.as_str()).copied().unwrap_or(0),
             requests_per_second: moment.listeners.get(listener.name.as_str()).copied().unwrap_or(0.0),

@@ -26,7 +26,10 @@ async fn the_overview_says_what_is_wrong() {
     admin.ready.store(false, Relaxed);
     let overview = admin.read("/api/v1/overview").await;
     assert_eq!(overview["verdict"]["causes"][0]["text"], "the edge takes no new traffic: it drains");
-    assert_eq!((&overview["ready"], overview["verdict"]["causes"].as_array().unwrap().len()), (&false.into(), 2));
+    let causes = overview["verdict"]["causes"].as_array().unwrap();
+    assert_eq!((&overview["ready"], causes.len()), (&false.into(), 3));
+    let container = (&causes[2]["subject"], causes[2]["text"].as_str());
+    assert_eq!(container, (&"container web-1".into(), Some("label weir.route.web.match.path: `//` is no path")));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::{self, Loaded},
+    discovery::docker,
     endpoint::{Condition, EndpointStats, Situation, Transitions},
     observe::{EndpointState, UpstreamState},
     types::Secret,
@@ -107,6 +108,9 @@ impl Commands for Counting {
             probation: None,
             can_roll_back: false,
         }
+    }
+    fn container_diagnostics(&self) -> Vec<docker::Diagnostic> {
+        vec![docker::Diagnostic::new("web-1", Some("weir.route.web.match.path"), "`//` is no path")]
     }
 }
 

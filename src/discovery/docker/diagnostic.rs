@@ -34,11 +34,19 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// What is wrong, where the container is told elsewhere.
+    pub fn without_container(&self) -> String {
+        match &self.label {
+            Some(label) => format!("label {label}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "container {}: ", self.container)?;
-        self.label.iter().try_for_each(|label| write!(f, "label {label}: "))?;
-        f.write_str(&self.message)
+        write!(f, "container {}: {}", self.container, self.without_container())
     }
 }
 

@@ -260,14 +260,14 @@ async fn cookies_of_a_verdict_prolong_sessions() {
 #[tokio::test]
 async fn browsers_are_sent_to_the_login_and_back() {
     let (app, auth) = (origin().respond(200, "hello").spawn().await, knows_ann().await);
-    let edge = guarded(&app, &auth, ", login: '/oauth2/sign_in?rd={url}'").tls().start().await;
+    let edge = guarded(&app, &auth, ", login: '/oauth2/sign_in?rd={url}&to={uri}'").tls().start().await;
     let (mut client, mut h2) = (edge.client().await, h2(&edge).await);
     let answer = client.exchange("GET /a?b=c&d HTTP/1.1\r\nhost: x:81\r\naccept: text/html\r\n\r\n").await;
-    let location = "/oauth2/sign_in?rd=http%3A%2F%2Fx%3A81%2Fa%3Fb%3Dc%26d";
+    let location = "/oauth2/sign_in?rd=http%3A%2F%2Fx%3A81%2Fa%3Fb%3Dc%26d&to=%2Fa%3Fb%3Dc%26d";
     assert_eq!((answer.status, answer.header("location"), answer.text().as_str()), (302, Some(location), ""));
     assert_eq!(answer.headers.all("cache-control"), ["no-store"]);
     let answer = h2.send(&H2Request::get("localhost", "/").header("accept", "text/html")).await.expect("a response");
-    assert_eq!(answer.header("location"), Some("/oauth2/sign_in?rd=https%3A%2F%2Flocalhost%2F"));
+    assert_eq!(answer.header("location"), Some("/oauth2/sign_in?rd=https%3A%2F%2Flocalhost%2F&to=%2F"));
     let upgrade = format!("GET /ws HTTP/1.1\r\nhost: x\r\naccept: text/html\r\n{UPGRADE}\r\n");
     assert_eq!(client.exchange(upgrade).await.status, 401, "nobody looks at a WebSocket");
     assert_eq!(edge.client().await.get("x", "/").await.status, 401);

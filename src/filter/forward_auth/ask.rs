@@ -23,6 +23,31 @@ const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method")
 const ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// What the client asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    url: String,
+    /// Where the path begins in it.
+    path: usize,
+}
+
+impl Wanted {
+    fn new(scheme: &str, host: &str, uri: &str) -> Self {
+        let url = format!("{scheme}://{host}{uri}");
+        Self { path: url.len() - uri.len(), url }
+    }
+
+    /// The whole URL.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The path and the query.
+    pub(super) fn uri(&self) -> &str {
+        &self.url[self.path..]
+    }
+}
+
 /// How the service of one filter is asked.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -34,23 +59,23 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// The call, and the URL that the client asked for. `None` for a request that cannot be told of, which the gate
-    /// does not let through.
-    pub(super) fn ask(&self, request: &FilterRequest<'_>) -> Option<(Call, String)> {
+    /// The call, and what the client asked for. `None` for a request that cannot be told of, which the gate does not let
+    /// through.
+    pub(super) fn ask(&self, request: &FilterRequest<'_>) -> Option<(Call, Wanted)> {
         let mut fields = self.shown(request)?;
         let host = authority(request);
         let uri = match request.query {
             Some(query) => format!("{}?{query}", request.path),
             None => request.path.to_owned(),
         };
-        let url = format!("{}://{host}{uri}", request.client.scheme.as_str());
+        let wanted = Wanted::new(request.client.scheme.as_str(), host, &uri);
         let own = [
             (FORWARDED_METHOD, value(request.method)?),
             (ORIGINAL_METHOD, value(request.method)?),
             (FORWARDED_PROTO, HeaderValue::from_static(request.client.scheme.as_str())),
             (FORWARDED_HOST, value(host)?),
             (FORWARDED_URI, value(&uri)?),
-            (ORIGINAL_URL, value(&url)?),
+            (ORIGINAL_URL, value(wanted.url())?),
             (FORWARDED_FOR, address(request.client)?),
             (REAL_IP, address(request.client)?),
         ];
@@ -70,7 +95,7 @@ impl Question {
             within: self.within,
             take: Take::Body(self.max_body),
         };
-        Some((call, url))
+        Some((call, wanted))
     }
 
     /// The client's own fields that the service sees.

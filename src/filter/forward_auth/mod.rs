@@ -20,7 +20,7 @@ use super::{Filter, FilterRequest, FilterResponse, Scope, Service, Slot, Verdict
 use crate::types::{At, Code, Name, OneOrMany, Reply, Size, Span, Template, parse_authority};
 use ask::Question;
 use names::Names;
-use verdict::{Cookies, Judge};
+use verdict::{Back, Cookies, Judge};
 
 /// The longest `timeout`. Where there is no route yet, and on upgrades, a verdict is waited for 30 s at most.
 const MAX_TIMEOUT: Span = Span::secs(25);
@@ -50,7 +50,8 @@ pub struct ForwardAuthSpec {
     /// Pass the cookies of a verdict that admits on to the client.
     #[serde(default = "ForwardAuthSpec::default_set_cookies")]
     pub set_cookies: bool,
-    /// Where browsers are sent that get 401: `https://login.example.com/?rd={url}`. Left out: the 401 is the answer.
+    /// Where browsers are sent that get 401: `https://login.example.com/?rd={url}`, or `/sign_in?rd={uri}` on the same
+    /// host. Left out: the 401 is the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<String>,
     /// The largest body of a verdict.
@@ -144,19 +145,20 @@ impl ForwardAuthSpec {
         each.into_iter().collect::<Option<Vec<HeaderName>>>().map(Names::new)
     }
 
-    fn login(&self, at: &At) -> Option<Option<Template<()>>> {
+    fn login(&self, at: &At) -> Option<Option<Template<Back>>> {
         let Some(text) = &self.login else { return Some(None) };
-        let template = match Template::parse(text, &[("url", ())]) {
+        let template = match Template::parse(text, &[("url", Back::Url), ("uri", Back::Uri)]) {
             Ok(template) => template,
             Err(error) => {
-                at.problem(Code::BadValue, error.to_string()).hint("`{url}` is what the client asked for");
+                at.problem(Code::BadValue, error.to_string())
+                    .hint("`{url}` is what the client asked for, `{uri}` its path and query");
                 return None;
             }
         };
         let begins = ["https://", "http://", "/"].iter().any(|start| text.starts_with(start));
         if !begins || !text.bytes().all(|b| b.is_ascii_graphic()) {
             at.problem(Code::BadValue, format!("{text:?} is no place to send browsers to"))
-                .hint("a URL, or a path on the same host: `/oauth2/sign_in?rd={url}`");
+                .hint("a URL, or a path on the same host: `/oauth2/sign_in?rd={uri}`");
             return None;
         }
         Some(Some(template))
@@ -195,11 +197,11 @@ impl Filter for ForwardAuth {
         let asked = self.question.ask(request);
         // Whatever the verdict is, also where there is none.
         self.judge.take_away(request.fields);
-        let Some((call, url)) = asked else { return self.judge.refuse() };
+        let Some((call, wanted)) = asked else { return self.judge.refuse() };
         let (calling, judge) = (self.service.call(call), self.judge.clone());
         Verdict::later(async move {
             let answered = calling.await;
-            move |request: &mut FilterRequest<'_>, slot: &mut Slot| judge.judge(answered, &url, request, slot)
+            move |request: &mut FilterRequest<'_>, slot: &mut Slot| judge.judge(answered, &wanted, request, slot)
         })
     }
 

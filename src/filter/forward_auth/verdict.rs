@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 
-use super::{OnError, names::Names};
+use super::{OnError, ask::Wanted, names::Names};
 use crate::{
     filter::{Answered, CallError, FilterRequest, Slot, Verdict},
     types::{FieldsMut, Name, Reply, Template},
@@ -23,20 +23,29 @@ const OWN: [HeaderName; 4] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING,
 /// The cookies of a verdict, kept until there is a response to set them.
 pub(super) struct Cookies(pub(super) Vec<HeaderValue>);
 
+/// What leads back from a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    /// The URL that the client asked for.
+    Url,
+    /// Its path and query.
+    Uri,
+}
+
 /// What one filter does with verdicts.
 #[derive(Debug)]
 pub(super) struct Judge {
     upstream: Name,
     taken: Names,
     set_cookies: bool,
-    login: Option<Template<()>>,
+    login: Option<Template<Back>>,
     on_error: OnError,
     /// When it was last told that the service fails. Only requests without a verdict look.
     told: Mutex<Option<Instant>>,
 }
 
 impl Judge {
-    pub(super) fn new(upstream: Name, taken: Names, set_cookies: bool, login: Option<Template<()>>, on_error: OnError) -> Self {
+    pub(super) fn new(upstream: Name, taken: Names, set_cookies: bool, login: Option<Template<Back>>, on_error: OnError) -> Self {
         Self { upstream, taken, set_cookies, login, on_error, told: Mutex::default() }
     }
 
@@ -45,11 +54,11 @@ impl Judge {
         self.taken.remove_from(fields);
     }
 
-    /// What becomes of the request. `url` is what the client asked for.
+    /// What becomes of the request.
     pub(super) fn judge(
         &self,
         answered: Result<Answered, CallError>,
-        url: &str,
+        wanted: &Wanted,
         request: &mut FilterRequest<'_>,
         slot: &mut Slot,
     ) -> Verdict {
@@ -57,7 +66,7 @@ impl Judge {
             Ok(answered) => match answered.status.as_u16() {
                 200..=299 => self.admit(&answered, request.fields, slot),
                 // To a question without a condition, 304 is no answer.
-                300..=303 | 305..=499 => self.pass_on(answered, url, request),
+                300..=303 | 305..=499 => self.pass_on(answered, wanted, request),
                 status => self.without(&format!("it answered {status}")),
             },
             Err(error) => self.without(&error.to_string()),
@@ -77,10 +86,10 @@ impl Judge {
     }
 
     /// The refusal is the service's: its status, its fields, its body.
-    fn pass_on(&self, answered: Answered, url: &str, request: &FilterRequest<'_>) -> Verdict {
+    fn pass_on(&self, answered: Answered, wanted: &Wanted, request: &FilterRequest<'_>) -> Verdict {
         let Answered { status, fields, body } = answered;
         if status == StatusCode::UNAUTHORIZED
-            && let Some(location) = self.login(url, request)
+            && let Some(location) = self.login(wanted, request)
         {
             let cookies = fields.get_all(header::SET_COOKIE).iter().map(|cookie| (header::SET_COOKIE, cookie.clone()));
             let own = [(header::LOCATION, location), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -104,12 +113,16 @@ impl Judge {
     }
 
     /// Where somebody who looks at a page is sent, to come back to it.
-    fn login(&self, url: &str, request: &FilterRequest<'_>) -> Option<HeaderValue> {
+    fn login(&self, wanted: &Wanted, request: &FilterRequest<'_>) -> Option<HeaderValue> {
         let login = self.login.as_ref()?;
         let page =
             request.fields.any("accept", &mut |accept| accept.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")));
         let looks = matches!(request.method, "GET" | "HEAD") && !request.upgrade && page;
-        looks.then(|| HeaderValue::from_str(&login.fill(|(), out| escape(url, out))).ok()).flatten()
+        let back = |back| match back {
+            Back::Url => wanted.url(),
+            Back::Uri => wanted.uri(),
+        };
+        looks.then(|| HeaderValue::from_str(&login.fill(|part, out| escape(back(part), out))).ok()).flatten()
     }
 
     /// There is no verdict, for this reason.

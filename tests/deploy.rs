@@ -24,8 +24,14 @@ fn read(path: &str) -> String {
 /// Fails with everything that `weir check` says of a configuration.
 #[track_caller]
 fn accepted(name: &str, text: &str) {
-    let token = |name: &str| (name == "WEIR_ADMIN_TOKEN").then(|| "a token".to_owned());
-    let loaded = weir::snapshot::check(weir::config::parse_str(name, text, Path::new("/nonexistent"), &token));
+    accepted_with(name, text, &[("WEIR_ADMIN_TOKEN", "a token")]);
+}
+
+/// The same with other variables.
+#[track_caller]
+fn accepted_with(name: &str, text: &str, variables: &[(&str, &str)]) {
+    let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let loaded = weir::snapshot::check(weir::config::parse_str(name, text, Path::new("/nonexistent"), &value));
     let said = weir::config::render::human(loaded.document.sources(), &loaded.diagnostics, false);
     assert!(loaded.is_ok() && loaded.diagnostics.is_empty(), "{said}");
 }
@@ -38,8 +44,11 @@ fn replaced(text: &str, path: &str, with: &str) -> String {
 
 #[test]
 fn the_configuration_of_the_demo_is_accepted() {
-    let text = read("docker/conf/weir.yaml");
-    accepted("docker/conf/weir.yaml", &replaced(&text, "${file:/run/secrets/admin_token}", "a token"));
+    let text = replaced(&read("docker/conf/weir.yaml"), "${file:/run/secrets/admin_token}", "a token");
+    accepted("docker/conf/weir.yaml", &text);
+    accepted_with("docker/conf/weir.yaml", &text, &[("WEIR_REDIS", "redis://redis:6379")]);
+    let labels = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/labels/*.yaml");
+    accepted("docker/conf/weir.yaml with labels", &replaced(&text, "/etc/weir.d/*.yaml", labels));
 }
 
 /// The manifests, and the kind of each.

@@ -1,11 +1,11 @@
 //! `weir lab`: test backends and a client.
 
 mod load;
+mod transport;
 
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -14,10 +14,11 @@ use clap::{Args, Subcommand};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::transport::TransportArgs;
 use crate::{
     lab::{
         Backend, BackendHandle, BackendOptions, Failure, Faults, TcpEcho, TcpEchoHandle, TcpEchoOptions,
-        send::{self, HttpRequest, HttpResponse, Tally, Transport, Trust},
+        send::{self, HttpRequest, HttpResponse, Tally},
     },
     types::{Ratio, Span},
 };
@@ -156,10 +157,6 @@ struct SendArgs {
     /// An http:// or https:// URL, or a text to send over TCP.
     #[arg(default_value = TEXT, value_name = "URL|TEXT")]
     what: String,
-    /// Connect here. With a URL, its host is still the one that is asked for; a text goes to 127.0.0.1:9000 otherwise,
-    /// where conf/examples/tcp.yaml listens.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
-    address: Option<String>,
     /// The method; GET, or POST when there is a body.
     #[arg(short = 'X', long)]
     method: Option<Method>,
@@ -175,25 +172,8 @@ struct SendArgs {
     /// How many requests each client sends, one after the other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     requests: u32,
-    /// Speak HTTP/2 only; with http://, by prior knowledge.
-    #[arg(long)]
-    http2: bool,
-    /// Accept any certificate.
-    #[arg(short = 'k', long, conflicts_with = "ca")]
-    insecure: bool,
-    /// Trust the authorities in this PEM file instead of the system's.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// For each request, connecting included.
-    #[arg(long, default_value = "30s", value_name = "DURATION")]
-    timeout: Span,
-}
-
-fn host_and_port(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
-        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("expected a host and a port, as in `127.0.0.1:5432`".into()),
-    }
+    #[command(flatten)]
+    transport: TransportArgs,
 }
 
 fn header_field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -205,21 +185,6 @@ fn header_field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// What is sent over TCP when nothing else is said.
 const TEXT: &str = "Hello World";
-/// Where `conf/examples/tcp.yaml` listens.
-const TCP_ADDRESS: &str = "127.0.0.1:9000";
-
-/// Where a text goes. One that looks like a URL without its scheme more likely is one.
-fn tcp_address<'a>(text: &str, address: Option<&'a str>) -> anyhow::Result<&'a str> {
-    let looks_like_url = text.contains([':', '/']) && !text.contains(char::is_whitespace);
-    match address {
-        None if looks_like_url => anyhow::bail!(
-            "`{text}` is not an http:// or https:// URL; did you mean `http://{text}`? To send it over TCP, add --address HOST:PORT"
-        ),
-        None => Ok(TCP_ADDRESS),
-        Some(address) => Ok(address),
-    }
-}
-
 /// What the first argument turned out to be.
 enum Target<'a> {
     Http(Uri),
@@ -233,7 +198,7 @@ impl SendArgs {
             anyhow::ensure!(uri.host().is_some_and(|host| !host.is_empty()), "`{}` names no host", self.what);
             return Ok(Target::Http(uri));
         }
-        let address = tcp_address(&self.what, self.address.as_deref())?;
+        let address = self.transport.tcp(&self.what)?;
         if self.has_http_options() {
             anyhow::bail!("`{}` goes over TCP, which knows no method, header, body, HTTP/2 or TLS options", self.what)
         }
@@ -241,8 +206,7 @@ impl SendArgs {
     }
 
     fn has_http_options(&self) -> bool {
-        let tls = self.insecure || self.ca.is_some();
-        tls || self.http2 || self.method.is_some() || self.data.is_some() || !self.headers.is_empty()
+        self.transport.has_http_options() || self.method.is_some() || self.data.is_some() || !self.headers.is_empty()
     }
 
     fn request(&self, uri: Uri) -> HttpRequest {
@@ -252,15 +216,6 @@ impl SendArgs {
             headers.append(name, value.clone());
         }
         HttpRequest { method, uri, headers, body: self.data.clone().unwrap_or_default().into() }
-    }
-
-    fn transport(&self) -> Transport {
-        let trust = match (&self.ca, self.insecure) {
-            (_, true) => Trust::Anyone,
-            (Some(file), _) => Trust::File(file.clone()),
-            (None, _) => Trust::System,
-        };
-        Transport { address: self.address.clone(), http2_only: self.http2, trust, timeout: self.timeout.get() }
     }
 
     fn is_one(&self) -> bool {
@@ -273,14 +228,14 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
     let (clients, requests) = (usize::from(args.clients), args.requests as usize);
     match args.target()? {
         Target::Http(uri) => {
-            let (request, transport) = (args.request(uri), args.transport());
+            let (request, transport) = (args.request(uri), args.transport.http());
             if args.is_one() {
                 return show(&send::one(&request, &transport).await?);
             }
             sum_up(&send::many(&request, &transport, clients, requests).await)
         }
         Target::Tcp { text, address } => {
-            let patience = args.timeout.get();
+            let patience = args.transport.timeout();
             if args.is_one() {
                 print_bytes(&send::tcp(text, address, patience).await?)?;
                 return Ok(ExitCode::SUCCESS);

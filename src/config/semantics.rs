@@ -247,6 +247,11 @@ fn redirects_to_tls(spec: &Spec, at: &At) {
 
 fn admin(spec: &Spec, facts: &Facts<'_>, at: &At) {
     let Some(admin) = spec.admin.on() else { return };
+    if let Address::Unix(_) = admin.address {
+        at.key("address")
+            .problem(Code::BadAddress, "the admin listener cannot listen on a unix socket")
+            .hint("write an IP and a port: `127.0.0.1:9900`");
+    }
     if !admin.address.is_local() && admin.token.is_empty() && !facts.lost(&at.path(), "token") {
         let reachable = match admin.address.tcp().map(|address| address.ip()) {
             Some(ip) if ip.is_unspecified() => "on every interface".to_owned(),

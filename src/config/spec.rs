@@ -143,7 +143,7 @@ auto_or_number!(MaxConnections, "MaxConnections", "`auto` or a number of connect
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSpec {
-    /// Where it listens. An address that is not loopback needs a token.
+    /// Where it listens, an IP and a port. One that is not loopback needs a token.
     pub address: Address,
     /// The bearer token for everything that changes something, and for everything when the address is not loopback.
     pub token: Secret,

@@ -320,6 +320,10 @@ impl Endpoint {
             }
         });
     }
+    /// Discovery has found it just now: it may still be starting, for which its circuit makes allowances.
+    pub fn found(&self, now: Instant) {
+        self.change(|detail| detail.found(now));
+    }
     /// It is in service from now on, and starts slowly if it was not and `joins` others.
     fn join(&self, settings: EndpointSettings, joins: bool) {
         self.ramp.set_window(settings.slow_start);

@@ -252,7 +252,7 @@ impl Standing {
         let turn = (turned && detail.settings.is_some()).then(|| detail.turn());
         let barrier = self.barrier_of(&detail);
         let moved = self.barrier.swap(barrier, Relaxed) != barrier;
-        self.quiet.store(detail.breaker.state() == BreakerState::Closed { failures: 0 }, Relaxed);
+        self.quiet.store(detail.breaker.is_quiet(), Relaxed);
         let after = detail.counts();
         let before = std::mem::replace(&mut detail.counted, after);
         count(before, after, moved);
@@ -328,6 +328,11 @@ impl Detail {
 
     pub(super) fn probe_ended(&mut self) {
         self.breaker.probe_ended();
+    }
+
+    /// Discovery has found it just now.
+    pub(super) fn found(&mut self, now: Instant) {
+        self.breaker.found(now);
     }
 
     /// Health checks say that it is back.

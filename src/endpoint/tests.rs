@@ -59,6 +59,18 @@ fn failures_in_a_row_take_it_out_until_its_time() {
 }
 
 #[test]
+fn the_first_success_of_one_that_was_found_is_news_and_no_other() {
+    let endpoints = pool(2, settings(), 0);
+    endpoints[0].found(Instant::now());
+    assert!(endpoints[0].is_clear() && endpoints[0].standing.is_news(true));
+    endpoints[0].record(FINE);
+    assert!(!endpoints[0].standing.is_news(true));
+    endpoints[1].found(Instant::now());
+    endpoints[1].join(EndpointSettings::default(), true);
+    assert!(!endpoints[1].standing.is_news(true), "without a breaker there is nothing to learn");
+}
+
+#[test]
 fn probes_have_places_and_give_them_back() {
     let endpoints = pool(2, settings(), 0);
     fail(&endpoints[0], 5);

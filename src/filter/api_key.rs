@@ -242,15 +242,7 @@ impl Keys {
     }
 
     fn add_file(&mut self, file: &ConfigPath, at: &At) -> bool {
-        let text =
-            small_file::read(file, MAX_FILE).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".into()));
-        let text = match text {
-            Ok(text) => text,
-            Err(reason) => {
-                at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {reason}"));
-                return false;
-            }
-        };
+        let Some(text) = small_file::read_text(file, MAX_FILE, at) else { return false };
         let before = self.clients.len();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();

@@ -2,6 +2,8 @@
 
 use std::{fs::File, io::Read, path::Path};
 
+use crate::types::{At, Code, ConfigPath};
+
 /// The content of a regular file of at most `max` bytes, or why there is none, in words for users.
 ///
 /// Anything else than a regular file is refused before it is read: a pipe would wait for a writer.
@@ -14,4 +16,10 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     // One byte more than is allowed tells a file that is too long, whatever its metadata say.
     File::open(path).map_err(kind)?.take(max + 1).read_to_end(&mut content).map_err(kind)?;
     if content.len() as u64 > max { Err(format!("it is over {} MiB", max >> 20)) } else { Ok(content) }
+}
+
+/// The same for text that `at` names. What keeps it from being read is reported there.
+pub fn read_text(file: &ConfigPath, max: u64, at: &At) -> Option<String> {
+    let text = read(file, max).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".into()));
+    text.map_err(|reason| at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {reason}"))).ok()
 }

@@ -6,13 +6,14 @@
 
 use ::http::{HeaderMap, Request, header};
 use bytes::Bytes;
+use h2::client::SendRequest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     connect::{Dial, connect},
-    http::{MAX_HEAD, USER_AGENT},
-    http2::reason,
+    http::USER_AGENT,
+    http2::{self, reason},
 };
 use crate::types::{Address, At, Code};
 
@@ -57,8 +58,8 @@ pub(super) struct GrpcProbe {
 impl GrpcProbe {
     /// Asks once. The caller sets the time.
     pub(super) async fn probe(&self, address: &Address, dial: &Dial) -> Result<(), String> {
-        let (stream, http2) = connect(address, dial).await?;
-        if !http2 {
+        let (stream, speaks_http2) = connect(address, dial).await?;
+        if !speaks_http2 {
             return Err("the endpoint did not agree to HTTP/2, which gRPC needs".into());
         }
         let authority = match address {
@@ -72,26 +73,10 @@ impl GrpcProbe {
             .header(header::USER_AGENT, USER_AGENT)
             .body(())
             .map_err(|error| error.to_string())?;
-        let (sender, connection) = h2::client::Builder::new()
-            .enable_push(false)
-            .max_header_list_size(MAX_HEAD as u32)
-            .handshake::<_, Bytes>(stream)
-            .await
-            .map_err(reason)?;
-        // The connection must be driven while the exchange is under way; its end ends the exchange as well.
-        let drive = async {
-            let _ = connection.await;
-            std::future::pending().await
-        };
-        tokio::select! {
-            biased;
-            result = self.exchange(sender, request) => result,
-            result = drive => result,
-        }
+        http2::on(stream, async |sender| self.exchange(sender, request).await).await
     }
 
-    async fn exchange(&self, sender: h2::client::SendRequest<Bytes>, request: Request<()>) -> Result<(), String> {
-        let mut sender = sender.ready().await.map_err(reason)?;
+    async fn exchange(&self, mut sender: SendRequest<Bytes>, request: Request<()>) -> Result<(), String> {
         let (response, mut body) = sender.send_request(request, false).map_err(reason)?;
         body.send_data(self.message.clone(), true).map_err(reason)?;
         let mut response = response.await.map_err(reason)?;

@@ -1,6 +1,8 @@
 //! The HTTP/2 client of the HTTP probe, for upstreams that are spoken to in HTTP/2.
 
 use ::http::{Request, header};
+use bytes::Bytes;
+use h2::client::SendRequest;
 
 use super::{
     connect::Stream,
@@ -14,11 +16,19 @@ pub(super) async fn ask(stream: Box<dyn Stream>, scheme: &str, host: &str, probe
         .header(header::ACCEPT, "*/*")
         .body(())
         .map_err(|_| "the request cannot be made: `host` or `path` is not part of a URL".to_owned())?;
+    on(stream, async |sender| exchange(sender, request, probe).await).await
+}
+
+/// One exchange on this connection, which is closed then.
+pub(super) async fn on(
+    stream: Box<dyn Stream>,
+    exchange: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<(), String>,
+) -> Result<(), String> {
     let (sender, connection) = h2::client::Builder::new()
         .enable_push(false)
         .max_header_list_size(MAX_HEAD as u32)
         .initial_window_size(MAX_BODY as u32)
-        .handshake::<_, bytes::Bytes>(stream)
+        .handshake(stream)
         .await
         .map_err(reason)?;
     // The connection must be driven while the exchange is under way; its end ends the exchange as well.
@@ -26,15 +36,15 @@ pub(super) async fn ask(stream: Box<dyn Stream>, scheme: &str, host: &str, probe
         let _ = connection.await;
         std::future::pending().await
     };
+    let exchange = async { exchange(sender.ready().await.map_err(reason)?).await };
     tokio::select! {
         biased;
-        result = exchange(sender, request, probe) => result,
+        result = exchange => result,
         result = drive => result,
     }
 }
 
-async fn exchange(sender: h2::client::SendRequest<bytes::Bytes>, request: Request<()>, probe: &HttpProbe) -> Result<(), String> {
-    let mut sender = sender.ready().await.map_err(reason)?;
+async fn exchange(mut sender: SendRequest<Bytes>, request: Request<()>, probe: &HttpProbe) -> Result<(), String> {
     let (response, _) = sender.send_request(request, true).map_err(reason)?;
     let mut response = response.await.map_err(reason)?;
     if !probe.judge_status(response.status().as_u16())? {

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use super::{
     pipe::Pipe,
@@ -143,7 +143,7 @@ impl Flow {
     fn poll_pipe(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
         while pipe.held() > 0 {
-            match ready!(to.poll_socket_out(cx, |socket| pipe.drain(socket))) {
+            match ready!(to.poll_socket(cx, Interest::WRITABLE, |socket| pipe.drain(socket))) {
                 Ok(written) => self.moved += written as u64,
                 Err(error) if cannot_splice(&error) => {
                     (self.stuck, self.may_splice) = (pipe.take_back()?, false);
@@ -206,7 +206,7 @@ impl Flow {
             self.may_splice = false;
             return Poll::Ready(Ok(()));
         };
-        let Poll::Ready(result) = from.poll_socket_in(cx, |socket| pipe.fill(socket)) else {
+        let Poll::Ready(result) = from.poll_socket(cx, Interest::READABLE, |socket| pipe.fill(socket)) else {
             // Who waits may wait for long, and needs no pipe for that.
             pipe.put();
             return Poll::Pending;

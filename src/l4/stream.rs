@@ -47,22 +47,18 @@ impl Stream {
         !matches!(self, Stream::Tls(_))
     }
 
-    /// Does something with the socket once it is readable, again when it turns out not to be.
-    pub(super) fn poll_socket_in(
+    /// Does something with the socket once it is readable or writable, again when it turns out not to be.
+    pub(super) fn poll_socket(
         &self,
         cx: &mut Context<'_>,
+        interest: Interest,
         mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
+            ready!(self.poll_ready(cx, interest))?;
             let result = match self {
-                Stream::Tcp(stream) => {
-                    ready!(stream.poll_read_ready(cx))?;
-                    stream.try_io(Interest::READABLE, || act(stream.as_fd()))
-                }
-                Stream::Unix(stream) => {
-                    ready!(stream.poll_read_ready(cx))?;
-                    stream.try_io(Interest::READABLE, || act(stream.as_fd()))
-                }
+                Stream::Tcp(stream) => stream.try_io(interest, || act(stream.as_fd())),
+                Stream::Unix(stream) => stream.try_io(interest, || act(stream.as_fd())),
                 Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
             };
             match result {
@@ -72,28 +68,13 @@ impl Stream {
         }
     }
 
-    /// The same once it is writable.
-    pub(super) fn poll_socket_out(
-        &self,
-        cx: &mut Context<'_>,
-        mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let result = match self {
-                Stream::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_io(Interest::WRITABLE, || act(stream.as_fd()))
-                }
-                Stream::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_io(Interest::WRITABLE, || act(stream.as_fd()))
-                }
-                Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-            };
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
+    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        match (self, interest.is_readable()) {
+            (Stream::Tcp(stream), true) => stream.poll_read_ready(cx),
+            (Stream::Tcp(stream), false) => stream.poll_write_ready(cx),
+            (Stream::Unix(stream), true) => stream.poll_read_ready(cx),
+            (Stream::Unix(stream), false) => stream.poll_write_ready(cx),
+            (Stream::Tls(_), _) => Poll::Ready(Ok(())),
         }
     }
 }

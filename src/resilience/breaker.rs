@@ -17,6 +17,12 @@ use crate::types::{At, Code, Ratio, Span};
 /// The longest time out, however often an endpoint failed: what comes back is noticed within this time.
 const MAX_RECOVERY: Duration = Duration::from_secs(300);
 
+/// An endpoint that was found may not listen yet: a container joins when it has started. For so long nothing is held against it
+/// that a start explains.
+const STARTING: Duration = Duration::from_secs(10);
+/// The time out meanwhile.
+const WHILE_STARTING: Duration = Duration::from_secs(1);
+
 /// When an endpoint that fails is left alone, and how it comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -123,11 +129,13 @@ pub struct Breaker {
     last: Option<Duration>,
     /// When it was closed last.
     closed: Option<Instant>,
+    /// Until when the endpoint may still be starting; `None` once a request has succeeded.
+    starting: Option<Instant>,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { state: BreakerState::Closed { failures: 0 }, last: None, closed: None }
+        Self { state: BreakerState::Closed { failures: 0 }, last: None, closed: None, starting: None }
     }
 }
 
@@ -140,6 +148,16 @@ impl Breaker {
     /// How long it was or is open, if that still counts.
     pub fn time_out(&self) -> Option<Duration> {
         self.last
+    }
+
+    /// Would one more success change anything?
+    pub fn is_quiet(&self) -> bool {
+        self.state == BreakerState::Closed { failures: 0 } && self.starting.is_none()
+    }
+
+    /// The endpoint was found just now: it may still be starting.
+    pub fn found(&mut self, now: Instant) {
+        self.starting = Some(now + STARTING);
     }
 
     /// A request wants to pass. The first one after the time out finds the breaker half open.
@@ -193,6 +211,7 @@ impl Breaker {
 
     /// A request succeeded.
     pub fn succeeded(&mut self, now: Instant, settings: &BreakerSettings) {
+        self.starting = None;
         match &mut self.state {
             BreakerState::Closed { failures } => *failures = 0,
             BreakerState::HalfOpen { successes, .. } => {
@@ -215,7 +234,7 @@ impl Breaker {
     }
 
     /// Doubles the time out, unless the last one is forgiven: when it was followed by a stretch at least as
-    /// long without opening again.
+    /// long without opening again. While the endpoint may be starting it is short.
     fn open(&mut self, now: Instant, settings: &BreakerSettings) {
         let forgiven = |last: &Duration| {
             let closed = matches!(self.state, BreakerState::Closed { .. });
@@ -223,6 +242,7 @@ impl Breaker {
         };
         let longest = MAX_RECOVERY.max(settings.recovery);
         let time_out = match self.last.filter(|last| !forgiven(last)) {
+            _ if self.starting.is_some_and(|until| now < until) => WHILE_STARTING.min(settings.recovery),
             Some(last) => (last * 2).clamp(settings.recovery, longest),
             None => settings.recovery,
         };
@@ -348,6 +368,38 @@ mod tests {
         bench.succeed(3);
         bench.after(60).fail(5);
         assert_eq!(bench.out(), Some(30));
+    }
+
+    #[test]
+    fn one_that_may_be_starting_is_soon_tried_again() {
+        let mut bench = Bench::new();
+        bench.breaker.found(bench.now);
+        bench.after(5).fail(5);
+        for _ in 0..5 {
+            assert_eq!((bench.out(), bench.admit()), (Some(1), Admission::Refused));
+            assert_eq!(bench.after(1).admit(), Admission::Probe);
+            bench.fail(1);
+        }
+        assert_eq!(bench.out(), Some(30), "ten seconds are enough for a start");
+        bench.after(30).admit();
+        bench.fail(1);
+        assert_eq!(bench.out(), Some(60));
+    }
+
+    #[test]
+    fn one_that_has_served_is_not_starting() {
+        let mut bench = Bench::new();
+        bench.breaker.found(bench.now);
+        assert!(!bench.breaker.is_quiet(), "the first success is news");
+        bench.succeed(1);
+        assert!(bench.breaker.is_quiet());
+        bench.fail(5);
+        assert_eq!(bench.out(), Some(30));
+        let mut bench = Bench::new();
+        bench.settings.recovery = SECOND / 4;
+        bench.breaker.found(bench.now);
+        bench.fail(5);
+        assert_eq!(bench.breaker.time_out(), Some(SECOND / 4), "never longer than it would be otherwise");
     }
 
     #[test]

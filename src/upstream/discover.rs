@@ -1,6 +1,6 @@
 //! Endpoints found while running, beside those that the configuration lists.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use super::Upstream;
 use crate::{
@@ -70,6 +70,7 @@ impl Upstream {
         let (added, removed) = (only_in(&now, &before), only_in(&before, &now));
         let changes = Changes { added: added.len(), removed: removed.len() };
         if changes != Changes::default() {
+            added.iter().for_each(|new| new.found(Instant::now()));
             self.replace_endpoints(now);
             // Nobody chooses them any more. The next one at such an address may not be leaving.
             removed.iter().for_each(|gone| gone.set_draining(false));

@@ -4,8 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    h1_setup::{Bed, bed_with},
-    h2_setup::{bed_of, get, h2, h2_bed, raw_h2, rejected, sample},
+    setup::{Bed, bed_of, bed_with, get, h2, h2_bed, raw_h2, rejected, sample},
     support::{
         client::RawClient,
         h2_raw::{Flood, Frame, PREFACE, RawH2, flag, get_fields, hpack, kind},

@@ -1,7 +1,7 @@
 //! Rule 10: who the client is, and what services are told about it (RFC 7239, the PROXY protocol).
 
 use crate::{
-    h1_setup::{Bed, bed, bed_with},
+    setup::{Bed, bed, bed_with},
     support::{
         certs::Identity,
         client::RawClient,

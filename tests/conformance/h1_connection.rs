@@ -1,16 +1,12 @@
 //! Connections: persistence and pipelining (RFC 9112 section 9).
 
 use crate::{
-    h1_setup::{bed, bed_with},
+    setup::{bed, bed_with, get},
     support::{
         Gate,
         origin::{Answer, origin},
     },
 };
-
-fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: example.com\r\n\r\n")
-}
 
 #[tokio::test]
 async fn rfc9112_9_3_2_pipelined_requests_are_answered_in_order() {

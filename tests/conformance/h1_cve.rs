@@ -1,7 +1,7 @@
 //! What edges built on the same ground have been attacked with, as it was done.
 
 use crate::{
-    h1_setup::{bed, bed_with},
+    setup::{bed, bed_with},
     support::origin::{Answer, origin},
 };
 

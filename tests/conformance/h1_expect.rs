@@ -1,7 +1,7 @@
 //! Rule 11: expectations (RFC 9110 section 10.1.1).
 
 use crate::{
-    h1_setup::{bed, bed_with},
+    setup::{bed, bed_with},
     support::origin::{Answer, origin},
 };
 
@@ -27,7 +27,7 @@ async fn rfc9110_10_1_1_a_client_may_send_its_body_without_waiting() {
     let answer = bed.exchange(format!("{HEAD}hello")).await;
     assert_eq!(answer.status, 200);
     assert_eq!(bed.origin.next_request().await.text(), "hello");
-    let bed = crate::h1_setup::bed().await;
+    let bed = crate::setup::bed().await;
     assert_eq!(bed.passes(format!("{HEAD}hello")).await.text(), "hello");
 }
 

@@ -1,6 +1,6 @@
 //! Rule 4: what a header block is made of (RFC 9112 sections 2.2 and 5).
 
-use crate::h1_setup::bed;
+use crate::setup::bed;
 
 fn with(line: &str) -> String {
     format!("GET / HTTP/1.1\r\nhost: example.com\r\n{line}\r\n\r\n")

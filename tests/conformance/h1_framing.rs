@@ -1,6 +1,6 @@
 //! Rule 1: where a message ends (RFC 9112 sections 6 and 7).
 
-use crate::h1_setup::bed;
+use crate::setup::bed;
 
 /// A POST with these framing fields and whatever follows its head.
 fn post(fields: &str, rest: &str) -> String {

@@ -1,7 +1,7 @@
 //! Rules 7 to 9: what an intermediary takes away, adds and counts (RFC 9110 section 7.6).
 
 use crate::{
-    h1_setup::{bed, bed_with},
+    setup::{bed, bed_with},
     support::origin::origin,
 };
 

@@ -1,7 +1,7 @@
 //! Rule 6: how much, how many, how long (RFC 9112 section 3, RFC 9110 section 15.5, RFC 6585 section 5).
 
 use crate::{
-    h1_setup::{Bed, bed, bed_with},
+    setup::{Bed, bed, bed_with},
     support::{Gate, origin::origin},
 };
 

@@ -1,7 +1,7 @@
 //! Rule 13: what is tried again, and what never is (RFC 9110 section 9.2.2).
 
 use crate::{
-    h1_setup::bed_with,
+    setup::bed_with,
     support::{
         edge::edge,
         origin::{Answer, origin, refused_address},

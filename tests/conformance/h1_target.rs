@@ -1,13 +1,9 @@
 //! Rules 2 and 3: which resource a request is for (RFC 9112 section 3, RFC 9110 section 7).
 
 use crate::{
-    h1_setup::{Bed, bed, bed_with},
+    setup::{Bed, bed, bed_with, get},
     support::{client::RawClient, origin::origin},
 };
-
-fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nhost: example.com\r\n\r\n")
-}
 
 fn hosts(lines: &[&str]) -> String {
     let lines: String = lines.iter().map(|host| format!("host: {host}\r\n")).collect();

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    h1_setup::{Bed, bed, bed_with},
+    setup::{Bed, bed, bed_with},
     support::{
         edge::edge,
         origin::{Answer, origin},

@@ -1,8 +1,7 @@
 //! The gate on HTTP/2 requests (RFC 9113 section 8): each refusal is typed, counted, logged, and leaves other streams alone.
 
 use crate::{
-    h1_setup::Bed,
-    h2_setup::{bed_of, frames_for, h2, h2_bed, log_line, raw_h2, rejected, send_h2},
+    setup::{Bed, bed_of, frames_for, h2, h2_bed, log_line, raw_h2, rejected, send_h2},
     support::{
         client::RawClient,
         edge::edge,
@@ -229,7 +228,7 @@ async fn rfc9110_15_5_20_host_outside_the_certificate_is_421() {
 
 #[tokio::test]
 async fn rfc9113_3_4_the_preface_where_http2_is_not_spoken_is_refused() {
-    let bed = crate::h1_setup::bed().await;
+    let bed = crate::setup::bed().await;
     let mut client = RawClient::connect(bed.address()).await;
     let answer = client.exchange(crate::support::h2_raw::PREFACE).await;
     assert_eq!(answer.status, 505);

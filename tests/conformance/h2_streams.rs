@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::Reason;
 
 use crate::{
-    h2_setup::{bed_of, frames_for, h2, h2_bed, raw_h2},
+    setup::{bed_of, frames_for, h2, h2_bed, raw_h2},
     support::{
         Gate,
         edge::edge,
@@ -101,7 +101,7 @@ async fn rule6_a_body_that_stalls_is_reset_and_logged() {
     assert_eq!((line["path"].as_str(), line["end"]["who"].as_str()), (Some("/up"), Some("client")), "{line}");
     assert_eq!((line["status"].as_u64(), line["end"]["reason"].as_str()), (Some(408), Some("body_timeout")), "{line}");
     assert_eq!(line["bytes_in"], 4, "{line}");
-    assert_eq!(crate::h2_setup::rejected(&bed.edge, "body_timeout").await, 1);
+    assert_eq!(crate::setup::rejected(&bed.edge, "body_timeout").await, 1);
     assert_eq!(client.get("example.com", "/").await.status, 200, "the connection serves on");
     eventually!(bed.origin.request_count() == 1);
 }
@@ -133,7 +133,7 @@ async fn rfc9113_9_1_an_idle_connection_gets_goaway() {
     let mut raw = raw_h2(&bed.edge).await;
     assert_eq!(raw.goaway().await, Some(0));
     assert!(raw.until(|_| false).await.is_none(), "the connection ends");
-    eventually!(crate::h2_setup::sample(&bed.edge, "weir_listener_connections{listener=\"web\"}").await == 0);
+    eventually!(crate::setup::sample(&bed.edge, "weir_listener_connections{listener=\"web\"}").await == 0);
 }
 
 #[tokio::test]

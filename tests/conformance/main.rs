@@ -4,9 +4,6 @@
 #[macro_use]
 mod support;
 
-mod h1_setup;
-mod h2_setup;
-
 mod abuse;
 mod h1_client;
 mod h1_connection;
@@ -27,3 +24,4 @@ mod semantics_drain;
 mod semantics_errors;
 mod semantics_streaming;
 mod semantics_truncation;
+mod setup;

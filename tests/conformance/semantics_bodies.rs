@@ -1,7 +1,7 @@
 //! What has a body, a date and trailers (RFC 9110 sections 6.4, 6.5, 6.6.1 and 15.2).
 
 use crate::{
-    h2_setup::{bed_of, get, h2, send_h2},
+    setup::{bed_of, get, h2, send_h2},
     support::{
         edge::{Edge, edge},
         h2_client::H2Request,

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    h2_setup::{bed_of, get, h2},
+    setup::{bed_of, get, h2},
     support::{
         Gate,
         client::RawClient,
@@ -38,7 +38,7 @@ async fn is_logged_as_gone(edge: &Edge) {
 
 /// No request is counted as being served.
 async fn none_in_flight(edge: &Edge) {
-    eventually!(crate::h2_setup::sample(edge, "weir_http_requests_in_flight{route=\"app\"}").await == 0);
+    eventually!(crate::setup::sample(edge, "weir_http_requests_in_flight{route=\"app\"}").await == 0);
 }
 
 #[tokio::test]

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    h1_setup::Bed,
-    h2_setup::{bed_of, get, h2, raw_h2},
+    setup::{Bed, bed_of, get, h2, raw_h2},
     support::{
         Gate,
         h2_client::{Ended, H2Request},
@@ -67,7 +66,7 @@ async fn rule17_idle_connections_close_at_once() {
     let mut fresh = bed.client().await;
     let mut http2 = h2(&bed.edge).await;
     assert_eq!(http2.get("example.com", "/").await.status, 200);
-    eventually!(crate::h2_setup::sample(&bed.edge, "weir_listener_connections{listener=\"web\"}").await == 3);
+    eventually!(crate::setup::sample(&bed.edge, "weir_listener_connections{listener=\"web\"}").await == 3);
     let began = std::time::Instant::now();
     bed.edge.drain();
     assert!(used.is_closed().await);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    h2_setup::{bed_of, end, get, log_line, proxy_errors, send_h2},
+    setup::{bed_of, end, get, log_line, proxy_errors, send_h2},
     support::{
         edge::{Edge, edge},
         h2_client::H2Request,

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::{
-    h2_setup::{bed_of, get, h2},
+    setup::{bed_of, get, h2},
     support::{
         Gate,
         edge::{Edge, edge},

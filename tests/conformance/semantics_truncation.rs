@@ -4,7 +4,7 @@
 use h2::Reason;
 
 use crate::{
-    h2_setup::{bed_of, end, get, h2, log_line, proxy_errors},
+    setup::{bed_of, end, get, h2, log_line, proxy_errors},
     support::{
         Gate,
         edge::edge,

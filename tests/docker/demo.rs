@@ -1,26 +1,51 @@
 //! The Compose demo as a project of its own.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    process::Command,
+    sync::{Mutex, MutexGuard},
+};
 
 use crate::{
     engine::{docker, image, output, try_docker, until},
     support::{certs::tls, client::RawClient, wire::RawResponse},
 };
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/compose.yaml");
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker");
+/// Where the engine is asked by the edge that follows labels.
+pub const SOCKET: &str = "/var/run/docker.sock";
+/// One at a time: two would take each other's processors, and with them the milliseconds in which a Redis has to answer.
+static TURN: Mutex<()> = Mutex::const_new(());
+/// What is published, each on a port that the engine chooses.
+const PORTS: [&str; 7] = [
+    "WEIR_HTTP_PORT",
+    "WEIR_HTTPS_PORT",
+    "WEIR_HTTPS_PORT_2",
+    "WEIR_TCP_PORT",
+    "WEIR_ADMIN_PORT",
+    "PROMETHEUS_PORT",
+    "GRAFANA_PORT",
+];
 /// The demo's token, which everybody may know.
 const TOKEN: &str = include_str!("../../docker/admin_token");
 
 /// The demo, running. It goes with this.
 pub struct Demo {
     project: String,
+    files: &'static [&'static str],
     conf: TempDir,
     compose: &'static [&'static str],
     image: String,
+    _turn: MutexGuard<'static, ()>,
     pub https: SocketAddr,
     pub http: SocketAddr,
     admin: SocketAddr,
@@ -35,29 +60,43 @@ async fn compose_command() -> &'static [&'static str] {
 }
 
 impl Demo {
-    /// Starts it and waits until every service has its endpoints.
+    /// Starts all of compose.yaml and waits until every service has its endpoints.
     pub async fn start() -> Self {
-        let conf = TempDir::new().expect("a directory");
-        fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/docker/conf/weir.yaml"), conf.path().join("weir.yaml")).expect("a copy");
-        // The edge's user must be able to read it.
-        fs::set_permissions(conf.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let project = format!("weirtest{}", std::process::id());
-        let (compose, image) = (compose_command().await, image().await.to_owned());
-        let mut demo = Self { project, conf, compose, image, https: nowhere, http: nowhere, admin: nowhere };
-        demo.compose(&["up", "-d", "--no-build"]).await;
-        demo.find_ports().await;
+        let demo = Self::start_of(&["compose.yaml"], &[], |conf| conf).await;
         for (upstream, endpoints) in [("shop", 2), ("shop-next", 1), ("users", 1), ("payments", 1), ("echo", 2)] {
             demo.alive(upstream, endpoints).await;
         }
         demo
     }
 
+    /// Starts these services of these files, or all of them, with the edge's configuration as the test changes it.
+    pub async fn start_of(files: &'static [&'static str], services: &[&str], change: impl Fn(String) -> String) -> Self {
+        let turn = TURN.lock().await;
+        let conf = TempDir::new().expect("a directory");
+        let text = fs::read_to_string(format!("{DIRECTORY}/conf/weir.yaml")).expect("the configuration");
+        fs::write(conf.path().join("weir.yaml"), change(text)).expect("a copy");
+        // The edge's user must be able to read it.
+        fs::set_permissions(conf.path(), PermissionsExt::from_mode(0o755)).expect("permissions");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let project = format!("weirtest{}", std::process::id());
+        let (compose, image) = (compose_command().await, image().await.to_owned());
+        let mut demo = Self { project, files, conf, compose, image, _turn: turn, https: nowhere, http: nowhere, admin: nowhere };
+        demo.compose(&[&["up", "-d", "--no-build"], services].concat()).await;
+        demo.find_ports().await;
+        demo
+    }
+
     fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(self.compose[0]);
-        command.args(&self.compose[1..]).args(["--project-name", &self.project, "--file", FILE]).args(arguments);
-        command.env("WEIR_IMAGE", &self.image).env("WEIR_DEMO_CONF", self.conf.path());
-        for port in ["WEIR_HTTP_PORT", "WEIR_HTTPS_PORT", "WEIR_TCP_PORT", "WEIR_ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"] {
+        command.args(&self.compose[1..]).args(["--project-name", &self.project]);
+        for file in self.files {
+            command.args(["--file", &format!("{DIRECTORY}/{file}")]);
+        }
+        command.args(arguments).env("WEIR_IMAGE", &self.image).env("WEIR_DEMO_CONF", self.conf.path());
+        if let Ok(socket) = fs::metadata(SOCKET) {
+            command.env("DOCKER_GID", socket.gid().to_string());
+        }
+        for port in PORTS {
             command.env(port, "0");
         }
         command

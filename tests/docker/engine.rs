@@ -64,10 +64,10 @@ pub async fn image() -> &'static str {
         .await
 }
 
-/// Makes the image of Prometheus, where it is not there and cannot be pulled.
-pub async fn make_image_of_prometheus() {
+/// Makes the images that services of this kind need, where they are not there and cannot be pulled: `observe`, `edges`.
+pub async fn make_images_of(kind: &str) {
     let mut command = Command::new("sh");
-    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/base-images"), "observe"]);
+    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/base-images"), kind]);
     output(command, BUILD).await.unwrap_or_else(|error| panic!("{error}"));
 }
 

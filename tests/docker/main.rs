@@ -8,7 +8,9 @@
 mod support;
 
 mod demo;
+mod edges;
 mod engine;
 mod image;
+mod labels;
 mod load;
 mod story;

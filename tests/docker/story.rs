@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     demo::Demo,
-    engine::{answers, docker, make_image_of_prometheus, try_docker, until},
+    engine::{answers, docker, make_images_of, try_docker, until},
     load::Load,
     support::client::RawClient,
 };
@@ -176,7 +176,7 @@ async fn a_reload_moves_the_canary_without_an_error(demo: &Demo) {
 }
 
 async fn prometheus_reads_it_and_answers_every_panel(demo: &Demo) {
-    make_image_of_prometheus().await;
+    make_images_of("observe").await;
     demo.compose(&["--profile", "observe", "up", "-d", "--no-build", "--no-recreate", "--no-deps", "prometheus"]).await;
     let address = demo.published("prometheus", "9090").await;
     let ask = async |query: &str| {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs};
 
+use tokio::net::TcpSocket;
+
 use crate::support::{
     Gate,
     client::RawClient,
@@ -13,20 +15,6 @@ use crate::support::{
 async fn discovering(dns: &NameServer, source: &str) -> Edge {
     let discover = format!("discover: {{dns: {{{source}, refresh: 100ms, servers: '{}'}}}}", dns.addr());
     edge().upstream_with("app", &[], &discover).route("app", "upstream: app").start().await
-}
-
-/// Weights by address.
-async fn endpoints(edge: &Edge) -> BTreeMap<String, u64> {
-    let stats = edge.admin_get("/stats").await.json();
-    let endpoints = stats["upstreams"][0]["endpoints"].as_array().expect("endpoints").clone();
-    let entry = |endpoint: &serde_json::Value| {
-        (endpoint["endpoint"].as_str().expect("an address").to_owned(), endpoint["weight"].as_u64().expect("a weight"))
-    };
-    endpoints.iter().map(entry).collect()
-}
-
-async fn metric(edge: &Edge, line: &str) -> bool {
-    edge.admin_get("/metrics").await.text().lines().any(|found| found == line)
 }
 
 #[tokio::test]
@@ -41,11 +29,11 @@ async fn addresses_come_and_go_with_the_answers() {
     eventually!(edge.get("/").await.status == 200);
     dns.host("api.internal", 1, &["::1", "127.0.0.3", "127.0.0.1"]);
     let all = [format!("127.0.0.1:{port}"), format!("127.0.0.3:{port}"), format!("[::1]:{port}")];
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&all));
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| now.keys().eq(&all));
     dns.host("api.internal", 1, &["127.0.0.1"]);
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&all[..1]));
-    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{upstream="app",change="added"} 3"#).await);
-    eventually!(metric(&edge, r#"weir_upstream_endpoint_changes_total{upstream="app",change="removed"} 2"#).await);
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| now.keys().eq(&all[..1]));
+    eventually!(edge.has_metric(r#"weir_upstream_endpoint_changes_total{upstream="app",change="added"} 3"#).await);
+    eventually!(edge.has_metric(r#"weir_upstream_endpoint_changes_total{upstream="app",change="removed"} 2"#).await);
 }
 
 #[tokio::test]
@@ -56,25 +44,25 @@ async fn the_last_good_answer_stays_while_dns_fails() {
     dns.host("api.internal", 1, &["127.0.0.1", "::1"]);
     let edge = discovering(&dns, &format!("name: api.internal, port: {port}")).await;
     let both = [format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(&both));
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| now.keys().eq(&both));
 
     let failing = |now: u8| format!(r#"weir_upstream_discovery_failing{{upstream="app"}} {now}"#);
-    eventually!(metric(&edge, &failing(0)).await);
+    eventually!(edge.has_metric(&failing(0)).await);
     let breakdowns: [&dyn Fn(); 2] = [&|| dns.fail(), &|| dns.host("api.internal", 1, &[])];
     for breakdown in breakdowns {
         breakdown();
-        eventually!(metric(&edge, &failing(1)).await);
-        assert!(endpoints(&edge).await.keys().eq(&both));
+        eventually!(edge.has_metric(&failing(1)).await);
+        assert!(edge.endpoints().await.keys().eq(&both));
         assert_eq!(edge.get("/").await.status, 200);
         dns.recover();
         dns.host("api.internal", 1, &["127.0.0.1", "::1"]);
-        eventually!(metric(&edge, &failing(0)).await);
+        eventually!(edge.has_metric(&failing(0)).await);
     }
     // One family that fails keeps its own, and the other moves on.
     dns.fail_aaaa();
     dns.host("api.internal", 1, &["127.0.0.1", "127.0.0.3"]);
     let moved = [&*both[0], &format!("127.0.0.3:{port}"), &*both[1]];
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| now.keys().eq(moved));
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| now.keys().eq(moved));
 }
 
 #[tokio::test]
@@ -100,13 +88,13 @@ async fn services_bring_ports_and_weights_and_the_lowest_priority_counts() {
     dns.service("_http._tcp.api.internal", 1, &both);
     let edge = discovering(&dns, "name: _http._tcp.api.internal").await;
     let expected = BTreeMap::from([(one.addr().to_string(), 3), (two.addr().to_string(), 1)]);
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| *now == expected);
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| *now == expected);
 
     // A target without an address keeps what it had.
     dns.host("b.internal", 1, &[]);
     dns.service("_http._tcp.api.internal", 1, &[(5, 7, first, "a.internal"), (5, 0, second, "b.internal")]);
     let expected = BTreeMap::from([(one.addr().to_string(), 7), (two.addr().to_string(), 1)]);
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| *now == expected);
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| *now == expected);
 }
 
 #[tokio::test]
@@ -118,13 +106,13 @@ async fn an_endpoint_that_leaves_finishes_what_it_began() {
     dns.host("a.internal", 1, &["127.0.0.1"]);
     dns.service("_http._tcp.api", 1, &[(0, 1, old.addr().port(), "a.internal")]);
     let edge = discovering(&dns, "name: _http._tcp.api").await;
-    eventually!(endpoints(&edge).await.len() == 1);
+    eventually!(edge.endpoints().await.len() == 1);
 
     let mut client = edge.client().await;
     client.send("GET / HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
     old.next_request().await;
     dns.service("_http._tcp.api", 1, &[(0, 1, new.addr().port(), "a.internal")]);
-    eventually!(endpoints(&edge).await.contains_key(&new.addr().to_string()));
+    eventually!(edge.endpoints().await.contains_key(&new.addr().to_string()));
     for _ in 0..4 {
         assert_eq!(edge.get("/").await.text(), "from the new one");
     }
@@ -149,7 +137,7 @@ async fn a_file_is_followed_and_a_bad_one_changes_nothing() {
     // The listed endpoint is as it is listed, also when the file has another idea of its weight.
     replace(&format!("- {{address: '{}', weight: 9}}\n- {{address: '{}', weight: 2}}\n", listed.addr(), found.addr()));
     let both = BTreeMap::from([(listed.addr().to_string(), 1), (found.addr().to_string(), 2)]);
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| *now == both);
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| *now == both);
     let mut client = RawClient::connect(edge.address("web")).await;
     let mut answers = Vec::new();
     for _ in 0..3 {
@@ -159,9 +147,31 @@ async fn a_file_is_followed_and_a_bad_one_changes_nothing() {
     assert_eq!(answers, ["found", "found", "listed"]);
 
     replace("- 127.0.0.1\n");
-    eventually!(metric(&edge, r#"weir_upstream_discovery_failing{upstream="app"} 1"#).await);
-    assert_eq!(endpoints(&edge).await, both);
+    eventually!(edge.has_metric(r#"weir_upstream_discovery_failing{upstream="app"} 1"#).await);
+    assert_eq!(edge.endpoints().await, both);
     replace("[]");
-    eventually!(endpoints(&edge).await.len() == 1);
+    eventually!(edge.endpoints().await.len() == 1);
     assert_eq!(client.get("example.com", "/").await.text(), "listed");
+}
+
+#[tokio::test]
+async fn one_that_does_not_listen_yet_is_used_soon_after_it_does() {
+    let ready = origin().respond(200, "ready").spawn().await;
+    // Bound and not listening: nobody else gets the port, and connections are refused.
+    let starting = TcpSocket::new_v4().expect("a socket");
+    starting.bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
+    let address = starting.local_addr().expect("an address").to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("endpoints.yaml");
+    fs::write(&path, format!("['{}', '{address}']", ready.addr())).expect("written");
+    let keys = format!("discover: {{file: {{path: {path:?}}}}}\ncircuit_breaker: {{failure_threshold: 1, recovery_timeout: 1m}}");
+    let edge = edge().upstream_with("app", &[], &keys).route("app", "upstream: app").start().await;
+    eventually!(edge.endpoints().await.len() == 2);
+    eventually!({
+        assert_eq!(edge.get("/").await.text(), "ready");
+        edge.metric("weir_circuit_breaker_transitions_total", &[("endpoint", &address), ("to", "open")]).await == Some(1.0)
+    });
+    let started = origin().respond(200, "started").spawn_on(starting.listen(16).expect("listening"));
+    eventually!(edge.get("/").await.text() == "started");
+    assert_eq!(started.addr().to_string(), address);
 }

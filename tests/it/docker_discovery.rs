@@ -33,26 +33,12 @@ fn engine() -> Engine {
 async fn discovering(engine: &FakeEngine) -> Edge {
     let discover = format!("discover: {{docker: {{host: '{}'}}}}", engine.host());
     let edge = edge().upstream_with("app", &[], &discover).route("app", "upstream: app").start().await;
-    eventually!(metric(&edge, r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
+    eventually!(edge.has_metric(r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
     edge
 }
 
 fn app(id: &str, origin: &Origin) -> FakeContainer {
     container(id).label("weir.upstream", "app").label("weir.port", origin.addr().port())
-}
-
-/// Weights by address.
-async fn endpoints(edge: &Edge) -> BTreeMap<String, u64> {
-    let stats = edge.admin_get("/stats").await.json();
-    let endpoints = stats["upstreams"][0]["endpoints"].as_array().expect("endpoints").clone();
-    let entry = |endpoint: &serde_json::Value| {
-        (endpoint["endpoint"].as_str().expect("an address").to_owned(), endpoint["weight"].as_u64().expect("a weight"))
-    };
-    endpoints.iter().map(entry).collect()
-}
-
-async fn metric(edge: &Edge, line: &str) -> bool {
-    edge.admin_get("/metrics").await.text().lines().any(|found| found == line)
 }
 
 #[tokio::test]
@@ -66,9 +52,9 @@ async fn containers_join_as_they_start_and_leave_as_they_die() {
 
     engine.start(app("app-2", &two));
     let both = BTreeMap::from([(one.addr().to_string(), 3), (two.addr().to_string(), 1)]);
-    eventually!(endpoints(&edge).await, |now: &BTreeMap<_, _>| *now == both);
+    eventually!(edge.endpoints().await, |now: &BTreeMap<_, _>| *now == both);
     engine.die("app-1");
-    eventually!(endpoints(&edge).await.len() == 1);
+    eventually!(edge.endpoints().await.len() == 1);
     assert_eq!(edge.get("/").await.text(), "two");
     assert_eq!((engine.lists(), engine.streams()), (1, 1), "nothing is asked again and again");
 }
@@ -86,7 +72,7 @@ async fn one_that_is_told_to_stop_drains_and_finishes_what_it_began() {
 
     engine.start(app("new", &new));
     engine.kill("old", 1);
-    eventually!(endpoints(&edge).await.len() == 2);
+    eventually!(edge.endpoints().await.len() == 2);
     let state = async |origin: &Origin| {
         let stats = edge.admin_get("/stats").await.json();
         let endpoints = stats["upstreams"][0]["endpoints"].as_array().expect("endpoints").clone();
@@ -118,14 +104,14 @@ async fn health_checks_and_pauses_of_the_engine_count() {
     engine.start(app().health("starting"));
     eventually!(engine.inspections() == 1);
     engine.change(app().health("healthy"), "health_status: healthy");
-    eventually!(endpoints(&edge).await.len() == 1);
+    eventually!(edge.endpoints().await.len() == 1);
     engine.change(app().health("unhealthy"), "health_status: unhealthy");
-    eventually!(endpoints(&edge).await.is_empty());
+    eventually!(edge.endpoints().await.is_empty());
     assert_eq!(edge.get("/").await.status, 503);
     engine.change(app().health("healthy"), "health_status: healthy");
-    eventually!(endpoints(&edge).await.len() == 1);
+    eventually!(edge.endpoints().await.len() == 1);
     engine.change(app().health("healthy").paused(true), "pause");
-    eventually!(endpoints(&edge).await.is_empty());
+    eventually!(edge.endpoints().await.is_empty());
     engine.change(app().health("healthy").paused(false), "unpause");
     eventually!(edge.get("/").await.status == 200);
 }
@@ -139,7 +125,7 @@ async fn networks_are_followed() {
     let port = origin.addr().port();
     let expect = async |address: Option<&str>| {
         let wanted: Vec<String> = address.map(|address| format!("{address}:{port}")).into_iter().collect();
-        eventually!(endpoints(&edge).await, |now: &BTreeMap<String, u64>| now.keys().eq(&wanted));
+        eventually!(edge.endpoints().await, |now: &BTreeMap<String, u64>| now.keys().eq(&wanted));
     };
     engine.start(at(&[]));
     eventually!(engine.inspections() == 1);
@@ -163,14 +149,14 @@ async fn an_engine_that_is_gone_takes_no_endpoint_along() {
     assert_eq!(edge.get("/").await.text(), "one");
 
     engine.switch_off();
-    eventually!(metric(&edge, r#"weir_upstream_discovery_failing{upstream="app"} 1"#).await);
+    eventually!(edge.has_metric(r#"weir_upstream_discovery_failing{upstream="app"} 1"#).await);
     assert_eq!(edge.get("/").await.text(), "one");
     // What happens meanwhile is found out by looking.
     engine.remove("app-1");
     engine.put(app("app-2", &two));
     engine.switch_on();
-    eventually!(metric(&edge, r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
-    eventually!(endpoints(&edge).await.keys().eq([&two.addr().to_string()]));
+    eventually!(edge.has_metric(r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
+    eventually!(edge.endpoints().await.keys().eq([&two.addr().to_string()]));
     assert_eq!(edge.get("/").await.text(), "two");
 }
 
@@ -214,7 +200,7 @@ async fn what_cannot_be_used_breaks_nothing_else() {
     engine.say(&serde_json::json!({"status": "from another time"}));
     engine.start(container("good").label("weir.upstream", "app").exposes(origin.addr().port()));
     eventually!(edge.get("/").await.status == 200);
-    assert_eq!(endpoints(&edge).await.len(), 1);
+    assert_eq!(edge.endpoints().await.len(), 1);
     assert_eq!(engine.streams(), 1);
 }
 
@@ -228,7 +214,7 @@ async fn a_hundred_containers_are_known_within_a_second() {
         let address = format!("127.0.1.{number}");
         engine.start(app(&format!("app-{number}"), &origin).networks(&[("bridge", &address)]));
     }
-    eventually!(endpoints(&edge).await.len() == 100);
+    eventually!(edge.endpoints().await.len() == 100);
     // A second is what is promised; the rest is for a machine that others use, too.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
@@ -242,7 +228,7 @@ async fn routing(engine: &FakeEngine, routes: &str, file: &Origin) -> Edge {
         .route("file", "upstream: file")
         .start()
         .await;
-    eventually!(metric(&edge, r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
+    eventually!(edge.has_metric(r#"weir_upstream_discovery_failing{upstream="app"} 0"#).await);
     edge
 }
 

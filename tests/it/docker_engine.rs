@@ -91,7 +91,7 @@ impl Containers {
             .start()
             .await;
         let line = format!(r#"weir_upstream_discovery_failing{{upstream="{}"}} 0"#, self.upstream);
-        eventually!(edge.admin_get("/metrics").await.text().lines().any(|found| found == line));
+        eventually!(edge.has_metric(&line).await);
         edge
     }
 

@@ -1,17 +1,17 @@
 //! `weir lab load`: a load with a progress bar and a report.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{TEXT, header_field, host_and_port, tcp_address};
+use super::{TEXT, header_field, transport::TransportArgs};
 use crate::{
     lab::{
         load::{self, Load, Progress, Target},
-        send::{HttpRequest, Transport, Trust},
+        send::HttpRequest,
     },
     types::Span,
 };
@@ -24,10 +24,6 @@ pub(super) struct LoadArgs {
     /// An http:// or https:// URL, or a text to send over TCP to something that echoes.
     #[arg(default_value = TEXT, value_name = "URL|TEXT")]
     what: String,
-    /// Connect here. With a URL, its host is still the one that is asked for; a text goes to 127.0.0.1:9000 otherwise,
-    /// where conf/examples/tcp.yaml listens.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
-    address: Option<String>,
     /// For how long.
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     duration: Span,
@@ -40,18 +36,8 @@ pub(super) struct LoadArgs {
     /// A header field, as in `-H 'accept: application/json'`; may be given again.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header_field)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Speak HTTP/2 only; with http://, by prior knowledge.
-    #[arg(long)]
-    http2: bool,
-    /// Accept any certificate.
-    #[arg(short = 'k', long, conflicts_with = "ca")]
-    insecure: bool,
-    /// Trust the authorities in this PEM file instead of the system's.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// For each request, connecting included.
-    #[arg(long, default_value = "30s", value_name = "DURATION")]
-    timeout: Span,
+    #[command(flatten)]
+    transport: TransportArgs,
 }
 
 impl LoadArgs {
@@ -60,10 +46,10 @@ impl LoadArgs {
             let uri: Uri = self.what.parse().with_context(|| format!("`{}` is not a URL", self.what))?;
             anyhow::ensure!(uri.host().is_some_and(|host| !host.is_empty()), "`{}` names no host", self.what);
             anyhow::ensure!(self.size.is_none(), "--size is for TCP");
-            return Ok(Target::Http(Box::new(self.request(uri)), Box::new(self.transport())));
+            return Ok(Target::Http(Box::new(self.request(uri)), Box::new(self.transport.http())));
         }
-        let address = tcp_address(&self.what, self.address.as_deref())?.to_owned();
-        if !self.headers.is_empty() || self.http2 || self.insecure || self.ca.is_some() {
+        let address = self.transport.tcp(&self.what)?.to_owned();
+        if !self.headers.is_empty() || self.transport.has_http_options() {
             anyhow::bail!("`{}` goes over TCP, which knows no header, HTTP/2 or TLS options", self.what);
         }
         let bytes = match self.size {
@@ -71,21 +57,12 @@ impl LoadArgs {
             None => self.what.clone().into_bytes(),
         };
         anyhow::ensure!(!bytes.is_empty(), "there is nothing to send");
-        Ok(Target::Tcp { address, bytes, timeout: self.timeout.get() })
+        Ok(Target::Tcp { address, bytes, timeout: self.transport.timeout() })
     }
 
     fn request(&self, uri: Uri) -> HttpRequest {
         let headers: HeaderMap = self.headers.iter().cloned().collect();
         HttpRequest { method: Method::GET, uri, headers, body: Default::default() }
-    }
-
-    fn transport(&self) -> Transport {
-        let trust = match (&self.ca, self.insecure) {
-            (_, true) => Trust::Anyone,
-            (Some(file), _) => Trust::File(file.clone()),
-            (None, _) => Trust::System,
-        };
-        Transport { address: self.address.clone(), http2_only: self.http2, trust, timeout: self.timeout.get() }
     }
 }
 

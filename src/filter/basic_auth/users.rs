@@ -52,15 +52,7 @@ impl fmt::Debug for Users {
 impl Users {
     /// Reads the file. `None` when a problem was reported instead.
     pub(super) fn read(file: &ConfigPath, at: &At) -> Option<Self> {
-        let text =
-            small_file::read(file, MAX_FILE).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".into()));
-        let text = match text {
-            Ok(text) => text,
-            Err(reason) => {
-                at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {reason}"));
-                return None;
-            }
-        };
+        let text = small_file::read_text(file, MAX_FILE, at)?;
         let mut users = Self { entries: Vec::new(), places: HashMap::new() };
         let mut weak = None;
         for (index, line) in text.lines().enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! This is the only file here that knows how Weir is started. Several edges run side by side in one test process.
 
-use std::{fmt::Write, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, path::PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -263,6 +263,20 @@ impl Edge {
             (rest.starts_with(['{', ' ']) && wanted.iter().all(has)).then(|| value.trim().parse::<f64>().expect("a number"))
         });
         samples.reduce(|sum, value| sum + value)
+    }
+
+    /// Is this a line of the metrics?
+    pub async fn has_metric(&self, line: &str) -> bool {
+        self.admin_get("/metrics").await.text().lines().any(|found| found == line)
+    }
+    /// The endpoints of the first upstream: weights by address.
+    pub async fn endpoints(&self) -> BTreeMap<String, u64> {
+        let stats = self.admin_get("/stats").await.json();
+        let endpoints = stats["upstreams"][0]["endpoints"].as_array().expect("endpoints").clone();
+        let entry = |endpoint: &Value| {
+            (endpoint["endpoint"].as_str().expect("an address").to_owned(), endpoint["weight"].as_u64().expect("a weight"))
+        };
+        endpoints.iter().map(entry).collect()
     }
 
     /// The access log as it is now; a line that is still being written is left out.

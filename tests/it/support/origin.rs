@@ -242,11 +242,14 @@ impl OriginBuilder {
         self
     }
     /// Binds a free port of 127.0.0.1 and serves until the [`Origin`] is dropped.
-    pub async fn spawn(mut self) -> Origin {
+    pub async fn spawn(self) -> Origin {
+        self.spawn_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind"))
+    }
+    /// The same on a listener of the test's own.
+    pub fn spawn_on(mut self, listener: TcpListener) -> Origin {
         if self.answers.is_empty() {
             self = self.respond(200, "");
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
         let addr = listener.local_addr().expect("address");
         let record = Arc::new(Record::default());
         let accepting = tokio::spawn(accept(listener, Arc::new(self), record.clone()));

@@ -1,4 +1,4 @@
-//! An edge in front of one origin, and what every refusal must look like from all four sides.
+//! An edge in front of one origin, what every refusal must look like from all four sides, and what is asked again and again.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::support::{
     client::RawClient,
     edge::{Edge, EdgeBuilder, edge},
+    h2_client::{H2Client, H2Request, H2Response},
+    h2_raw::{Frame, RawH2, kind},
     origin::{Origin, OriginBuilder, origin},
     wire::{RawRequest, RawResponse},
 };
@@ -27,6 +29,17 @@ pub async fn bed_with(origin: OriginBuilder, more: impl FnOnce(EdgeBuilder) -> E
     let origin = origin.spawn().await;
     let edge = more(edge().upstream("app", &[origin.addr()]).route("app", "upstream: app")).start().await;
     Bed { edge, origin }
+}
+
+/// An edge that speaks HTTP/2 in cleartext as well, over this origin, with these keys of `http`.
+pub async fn bed_of(origin: OriginBuilder, http: &str) -> Bed {
+    let http = format!("http: {{h2c: true{}{http}}}", if http.is_empty() { "" } else { ", " });
+    bed_with(origin, |edge| edge.listener(&http)).await
+}
+
+/// The same over an origin that answers 200 `ok`.
+pub async fn h2_bed() -> Bed {
+    bed_of(origin().respond(200, "ok"), "").await
 }
 
 impl Bed {
@@ -97,18 +110,78 @@ impl Bed {
 
     /// How often requests were refused for this reason.
     pub async fn rejected(&self, reason: &str) -> u64 {
-        self.metric(&format!("weir_rejected_requests_total{{reason=\"{reason}\"}}")).await
-    }
-
-    /// The value of a sample, 0 when it is not there.
-    pub async fn metric(&self, sample: &str) -> u64 {
-        let page = self.edge.admin_get("/metrics").await.text();
-        let found = page.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
-        found.unwrap_or_default() as u64
+        rejected(&self.edge, reason).await
     }
 
     /// The access log line of the request that was given this many before it.
     pub async fn log_line(&self, index: usize) -> Value {
         self.edge.access_log_of(index + 1).await.swap_remove(index)
     }
+}
+
+/// An HTTP/2 client of the cleartext listener.
+pub async fn h2(edge: &Edge) -> H2Client {
+    H2Client::connect(edge.address("web")).await
+}
+
+/// A connection to the cleartext listener for frames, after the exchange of SETTINGS.
+pub async fn raw_h2(edge: &Edge) -> RawH2 {
+    let mut raw = RawH2::connect(edge.address("web")).await;
+    raw.handshake().await;
+    raw
+}
+
+/// A request on a connection of its own.
+pub async fn send_h2(edge: &Edge, request: &H2Request) -> H2Response {
+    h2(edge).await.send(request).await.unwrap_or_else(|error| panic!("{request:?}: {error}"))
+}
+
+/// The frames that answer a request which is one HEADERS frame of these fields, up to the end of the stream.
+pub async fn frames_for(edge: &Edge, fields: &[(&str, &str)]) -> Vec<Frame> {
+    let mut raw = raw_h2(edge).await;
+    raw.send(&Frame::headers(1, true, fields)).await.expect("HEADERS");
+    let mut frames = Vec::new();
+    while let Some(frame) = raw.next().await {
+        let ended = frame.kind == kind::GOAWAY
+            || frame.stream == 1 && (frame.kind == kind::RST_STREAM || frame.flags & 1 != 0 && frame.kind <= kind::HEADERS);
+        frames.push(frame);
+        if ended {
+            break;
+        }
+    }
+    frames
+}
+
+/// The one line of the access log that is expected, once it is written.
+pub async fn log_line(edge: &Edge) -> Value {
+    let mut log = edge.access_log().await;
+    assert_eq!(log.len(), 1, "{log:?}");
+    log.remove(0)
+}
+
+/// A line of the access log: how the exchange ended.
+pub fn end(line: &Value) -> (&str, &str) {
+    (line["end"]["who"].as_str().unwrap_or_default(), line["end"]["type"].as_str().unwrap_or_default())
+}
+
+/// The value of a sample on the metrics page; 0 while there is none.
+pub async fn sample(edge: &Edge, name: &str) -> u64 {
+    let page = edge.admin_get("/metrics").await.text();
+    let line = page.lines().find_map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
+    line.map_or(0, |value| value.trim().parse::<f64>().expect("a number") as u64)
+}
+
+/// How many requests ended with this RFC 9209 type.
+pub async fn proxy_errors(edge: &Edge, word: &str) -> u64 {
+    sample(edge, &format!("weir_proxy_errors_total{{type=\"{word}\"}}")).await
+}
+
+/// How much was rejected for this reason.
+pub async fn rejected(edge: &Edge, reason: &str) -> u64 {
+    sample(edge, &format!("weir_rejected_requests_total{{reason=\"{reason}\"}}")).await
+}
+
+/// A GET in HTTP/1.1.
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: example.com\r\n\r\n")
 }

@@ -4,6 +4,7 @@
 //! Registering it is one line in [`FilterSpec`] and one in `FilterSpec::compile`. What a filter must
 //! remember of one request it keeps in its own [`Slot`].
 
+mod alike;
 mod api_key;
 mod basic_auth;
 mod body_limit;

@@ -1,7 +1,6 @@
 //! The `forward_auth` filter: who may come in, by what a service says of the request.
 //!
-//! [`ask`] words the question, [`verdict`] does what the answer says, [`names`] knows which fields of a client count as
-//! which. The service is an upstream: balanced, checked, limited and judged like any other, and called over connections
+//! [`ask`] words the question, [`verdict`] does what the answer says, [`names`] knows which fields pass. The service is an upstream: balanced, checked, limited and judged like any other, and called over connections
 //! that are kept open.
 
 mod ask;

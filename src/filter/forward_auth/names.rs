@@ -1,12 +1,12 @@
-//! Names of fields, as services tell them apart, which is less well than proxies do.
-//!
-//! A service that puts fields into variables (CGI, WSGI, PHP) makes one of `X-User`, `X_User` and `X.User`. So a client
-//! that may not send one of them may not send any.
+//! Which fields of a request the service may see, and which of a verdict the endpoint may.
 
 use http::{HeaderName, header};
 
 use crate::{
-    filter::headers::field_name,
+    filter::{
+        alike::{alike, remove_alike},
+        headers::field_name,
+    },
     types::{At, Code, FieldsMut, OneOrMany},
 };
 
@@ -67,15 +67,9 @@ impl Names {
 
     /// Removes these fields, and all that pass for them.
     pub(super) fn remove_from(&self, fields: &mut dyn FieldsMut) {
-        let mut gone = Vec::new();
         if !self.0.is_empty() {
-            fields.each(&mut |name, _| {
-                if self.0.iter().any(|own| alike(own.as_str(), name)) {
-                    gone.extend(HeaderName::from_bytes(name.as_bytes()));
-                }
-            });
+            remove_alike(fields, &self.0);
         }
-        gone.iter().for_each(|name| fields.remove(name));
     }
 }
 
@@ -107,10 +101,4 @@ fn showable(text: &str, at: &At) -> Option<HeaderName> {
 fn is_own(name: &str) -> bool {
     let family = ["x-forwarded-", "x-original-"].iter().any(|of| name.get(..of.len()).is_some_and(|start| alike(start, of)));
     family || OWN.iter().any(|own| alike(own, name))
-}
-
-/// Might a service take one for the other? All that is neither letter nor digit is the same to some.
-fn alike(one: &str, other: &str) -> bool {
-    let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
-    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }

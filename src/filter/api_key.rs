@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Filter, FilterRequest, Slot, Verdict,
+    alike::remove_alike,
     credential::{CredentialPlace, Sent, is_realm},
     headers::field_name,
     small_file,
@@ -269,6 +270,7 @@ impl Filter for ApiKey {
             Some(Sent::One(sent)) => self.keys.client(&sent),
         };
         let Some(client) = client else { return self.refuse("api_key_invalid") };
+        remove_alike(request.fields, std::slice::from_ref(&self.client_header));
         request.fields.set(self.client_header.clone(), client.clone());
         request.keeping.personal = true;
         if !self.forward_key {
@@ -306,8 +308,10 @@ mod tests {
         let mut exchange = Exchange::default();
         exchange.set("x-api-key", KEY);
         exchange.set("x-api-client", "forged");
+        exchange.set("x.api.client", "forged");
         exchange.request(&chain).unwrap();
         assert_eq!((exchange.get("x-api-client"), exchange.get("x-api-key")), (Some("mobile"), None));
+        assert_eq!(exchange.get("x.api.client"), None, "some services cannot tell the two apart");
         let keeping = compile(&with_key(r#"{"forward_key": true, "client_header": "x-who"}"#));
         let mut exchange = Exchange::default();
         exchange.set("x-api-key", KEY);

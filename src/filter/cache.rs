@@ -35,7 +35,7 @@ pub struct CacheFilterSpec {
     /// Parameters of the query that do not tell answers apart: names, or beginnings of names as in `utm_*`. `*` is all.
     #[serde(skip_serializing_if = "OneOrMany::is_absent")]
     pub ignore_query: OneOrMany<String>,
-    /// Keep and share answers to clients that identified themselves (`Authorization`, `api_key`, `basic_auth`, `jwt`, a client
+    /// Keep and share answers to clients that identified themselves (`Authorization`, `api_key`, `basic_auth`, `jwt`, `forward_auth`, a client
     /// certificate), although the answers do not say that they are for everybody.
     pub authorized: bool,
     /// Keep answers that set cookies, and send the cookies to everybody.

@@ -4,6 +4,7 @@
 //! Registering it is one line in [`FilterSpec`] and one in `FilterSpec::compile`. What a filter must
 //! remember of one request it keeps in its own [`Slot`].
 
+mod alike;
 mod api_key;
 mod basic_auth;
 mod body_limit;
@@ -17,6 +18,7 @@ mod credential;
 mod error_pages;
 mod exchange;
 mod fault;
+mod forward_auth;
 mod geo;
 mod headers;
 mod ip_access;
@@ -86,6 +88,8 @@ registry! {
         BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
         /// Admits by a JSON Web Token.
         Jwt(Box<jwt::JwtSpec>) = "jwt",
+        /// Admits by what a service says of the request.
+        ForwardAuth(forward_auth::ForwardAuthSpec) = "forward_auth",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.
@@ -125,6 +129,7 @@ impl FilterSpec {
             FilterSpec::ApiKey(spec) => spec.compile(&at),
             FilterSpec::BasicAuth(spec) => spec.compile(&at, scope),
             FilterSpec::Jwt(spec) => spec.compile(&at, scope),
+            FilterSpec::ForwardAuth(spec) => spec.compile(&at, scope),
             FilterSpec::Geo(spec) => spec.compile(&at),
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
@@ -153,6 +158,7 @@ impl FilterSpec {
     /// The upstream that it talks to on its own account, and the key that names it.
     pub fn upstream(&self) -> Option<(&'static str, &Name)> {
         match self {
+            FilterSpec::ForwardAuth(spec) => Some(("upstream", &spec.upstream)),
             FilterSpec::Mirror(spec) => Some(("upstream", &spec.upstream)),
             _ => None,
         }

@@ -17,6 +17,7 @@ mod explain;
 mod faults;
 mod filters;
 mod fixtures;
+mod forward_auth;
 mod grpc_health;
 mod health;
 mod jwt;

@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Scope, Slot, Verdict, credential::is_realm, headers::field_name};
+use super::{Filter, FilterRequest, Scope, Slot, Verdict, alike::remove_alike, credential::is_realm, headers::field_name};
 use crate::types::{At, Code, ConfigPath, Reply, Span};
 use users::Users;
 use verify::{Turns, Verifier};
@@ -98,6 +98,7 @@ struct Admission {
 
 impl Admission {
     fn admit(&self, user: HeaderValue, request: &mut FilterRequest<'_>) -> Verdict {
+        remove_alike(request.fields, std::slice::from_ref(&self.user_header));
         request.fields.set(self.user_header.clone(), user);
         request.keeping.personal = true;
         if !self.forward_password {

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use super::{
     Filter, FilterRequest, FilterTask, Slot, Verdict,
+    alike::remove_alike,
     credential::{CredentialPlace, Sent},
 };
 use crate::{observe::Sample, types::Reply};
@@ -47,6 +48,8 @@ struct Inner {
     from: Vec<CredentialPlace>,
     /// What the endpoint is told, and of which claim.
     headers: Vec<(HeaderName, ClaimPath)>,
+    /// Their names: what a client sends in them, or in fields that pass for them, is removed.
+    told: Vec<HeaderName>,
     challenges: Challenges,
     /// None: all that the keys are for.
     algorithms: Vec<Algorithm>,
@@ -164,9 +167,7 @@ impl Filter for Jwt {
 
     fn request(&self, request: &mut FilterRequest<'_>, _: &mut Slot) -> Verdict {
         // First of all, and always: the endpoint believes these fields.
-        for (name, _) in &self.0.headers {
-            request.fields.remove(name);
-        }
+        remove_alike(request.fields, &self.0.told);
         self.0.verdict(request, true)
     }
 

@@ -149,6 +149,7 @@ impl JwtSpec {
             source: source?,
             policy: policy?,
             from: from?,
+            told: headers.as_ref()?.iter().map(|(name, _)| name.clone()).collect(),
             headers: headers?,
             challenges: challenges?,
             algorithms: self.algorithms.to_vec(),

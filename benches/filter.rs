@@ -18,7 +18,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use weir::{
-    filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict},
+    filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Slots, Verdict},
     types::{Client, Problems, Scheme, Whereabouts},
 };
 
@@ -82,7 +82,7 @@ impl Exchange {
 
     fn pass(&mut self, chain: &Chain) {
         let mut slots = Slots::default();
-        let mut forward = None;
+        let (mut forward, mut keeping) = (None, Keeping::default());
         let mut request = FilterRequest {
             method: "GET",
             host: "www.example.com",
@@ -94,6 +94,7 @@ impl Exchange {
             fields: &mut self.request,
             request_id: &mut self.id,
             content_length: Some(0),
+            keeping: &mut keeping,
             upgrade: false,
         };
         assert!(matches!(chain.request(&mut request, &mut slots), Verdict::Continue), "a bench measures what is admitted");

@@ -272,6 +272,7 @@ impl Filter for ApiKey {
         let Some(client) = client else { return self.refuse("api_key_invalid") };
         remove_alike(request.fields, std::slice::from_ref(&self.client_header));
         request.fields.set(self.client_header.clone(), client.clone());
+        request.keeping.personal = true;
         if !self.forward_key {
             // From every place: what was not looked at may be a key, too.
             for place in &self.from {

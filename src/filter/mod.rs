@@ -8,6 +8,7 @@ mod alike;
 mod api_key;
 mod basic_auth;
 mod body_limit;
+mod cache;
 mod chain;
 mod coding;
 mod compress;
@@ -47,10 +48,10 @@ use tokio::sync::watch;
 use crate::{
     observe::Sample,
     registry,
-    types::{At, Fields, Name},
+    types::{At, Fields, Name, Size},
 };
 pub use chain::{Chain, Slots};
-pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, RequestPiece, Slot, Verdict};
+pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Keeping, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
 pub use named::{ChainSpec, Chains, references, upstreams};
 pub use passage::{Pass, Passage};
@@ -97,6 +98,8 @@ registry! {
         ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
         /// Answers with files of a directory.
         StaticFiles(static_files::StaticFilesSpec) = "static_files",
+        /// Keeps answers and sends them again.
+        Cache(cache::CacheFilterSpec) = "cache",
         /// Compresses what clients are sent.
         Compress(compress::CompressSpec) = "compress",
         /// Sends a copy of some requests to another upstream.
@@ -131,10 +134,24 @@ impl FilterSpec {
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
+            FilterSpec::Cache(spec) => spec.compile(&at),
             FilterSpec::Compress(spec) => spec.compile(&at),
             FilterSpec::Mirror(spec) => spec.compile(&at, scope),
             // `Chains` puts the filters of the chain here.
             FilterSpec::Chain(_) => None,
+        }
+    }
+
+    /// True when it asks for the cache.
+    pub fn caches(&self) -> bool {
+        self.largest_kept().is_some()
+    }
+
+    /// The largest answer that it keeps, if it asks for the cache.
+    pub fn largest_kept(&self) -> Option<Size> {
+        match self {
+            FilterSpec::Cache(spec) => Some(spec.max_object),
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 
-use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Later, Slots, Verdict};
+use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Later, Slots, Verdict};
 use crate::types::{Client, Problem, Problems, Reply, Scheme};
 
 /// A request with everything that filters may see, and what they made of it.
@@ -19,6 +19,7 @@ pub(super) struct Exchange {
     pub(super) content_length: Option<u64>,
     pub(super) endpoint: Option<String>,
     pub(super) standard: bool,
+    pub(super) keeping: Keeping,
     pub(super) slots: Slots,
 }
 
@@ -43,6 +44,7 @@ impl Default for Exchange {
             content_length: None,
             endpoint: None,
             standard: false,
+            keeping: Keeping::default(),
             slots: Slots::default(),
         }
     }
@@ -96,6 +98,7 @@ impl Exchange {
             fields: &mut self.fields,
             request_id: &mut self.request_id,
             content_length: self.content_length,
+            keeping: &mut self.keeping,
             upgrade: false,
         };
         run(&mut request, &mut self.slots)

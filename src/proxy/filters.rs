@@ -85,6 +85,7 @@ fn see(
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         fields: &mut fields,
         request_id: &mut ctx.outcome.request_id,
+        keeping: &mut ctx.keeping,
         content_length: match ctx.arrival.admitted.body {
             BodyFraming::None => Some(0),
             BodyFraming::Length(length) => Some(length),

@@ -8,6 +8,7 @@ mod access_log;
 mod admin_api;
 mod auth;
 mod breaker;
+mod cache;
 mod compress;
 mod discovery;
 mod docker_discovery;

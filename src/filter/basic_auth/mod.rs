@@ -100,6 +100,7 @@ impl Admission {
     fn admit(&self, user: HeaderValue, request: &mut FilterRequest<'_>) -> Verdict {
         remove_alike(request.fields, std::slice::from_ref(&self.user_header));
         request.fields.set(self.user_header.clone(), user);
+        request.keeping.personal = true;
         if !self.forward_password {
             request.fields.remove(&header::AUTHORIZATION);
         }

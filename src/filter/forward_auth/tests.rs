@@ -66,6 +66,7 @@ async fn pass(exchange: &mut Exchange, chain: &Chain) -> Result<(), (Reply, &'st
 async fn question(options: &str, exchange: &mut Exchange) -> Call {
     let (chain, told) = asking(options, answered(200, &[], ""));
     pass(exchange, &chain).await.unwrap();
+    assert!(exchange.keeping.personal, "the answer is not for others");
     told.asked.lock().pop().unwrap()
 }
 

@@ -62,6 +62,8 @@ impl Judge {
         request: &mut FilterRequest<'_>,
         slot: &mut Slot,
     ) -> Verdict {
+        // Whom the service has judged, the endpoint may know.
+        request.keeping.personal = true;
         match answered {
             Ok(answered) => match answered.status.as_u16() {
                 200..=299 => self.admit(&answered, request.fields, slot),

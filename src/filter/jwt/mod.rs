@@ -131,6 +131,7 @@ impl Inner {
     }
 
     fn admit(&self, admitted: &Admitted, request: &mut FilterRequest<'_>) {
+        request.keeping.personal = true;
         for ((name, _), value) in self.headers.iter().zip(&admitted.told) {
             if let Some(value) = value {
                 request.fields.set(name.clone(), value.clone());

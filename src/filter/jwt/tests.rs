@@ -302,6 +302,7 @@ fn the_endpoint_is_told_and_nobody_else_can_tell_it() {
             (Some("ann"), Some("a,b,3"), None)
         );
         assert_eq!((exchange.get("authorization"), exchange.fields.get_all("x-user").iter().count()), (None, 1));
+        assert!(exchange.keeping.personal, "the answer is not for others");
     }
     let mut anonymous = Exchange::default();
     forge(&mut anonymous);

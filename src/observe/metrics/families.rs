@@ -90,6 +90,15 @@ const DEFINITIONS: &[Definition] = &[
     ("weir_proxy_errors_total", MetricType::COUNTER, &["type"], "Exchanges that ended in an error, by RFC 9209 type."),
     ("weir_rate_limited_total", MetricType::COUNTER, &["route"], "Requests that `rate_limit` refused."),
     (
+        "weir_cache_requests_total",
+        MetricType::COUNTER,
+        &["route", "status"],
+        "Requests of routes with a cache, by what the cache did.",
+    ),
+    ("weir_cache_entries", MetricType::GAUGE, &[], "Responses in the cache."),
+    ("weir_cache_bytes", MetricType::GAUGE, &["tier"], "Bytes that the cache takes, in memory and on disk."),
+    ("weir_cache_max_bytes", MetricType::GAUGE, &["tier"], "Bytes that the cache may take."),
+    (
         "weir_rate_limit_store_up",
         MetricType::GAUGE,
         &["store"],

@@ -104,6 +104,7 @@ impl Exchange {
             method: "GET",
             fields: &mut self.response,
             endpoint: Some("10.0.0.1:9001"),
+            cached: false,
             route: "api",
             request_id: &self.id,
             standard: false,

@@ -137,8 +137,10 @@ pub struct FilterResponse<'a> {
     pub method: &'a str,
     /// The header fields; changes are sent.
     pub fields: &'a mut dyn FieldsMut,
-    /// The endpoint that answered; `None` for a response of Weir's own.
+    /// The endpoint that answered; `None` for a response of Weir's own, and for one from the cache.
     pub endpoint: Option<&'a str>,
+    /// It comes from the cache: an endpoint has sent it to somebody before.
+    pub cached: bool,
     /// It is an error of Weir's own whose body is the short standard text, which nobody has chosen.
     pub standard: bool,
     /// The name of the route; empty when none was chosen.

@@ -78,12 +78,17 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         response.remove_header(&header::TRANSFER_ENCODING);
     }
     ctx.outcome.status = response.status.as_u16();
-    if caching::tell(session, response, ctx) {
+    let cached = caching::tell(session, response, ctx);
+    if cached {
         // No endpoint has sent this: the one that was asked in vain least of all.
         ctx.onward.attempt = None;
     }
     let endpoint = ctx.onward.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
-    let origin = endpoint.as_deref().map_or(Origin::Weir { standard: false }, Origin::Endpoint);
+    let origin = match endpoint.as_deref() {
+        Some(endpoint) => Origin::Endpoint(endpoint),
+        None if cached => Origin::Cache,
+        None => Origin::Weir { standard: false },
+    };
     if filters::response(session.req_header().method.as_str(), response, origin, ctx) == BodyWish::Replace {
         unmeasured(session, response)?;
     }

@@ -136,6 +136,27 @@ async fn a_leader_that_goes_away_leaves_the_fetch_to_another() {
 }
 
 #[tokio::test]
+async fn a_leader_that_resets_its_stream_does_so_too() {
+    let gate = Gate::new();
+    let (first, held) = (AtomicBool::new(true), gate.clone());
+    let origin = origin()
+        .respond_with(move |_| match first.swap(false, SeqCst) {
+            true => Answer::nothing().wait(&held),
+            false => Answer::with_headers(200, FRESH, "second"),
+        })
+        .spawn()
+        .await;
+    let edge = behind("{cache: {lock_timeout: 1h}}", &origin).await;
+    let mut client = H2Client::connect_tls(edge.address("edge"), &edge.trust().alpn("h2")).await;
+    let leader = client.start(&H2Request::get("localhost", "/")).await.unwrap();
+    origin.next_request().await;
+    let follower = client.start(&H2Request::get("localhost", "/")).await.unwrap();
+    leader.reset(h2::Reason::CANCEL);
+    assert_eq!(follower.response().await.unwrap().text(), "second");
+    assert_eq!(client.get("localhost", "/").await.text(), "second");
+}
+
+#[tokio::test]
 async fn hits_over_http_2_and_1_share_what_is_stored() {
     let origin = counting().spawn().await;
     let edge = behind("{cache: {}}", &origin).await;
@@ -178,6 +199,23 @@ async fn filters_of_the_response_see_hits_too() {
     // What is stored is what the endpoint sent.
     let plain = edge.get("/").await;
     assert_eq!((is_hit(&plain), plain.header("content-encoding"), plain.text()), (true, None, body));
+    assert_eq!(origin.request_count(), 1);
+}
+
+#[tokio::test]
+async fn pages_of_ones_own_take_the_place_of_errors_that_are_stored() {
+    let origin = origin().respond_headers(404, FRESH, "the service's own").spawn().await;
+    let builder = edge().upstream("app", &[origin.addr()]).route(
+        "all",
+        "upstream: app\nfilters: [{error_pages: {intercept: true, pages: [{status: 404, json: page.json}]}}, {cache: {}}]",
+    );
+    std::fs::write(builder.file("page.json"), "{\"page\": {status}}").unwrap();
+    let edge = builder.start().await;
+    for hit in [false, true] {
+        let ask = "GET / HTTP/1.1\r\nhost: example.com\r\naccept: application/json\r\n\r\n";
+        let answer = edge.client().await.exchange(ask).await;
+        assert_eq!((answer.status, answer.text().as_str(), is_hit(&answer)), (404, "{\"page\": 404}", hit));
+    }
     assert_eq!(origin.request_count(), 1);
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{Version, header};
-use pingora_cache::lock::Locked;
+use pingora_cache::lock::{LockStatus, Locked};
 use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::{Session, SubrequestSpawner, subrequest};
@@ -59,7 +59,10 @@ pub(super) fn start(weir: &Weir, session: &Session, ctx: &RequestCtx) {
     let lock = weir.locks().lock;
     let key = session.cache.cache_key().clone();
     let Locked::Write(permit) = lock.lock(&key, true) else { return };
-    let Some(behind) = context(session.req_header(), ctx) else { return };
+    let Some(behind) = context(session.req_header(), ctx) else {
+        lock.release(&key, permit, LockStatus::TransientError);
+        return;
+    };
     let inner = subrequest::Ctx::builder().cache_write_lock(lock, key, permit).build();
     let (prepared, handle) = SubrequestSpawner::new(edge).create_subrequest(session.as_ref(), inner);
     handle.drain_tasks();

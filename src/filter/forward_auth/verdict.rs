@@ -62,7 +62,7 @@ impl Judge {
         request: &mut FilterRequest<'_>,
         slot: &mut Slot,
     ) -> Verdict {
-        // By whatever the service went: the answer may be for this client alone.
+        // Whom the service has judged, the endpoint may know.
         request.keeping.personal = true;
         match answered {
             Ok(answered) => match answered.status.as_u16() {

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench filter`. One iteration is the request pass and the response pass of one request through a chain of one
 //! filter, over fields as a browser sends them, and the end of what the filter keeps. "no filters" is what a route without any
-//! pays. "jwt" is a token of 300 to 600 bytes, verified each time and remembered.
+//! pays. "jwt" is a token of 300 to 600 bytes, verified each time and remembered. What waits for others (`forward_auth`, a store
+//! of `rate_limit`, `mirror`) or answers (`static_files`) is not here.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -15,11 +16,12 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use weir::{
     filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Slots, Verdict},
-    types::{Client, Problems, Scheme, Whereabouts},
+    geo::GeoIpSpec,
+    types::{Client, Countries, Problems, Scheme, Whereabouts},
 };
 
 #[path = "../tests/it/support/tokens.rs"]
@@ -51,6 +53,8 @@ struct Exchange {
     request: HeaderMap,
     response: HeaderMap,
     id: Arc<str>,
+    /// Where clients are looked up, each time anew.
+    countries: Option<Arc<dyn Countries>>,
 }
 
 impl Exchange {
@@ -71,17 +75,31 @@ impl Exchange {
             ("accept-encoding", "gzip, deflate, br, zstd"),
             ("cookie", "theme=dark; session=0193c5b27c1e7d3a9a530d6f4d5f6a7b"),
             ("origin", "https://app.example.com"),
-            ("x-api-key", "0123456789abcdef0123456789abcdef"),
+            ("x-api-key", KEY),
+            // ann, with the password that the example tells.
+            ("authorization", "Basic YW5uOm9ubHktZm9yLXRyeWluZy10aGlzLW91dA=="),
         ];
         let mut request = HeaderMap::new();
         for (name, value) in fields {
             request.insert(name, value.parse().expect("a value"));
         }
-        Self { client, request, response: HeaderMap::with_capacity(32), id: "0193c5b2-7c1e-7d3a-9a53-0d6f4d5f6a7b".into() }
+        let id = "0193c5b2-7c1e-7d3a-9a53-0d6f4d5f6a7b".into();
+        Self { client, request, response: HeaderMap::with_capacity(32), id, countries: None }
     }
 
-    fn pass(&mut self, chain: &Chain) {
+    /// The verdict of a filter that asks somebody, the first time.
+    fn introduce(&mut self, chain: &Chain) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let mut slots = Slots::default();
+        let verdict = self.see(|request| chain.request(request, &mut slots));
+        if let Verdict::Later(later) = verdict {
+            let after = runtime.block_on(later.wait());
+            let verdict = self.see(|request| chain.resume(after, request, &mut slots));
+            assert!(matches!(verdict, Verdict::Continue), "a bench measures what is admitted");
+        }
+    }
+
+    fn see(&mut self, run: impl FnOnce(&mut FilterRequest<'_>) -> Verdict) -> Verdict {
         let (mut forward, mut keeping) = (None, Keeping::default());
         let mut request = FilterRequest {
             method: "GET",
@@ -97,8 +115,18 @@ impl Exchange {
             keeping: &mut keeping,
             upgrade: false,
         };
-        assert!(matches!(chain.request(&mut request, &mut slots), Verdict::Continue), "a bench measures what is admitted");
+        run(&mut request)
+    }
+
+    fn pass(&mut self, chain: &Chain) {
+        if let Some(countries) = &self.countries {
+            self.client.whereabouts = Whereabouts::new(Some(countries.clone()));
+        }
+        let mut slots = Slots::default();
+        let verdict = self.see(|request| chain.request(request, &mut slots));
+        assert!(matches!(verdict, Verdict::Continue), "a bench measures what is admitted");
         self.response.clear();
+        self.response.insert("content-type", HeaderValue::from_static("text/html"));
         let mut response = FilterResponse {
             status: 200,
             method: "GET",
@@ -120,6 +148,12 @@ fn chain(filters: Value) -> Chain {
     let specs: Vec<FilterSpec> = serde_json::from_value(filters).expect("filters");
     let chain = Chains::default().build("route api", &specs, &problems.root());
     chain.unwrap_or_else(|| panic!("{:?}", problems.take()))
+}
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+fn example(name: &str) -> String {
+    format!("{}/conf/examples/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn cases() -> Vec<(&'static str, Value)> {
@@ -145,6 +179,14 @@ fn cases() -> Vec<(&'static str, Value)> {
             json!([{"rate_limit": {"rate": "1000000000/s", "burst": 1000000, "headers": false, "key": ["cookie:session", "client_ip"]}}]),
         ),
         ("concurrency", json!([{"concurrency": {"max": 100}}])),
+        ("maintenance", json!([{"maintenance": {"file": "/run/there-is-none.html"}}])),
+        ("api_key", json!([{"api_key": {"keys": {"mobile": KEY}, "forward_key": true}}])),
+        ("basic_auth, remembered", json!([{"basic_auth": {"users": example("users.htpasswd"), "forward_password": true}}])),
+        ("geo", json!([{"geo": {"deny": ["FR"], "header": "x-country"}}])),
+        ("fault, for others", json!([{"fault": {"header": "x-chaos", "abort": {}}}])),
+        ("error_pages", json!([{"error_pages": {"pages": [{"status": "5xx", "html": example("errors/sorry.html")}]}}])),
+        ("cache, what it adds to the chain", json!([{"cache": {"ttl": "60s"}}])),
+        ("compress, the head", json!([{"compress": {}}])),
     ]
 }
 
@@ -152,6 +194,11 @@ fn filters(c: &mut Criterion) {
     const ROUNDS: usize = 1000;
     for (name, filters) in cases() {
         let (chain, mut exchange) = (chain(filters), Exchange::new());
+        if name == "geo" {
+            let spec: GeoIpSpec = serde_json::from_value(json!({"database": example("countries.mmdb")})).expect("a database");
+            exchange.countries = spec.compile(&Problems::default().root()).map(|geoip| geoip as _);
+        }
+        exchange.introduce(&chain);
         exchange.pass(&chain);
         let before = ALLOCATIONS.load(Relaxed);
         (0..ROUNDS).for_each(|_| exchange.pass(&chain));

@@ -38,3 +38,4 @@ mod sticky;
 mod tls;
 mod tracing;
 mod upstreams;
+mod websockets;

@@ -96,9 +96,12 @@ impl Answer {
     }
     /// A 101 to `protocol`, then a tunnel that echoes.
     pub fn switch(protocol: &str) -> Self {
-        let mut answer = Self::raw(head(101, &[("connection", "upgrade"), ("upgrade", protocol)]) + "\r\n");
-        answer.end = End::Echo;
-        answer
+        Self::raw(head(101, &[("connection", "upgrade"), ("upgrade", protocol)]) + "\r\n").echo()
+    }
+    /// Then is a tunnel that echoes.
+    pub fn echo(mut self) -> Self {
+        self.end = End::Echo;
+        self
     }
     /// Goes on with these bytes.
     pub fn bytes(mut self, bytes: impl AsRef<[u8]>) -> Self {
@@ -152,6 +155,7 @@ type Script = Arc<dyn Fn(&RawRequest) -> Answer + Send + Sync>;
 pub struct OriginBuilder {
     answers: Vec<Script>,
     on_accept: Vec<OnAccept>,
+    first_bytes: Vec<u8>,
     skip_bodies: bool,
     continues: &'static str,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -219,6 +223,11 @@ impl OriginBuilder {
     /// Serves the connections after those described so far.
     pub fn then_serve(mut self) -> Self {
         self.on_accept.push(OnAccept::Serve);
+        self
+    }
+    /// Sends these bytes as soon as a connection is there, whatever it will ask for.
+    pub fn hasty(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.first_bytes = bytes.as_ref().to_vec();
         self
     }
     /// Answers as soon as the header block is there and leaves the request's body alone.
@@ -376,6 +385,8 @@ async fn connection(stream: TcpStream, script: &OriginBuilder, record: &Record, 
         Some(config) => Box::new(TlsAcceptor::from(config.clone()).accept(stream).await?),
     };
     let mut wire = Wire::new(stream);
+    wire.stream.write_all(&script.first_bytes).await?;
+    wire.stream.flush().await?;
     loop {
         let request = match wire.request(index, !script.skip_bodies, script.continues.as_bytes()).await {
             Ok(Some(request)) => request,

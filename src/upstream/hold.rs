@@ -1,0 +1,196 @@
+//! Holds back an endpoint's answer to a request for a tunnel until that request was passed on whole.
+//!
+//! A trap of pingora-proxy 0.9.1 (cloudflare/pingora#946): where it reads the 101 before it has handled the end of the
+//! request's own, empty body, it takes that end for the tunnel's, and closes it. When both are there at once, chance
+//! decides which comes first; that is so with an endpoint that is quick, and on a busy machine with any. No phase of
+//! Pingora comes in between. But at the socket the order can be seen, and kept: Pingora flushes behind the head, and
+//! once more when it has handled the end of the body. Between the two, reads wait; nothing else does.
+//!
+//! When Pingora is mended this file goes, and with it `hold_answer` and the field `Attempting::hold`. The tests in
+//! `tests/it/websockets.rs` tell whether it may.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::task::AtomicWaker;
+use pingora_core::{
+    Result,
+    connectors::l4::Connect,
+    protocols::l4::{
+        ext::{connect, connect_uds, set_tcp_keepalive},
+        socket::SocketAddr,
+        stream::Stream,
+        virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::Sleep,
+};
+
+/// No read waits longer than this, whatever becomes of the request. What is waited for has no need of the network and
+/// takes microseconds.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Reads pass. So they do at first, since a TLS handshake reads.
+const OPEN: u8 = 0;
+/// Reads wait: the head is being written.
+const HEAD: u8 = 1;
+/// Reads wait: the head was written.
+const BODY: u8 = 2;
+/// The request is over: there is nothing to read any more.
+const OVER: u8 = 3;
+
+/// A try's hand on the connection that is made for it. When it is let go, the connection reads as closed.
+///
+/// That keeps the connection of a refused upgrade out of Pingora's pool, which tells connections apart by their
+/// descriptors; one made by a connector like this has none to show.
+#[derive(Debug)]
+pub struct Hold(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    stage: AtomicU8,
+    reader: AtomicWaker,
+}
+
+impl Hold {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+    /// Makes the connection.
+    pub(super) fn connector(&self) -> Arc<dyn Connect + Send + Sync> {
+        Arc::new(Connector(self.0.clone()))
+    }
+    /// A number that no other one has as long as its connection exists.
+    pub(super) fn number(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
+    }
+    /// The request is about to be sent: from here on what comes is its answer.
+    pub fn begin(&self) {
+        self.0.stage.store(HEAD, Ordering::Release);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.go_on(OVER);
+    }
+}
+
+impl Shared {
+    fn stage(&self) -> u8 {
+        self.stage.load(Ordering::Acquire)
+    }
+    fn go_on(&self, stage: u8) {
+        self.stage.store(stage, Ordering::Release);
+        self.reader.wake();
+    }
+    fn flushed(&self) {
+        match self.stage() {
+            HEAD => self.go_on(BODY),
+            BODY => self.go_on(OPEN),
+            _ => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Connector(Arc<Shared>);
+
+#[async_trait]
+impl Connect for Connector {
+    /// As Pingora connects by itself, without what Weir never asks of it (source addresses, options before the connect).
+    /// The timeout of the whole, which includes TLS, is Pingora's still, and so are keepalive and TLS.
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let shared = self.0.clone();
+        let socket: Box<dyn VirtualSocket> = match address {
+            SocketAddr::Inet(address) => Box::new(Held::new(connect(address, None).await?, shared)),
+            SocketAddr::Unix(address) => {
+                let path = address.as_pathname().unwrap_or(std::path::Path::new(""));
+                Box::new(Held::new(connect_uds(path).await?, shared))
+            }
+        };
+        Ok(Stream::from(VirtualSocketStream::new(socket)))
+    }
+}
+
+/// A socket whose reads wait when they must.
+#[derive(Debug)]
+struct Held<S> {
+    socket: S,
+    shared: Arc<Shared>,
+    /// Made by the first read that waits.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Held<S> {
+    fn new(socket: S, shared: Arc<Shared>) -> Self {
+        Self { socket, shared, timer: None }
+    }
+
+    /// Ready when reads may pass.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !matches!(self.shared.stage(), HEAD | BODY) {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(LONGEST)));
+        ready!(timer.as_mut().poll(cx));
+        log::warn!("an endpoint's answer waited {LONGEST:?} for the end of the request");
+        self.shared.go_on(OPEN);
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // First, so that no change of stage is missed.
+        self.shared.reader.register(cx.waker());
+        ready!(self.poll_open(cx));
+        if self.shared.stage() == OVER {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.shared.flushed();
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl VirtualSocket for Held<TcpStream> {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
+            VirtualSockOpt::KeepAlive(keepalive) => set_tcp_keepalive(&self.socket, &keepalive).map_err(io::Error::other),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl VirtualSocket for Held<UnixStream> {
+    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -194,3 +194,99 @@ impl VirtualSocket for Held<UnixStream> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::FutureExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A connection to an endpoint that has answered already, whose request is about to be sent.
+    async fn answered() -> (Hold, Held<DuplexStream>, DuplexStream) {
+        let (near, mut far) = duplex(64);
+        far.write_all(b"answer").await.unwrap();
+        let hold = Hold::new();
+        let held = Held::new(near, hold.0.clone());
+        hold.begin();
+        (hold, held, far)
+    }
+
+    async fn read(held: &mut Held<DuplexStream>) -> Vec<u8> {
+        let mut bytes = vec![0; 16];
+        let count = held.read(&mut bytes).await.unwrap();
+        bytes.truncate(count);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn reads_wait_from_the_head_to_the_second_flush_and_writes_never() {
+        let (_hold, mut held, mut far) = answered().await;
+        assert!(read(&mut held).now_or_never().is_none(), "the head is not written");
+        held.write_all(b"head").await.unwrap();
+        held.flush().await.unwrap();
+        assert!(read(&mut held).now_or_never().is_none(), "the body's end was not handled");
+        let mut head = [0; 4];
+        far.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"head");
+        // The reader that waits is woken, not only one that comes later.
+        let (mut reader, mut writer) = tokio::io::split(held);
+        let mut answer = [0; 6];
+        let (read, _) = tokio::join!(reader.read_exact(&mut answer), async {
+            tokio::task::yield_now().await;
+            writer.flush().await.unwrap();
+        });
+        assert_eq!((read.unwrap(), &answer), (6, b"answer"));
+        writer.flush().await.unwrap();
+        far.write_all(b"more").await.unwrap();
+        assert_eq!(reader.read(&mut answer).await.unwrap(), 4, "for good");
+    }
+
+    #[tokio::test]
+    async fn reads_pass_before_the_request() {
+        let (near, mut far) = duplex(64);
+        let hold = Hold::new();
+        let mut held = Held::new(near, hold.0.clone());
+        for _ in 0..3 {
+            held.flush().await.unwrap();
+            far.write_all(b"greeting").await.unwrap();
+            assert_eq!(read(&mut held).await, b"greeting");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_forever() {
+        let (_hold, mut held, _far) = answered().await;
+        let began = tokio::time::Instant::now();
+        assert_eq!(read(&mut held).await, b"answer");
+        assert!(began.elapsed() >= LONGEST && began.elapsed() < LONGEST * 2);
+    }
+
+    #[tokio::test]
+    async fn the_connection_of_a_request_that_is_over_reads_as_closed() {
+        let (hold, mut held, _far) = answered().await;
+        held.flush().await.unwrap();
+        held.flush().await.unwrap();
+        assert_eq!(read(&mut held).await, b"answer");
+        let (read, ()) = tokio::join!(read(&mut held), async { drop(hold) });
+        assert!(read.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_socket_takes_the_options_of_any_other() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let socket = connect(&listener.local_addr().unwrap(), None).await.unwrap();
+        let held = Held::new(socket, Arc::default());
+        let keepalive = super::super::peer::keepalive();
+        held.set_socket_option(VirtualSockOpt::KeepAlive(keepalive)).unwrap();
+        held.set_socket_option(VirtualSockOpt::NoDelay).unwrap();
+        let socket = socket2::SockRef::from(&held.socket);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    }
+}

@@ -106,7 +106,7 @@ pub fn hold_answer(peer: &mut HttpPeer) -> Option<Hold> {
 }
 
 /// Finds out within 90 s that the other machine has vanished, before a request does.
-fn keepalive() -> TcpKeepalive {
+pub(super) fn keepalive() -> TcpKeepalive {
     TcpKeepalive {
         idle: Duration::from_secs(60),
         interval: Duration::from_secs(10),

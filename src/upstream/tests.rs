@@ -214,6 +214,19 @@ fn the_protocol_decides_alpn() {
 }
 
 #[test]
+fn only_a_tunnel_over_http1_gets_a_connection_of_its_own() {
+    let plain = "{endpoints: ['127.0.0.1:1']}";
+    let mut peers = [first_peer(plain), first_peer(plain)];
+    assert!(peers.iter().all(|peer| peer.options.custom_l4.is_none()));
+    let ordinary = peers[0].reuse_hash();
+    let _holds: Vec<_> = peers.iter_mut().map(|peer| hold_answer(peer).unwrap()).collect();
+    assert!(peers.iter().all(|peer| peer.options.custom_l4.is_some() && peer.reuse_hash() != ordinary));
+    assert_ne!(peers[0].reuse_hash(), peers[1].reuse_hash());
+    let mut h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
+    assert!(hold_answer(&mut h2c).is_none() && h2c.options.custom_l4.is_none());
+}
+
+#[test]
 fn the_name_to_verify_is_the_configured_one_or_the_address() {
     // With a CA of our own, since a machine that runs tests need not trust any.
     let directory = tempfile::tempdir().unwrap();

@@ -78,8 +78,8 @@ async fn a_thousand_reloads_leave_nothing_behind() {
         reloaded.times(100).await;
         samples.push(resident(process));
     }
-    // The allocator gives and takes back in steps of megabytes, so the least of each half is compared. Of 400 reloads
-    // that kept something, each would have to keep less than a 4000th of the whole process.
+    // The allocator takes and gives back in steps of megabytes, so the least of each half is compared. 400 reloads are
+    // between the halves: what each of them kept is seen when it is more than a 4000th of the process, some 20 kB.
     let (early, late) = samples.split_at(4);
     let grown = late.iter().min().unwrap() - early.iter().min().unwrap();
     assert!(grown < warm / 10, "{grown} kB more after 400 reloads; warm {warm} kB, then {samples:?}");

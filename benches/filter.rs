@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench filter`. One iteration is the request pass and the response pass of one request through a chain of one
 //! filter, over fields as a browser sends them, and the end of what the filter keeps. "no filters" is what a route without any
-//! pays.
+//! pays. "jwt" is a token of 300 to 600 bytes, verified each time and remembered.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -18,9 +18,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use weir::{
-    filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Slots, Verdict},
+    filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Slots, Verdict},
     types::{Client, Problems, Scheme, Whereabouts},
 };
+
+#[path = "../tests/it/support/tokens.rs"]
+#[expect(dead_code, reason = "tests use more of it")]
+mod tokens;
 
 /// Counts what is allocated.
 struct Counting;
@@ -78,7 +82,7 @@ impl Exchange {
 
     fn pass(&mut self, chain: &Chain) {
         let mut slots = Slots::default();
-        let mut forward = None;
+        let (mut forward, mut keeping) = (None, Keeping::default());
         let mut request = FilterRequest {
             method: "GET",
             host: "www.example.com",
@@ -90,6 +94,7 @@ impl Exchange {
             fields: &mut self.request,
             request_id: &mut self.id,
             content_length: Some(0),
+            keeping: &mut keeping,
             upgrade: false,
         };
         assert!(matches!(chain.request(&mut request, &mut slots), Verdict::Continue), "a bench measures what is admitted");
@@ -99,6 +104,7 @@ impl Exchange {
             method: "GET",
             fields: &mut self.response,
             endpoint: Some("10.0.0.1:9001"),
+            cached: false,
             route: "api",
             request_id: &self.id,
             standard: false,
@@ -155,6 +161,28 @@ fn filters(c: &mut Criterion) {
     }
 }
 
+/// Tokens, signed in each way.
+fn jwt(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    for algorithm in ["HS256", "RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"] {
+        let issuer = tokens::issuer(algorithm, "2026-11");
+        let file = directory.path().join(algorithm);
+        std::fs::write(&file, tokens::key_set(&[&issuer])).expect("a file");
+        let claims =
+            json!({"iss": "https://issuer.example", "aud": "api", "sub": "4711", "scope": "read write", "tenant": "acme"});
+        let mut exchange = Exchange::new();
+        let bearer = format!("Bearer {}", issuer.token(claims));
+        exchange.request.insert("authorization", bearer.parse().expect("a value"));
+        for (name, cache) in [("verified", "0"), ("remembered", "5m")] {
+            let options = json!({"keys": {"file": file}, "issuer": "https://issuer.example", "audience": "api", "scopes": "read",
+                "claims_to_headers": {"x-user": "sub"}, "forward_token": true, "cache": cache});
+            let chain = chain(json!([{"jwt": options}]));
+            exchange.pass(&chain);
+            c.bench_function(&format!("filter/jwt, {algorithm}, {name}"), |b| b.iter(|| exchange.pass(&chain)));
+        }
+    }
+}
+
 /// Four threads on one filter: each with a client of its own, and all with the same key.
 fn contention(c: &mut Criterion) {
     for (name, key) in [("a key each", "client_ip"), ("one key for all", "route")] {
@@ -178,5 +206,5 @@ fn contention(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, filters, contention);
+criterion_group!(benches, filters, jwt, contention);
 criterion_main!(benches);

@@ -14,6 +14,7 @@
 //! | 2 | [`discovery`] | where endpoints come from |
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |
+//! | 2 | [`cache`] | responses that are kept: what may be, under which key, for how long, and where |
 //! | 2 | [`geo`] | which country an address is in |
 //! | 2 | [`filter`] | what happens to requests and responses on their way |
 //! | 3 | [`upstream`] | a pool of endpoints, balanced, checked, connected to |
@@ -31,6 +32,7 @@
 
 pub mod admin;
 pub mod balance;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,6 +1,6 @@
 //! Layer 4: from text to [`Spec`], with every problem placed in the file.
 //!
-//! [`load`] reads files, [`parse_str`] a text; both give a [`Loaded`]. [`Loaded::check`] adds what the Spec alone
+//! [`load()`] reads files, [`parse_str`] a text; both give a [`Loaded`]. [`Loaded::check`] adds what the Spec alone
 //! tells, [`Loaded::add`] what compiling it told. [`render`] shows the diagnostics.
 
 mod decode;

@@ -13,6 +13,7 @@ use std::{
 use super::{HttpSpec, ListenerSpec, Spec, TcpSpec, load::Facts};
 use crate::{
     balance::SelectionKey,
+    cache::CacheSpec,
     filter::{self, FilterSpec},
     health::HealthCheckSpec,
     route::RouteSpec,
@@ -45,6 +46,8 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
         route_references(spec, route, facts, &at.key("routes").index(index));
     }
     countries(spec, facts, at);
+    unused_cache(spec, facts, &at.key("cache"));
+    kept_in_vain(spec, at);
     for (name, upstream) in &spec.upstreams {
         one_upstream(upstream, &at.key("upstreams").key(name.as_str()));
     }
@@ -363,6 +366,29 @@ fn countries(spec: &Spec, facts: &Facts<'_>, at: &At) {
                 .hint("use `match.country` or the filter `geo`, or remove it");
         }
         _ => {}
+    }
+}
+
+/// A larger answer than the store takes is never stored.
+fn kept_in_vain(spec: &Spec, at: &At) {
+    let largest = spec.cache.as_ref().map_or_else(|| CacheSpec::default().largest(), CacheSpec::largest);
+    for (filters, at) in filter_lists(spec, at) {
+        for (index, filter) in filters.iter().enumerate() {
+            if let Some(wanted) = filter.largest_kept().filter(|wanted| *wanted > largest) {
+                let message = format!("no answer over {largest} is kept, which is a quarter of the memory of the cache");
+                at.index(index)
+                    .key(filter.kind())
+                    .key("max_object")
+                    .problem(Code::Ineffective, message)
+                    .hint(format!("give the cache four times {wanted}, or let `max_object` be less"));
+            }
+        }
+    }
+}
+
+fn unused_cache(spec: &Spec, facts: &Facts<'_>, at: &At) {
+    if spec.cache.is_some() && !facts.broken() && !spec.filters().any(FilterSpec::caches) {
+        at.problem(Code::Unused, "nothing asks for the cache").at_key().hint("use the filter `cache`, or remove it");
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ListenerSpec, TcpSpec};
 use crate::{
+    cache::CacheSpec,
     filter::{self, FilterSpec},
     geo::GeoIpSpec,
     observe::ObservabilitySpec,
@@ -37,6 +38,9 @@ pub struct Spec {
     /// The admin listener: health, metrics, state. `off` closes it.
     #[serde(default)]
     pub admin: Switch<AdminSpec>,
+    /// The store that all `cache` filters share. Needed only to change its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
     /// Where clients are: a database of countries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub geoip: Option<GeoIpSpec>,
@@ -54,6 +58,13 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Every filter that is written somewhere: at listeners, in routes, in named chains.
+    pub fn filters(&self) -> impl Iterator<Item = &FilterSpec> {
+        let listeners = self.listeners.values().flat_map(|listener| listener.filters.iter());
+        let routes = self.routes.iter().flat_map(|route| route.filters.iter());
+        listeners.chain(routes).chain(self.filter_chains.values().flatten())
+    }
+
     /// The upstreams that routes, listeners of layer 4 or filters use.
     pub fn used_upstreams(&self) -> BTreeSet<&Name> {
         let by_routes = self.routes.iter().flat_map(|route| {

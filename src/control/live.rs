@@ -122,6 +122,7 @@ impl Live {
         }
         self.shared.observer.replace_tracing(tracing);
         process_log::update(&snapshot.spec.observability.log);
+        snapshot.cache = self.registries.cache(snapshot.cache_settings.as_ref());
         self.shared.store.publish(snapshot);
         let snapshot = self.shared.store.load();
         self.follow_upstreams(&snapshot).await;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
+    cache::Cache,
     discovery::{Changes, DiscoveryObserver},
     endpoint::{Endpoint, HealthStatus},
     health::HealthObserver,
@@ -21,8 +22,26 @@ impl StateSource for LiveState {
     }
 
     fn samples(&self) -> Vec<Sample> {
-        self.0.load().filters().flat_map(|filter| filter.samples()).collect()
+        let snapshot = self.0.load();
+        let mut samples: Vec<Sample> = snapshot.filters().flat_map(|filter| filter.samples()).collect();
+        samples.extend(snapshot.cache.map(held).into_iter().flatten());
+        samples
     }
+}
+
+/// What the cache holds.
+fn held(cache: &Cache) -> Vec<Sample> {
+    let holdings = cache.holdings();
+    let sample = |metric, labels: &[&str], value: u64| {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        Sample { metric, labels, value: value as f64 }
+    };
+    let disk = holdings.disk.map(|disk| ("disk", disk.bytes, disk.bound));
+    let tiers = [Some(("memory", holdings.bytes, holdings.bound)), disk].into_iter().flatten();
+    let tiers = tiers.flat_map(|(tier, bytes, bound)| {
+        [sample("weir_cache_bytes", &[tier], bytes), sample("weir_cache_max_bytes", &[tier], bound)]
+    });
+    std::iter::once(sample("weir_cache_entries", &[], holdings.entries as u64)).chain(tiers).collect()
 }
 
 fn state(upstream: &Upstream) -> UpstreamState {

@@ -5,10 +5,8 @@
 //! defence). Neither keys nor what clients send stand in any message.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt,
-    str::FromStr,
     sync::Arc,
 };
 
@@ -17,15 +15,17 @@ use aws_lc_rs::{
     rand::{SecureRandom, SystemRandom},
 };
 use http::{HeaderName, HeaderValue, header};
-use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Slot, Verdict, headers::field_name, small_file};
-use crate::{
-    string_type,
-    types::{At, Code, ConfigPath, OneOrMany, Reply, Secret},
+use super::{
+    Filter, FilterRequest, Slot, Verdict,
+    alike::remove_alike,
+    credential::{CredentialPlace, Sent, is_realm},
+    headers::field_name,
+    small_file,
 };
+use crate::types::{At, Code, ConfigPath, OneOrMany, Reply, Secret};
 
 /// The longest file of keys: some ten thousand clients.
 const MAX_FILE: u64 = 4 << 20;
@@ -37,10 +37,10 @@ const SHORT: usize = 16;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeySpec {
-    /// Where clients put the key: `header:NAME`, `query:NAME` or `bearer` (`Authorization: Bearer`). The first that
-    /// a request has counts.
+    /// Where clients put the key: `header:NAME`, `cookie:NAME`, `query:NAME` or `bearer` (`Authorization: Bearer`). The
+    /// first that a request has counts.
     #[serde(default = "ApiKeySpec::default_from")]
-    pub from: OneOrMany<KeyPlace>,
+    pub from: OneOrMany<CredentialPlace>,
     /// Clients by name, each with its key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, Secret>,
@@ -58,48 +58,9 @@ pub struct ApiKeySpec {
     pub realm: String,
 }
 
-/// Where a key is in a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyPlace {
-    /// The value of this field.
-    Header(HeaderName),
-    /// The value of this query parameter.
-    Query(String),
-    /// `Authorization: Bearer`.
-    Bearer,
-}
-
-impl FromStr for KeyPlace {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no place of a key; write `header:NAME`, `query:NAME` or `bearer`");
-        match text.split_once(':') {
-            None if text == "bearer" => Ok(KeyPlace::Bearer),
-            Some(("header", name)) => HeaderName::from_bytes(name.as_bytes())
-                .map(KeyPlace::Header)
-                .map_err(|_| format!("`{name}` is not the name of a header field")),
-            Some(("query", name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"&=#%+".contains(&b)) => {
-                Ok(KeyPlace::Query(name.into()))
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl fmt::Display for KeyPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyPlace::Header(name) => write!(f, "header:{name}"),
-            KeyPlace::Query(name) => write!(f, "query:{name}"),
-            KeyPlace::Bearer => f.write_str("bearer"),
-        }
-    }
-}
-string_type!(KeyPlace, "KeyPlace", "Where a key is in a request: `header:NAME`, `query:NAME` or `bearer`.", None);
-
 impl ApiKeySpec {
-    fn default_from() -> OneOrMany<KeyPlace> {
-        OneOrMany(vec![KeyPlace::Header(HeaderName::from_static("x-api-key"))])
+    fn default_from() -> OneOrMany<CredentialPlace> {
+        OneOrMany(vec![CredentialPlace::Header(HeaderName::from_static("x-api-key"))])
     }
     fn default_client_header() -> String {
         "x-api-client".into()
@@ -122,24 +83,19 @@ impl ApiKeySpec {
         for (index, place) in self.from.iter().enumerate() {
             let at = if self.from.len() == 1 { at.key("from") } else { at.key("from").index(index) };
             sound &= match place {
-                KeyPlace::Header(name) if name.as_str().eq_ignore_ascii_case(&self.client_header) => {
+                CredentialPlace::Header(name) if name.as_str().eq_ignore_ascii_case(&self.client_header) => {
                     at.problem(Code::Conflict, format!("`{name}` is also the field that tells the client's name"))
                         .also(client_header_at.path(), "this one")
                         .hint("choose another `client_header`");
                     false
                 }
-                KeyPlace::Header(name) => field_name(name.as_str(), &at).is_some(),
-                KeyPlace::Query(_) | KeyPlace::Bearer => true,
+                CredentialPlace::Header(name) => field_name(name.as_str(), &at).is_some(),
+                _ => true,
             };
         }
         let client_header = field_name(&self.client_header, &client_header_at);
-        let challenge = match self.realm.bytes().any(|b| !matches!(b, b' '..=b'~') || matches!(b, b'"' | b'\\')) {
-            false => HeaderValue::from_str(&self.challenge()).ok(),
-            true => None,
-        };
-        if challenge.is_none() {
-            at.key("realm").problem(Code::BadValue, format!("{:?} cannot stand in a header field", self.realm));
-        }
+        let quotable = is_realm(&self.realm, &at.key("realm"));
+        let challenge = HeaderValue::from_str(&self.challenge()).ok().filter(|_| quotable);
         let mut keys = Keys::new(at)?;
         for (name, key) in &self.keys {
             let at = at.key("keys").key(name.clone());
@@ -164,7 +120,7 @@ impl ApiKeySpec {
 
     /// RFC 9110 wants one with every 401; there is a registered scheme for bearers only.
     fn challenge(&self) -> String {
-        let scheme = if self.from.first() == Some(&KeyPlace::Bearer) { "Bearer" } else { "ApiKey" };
+        let scheme = if self.from.first() == Some(&CredentialPlace::Bearer) { "Bearer" } else { "ApiKey" };
         format!("{scheme} realm=\"{}\"", self.realm)
     }
 }
@@ -289,65 +245,11 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 
 #[derive(Debug)]
 struct ApiKey {
-    from: Vec<KeyPlace>,
+    from: Vec<CredentialPlace>,
     keys: Keys,
     client_header: HeaderName,
     forward_key: bool,
     challenge: HeaderValue,
-}
-
-/// What a request has in one place.
-enum Sent<'a> {
-    Nothing,
-    Key(Cow<'a, str>),
-    /// Two keys, or none that could be one.
-    Unusable,
-}
-
-impl KeyPlace {
-    fn sent<'r>(&self, request: &'r FilterRequest<'_>) -> Sent<'r> {
-        fn one<'r>(mut values: impl Iterator<Item = Option<Cow<'r, str>>>) -> Sent<'r> {
-            match (values.next(), values.next()) {
-                (None, _) => Sent::Nothing,
-                (Some(Some(key)), None) => Sent::Key(key),
-                // Who reads the first of two and who reads the last would not agree on who asks.
-                _ => Sent::Unusable,
-            }
-        }
-        match self {
-            KeyPlace::Header(name) => one(request
-                .fields
-                .get_all(name.as_str())
-                .map(|value| std::str::from_utf8(value).ok().map(|value| value.trim().into()))),
-            KeyPlace::Bearer => one(request.fields.get_all("authorization").filter_map(|value| {
-                let (scheme, token) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then(|| Some(token.trim().into()))
-            })),
-            KeyPlace::Query(name) => one(request.query.unwrap_or_default().split('&').filter_map(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (key == name).then(|| percent_decode_str(value).decode_utf8().ok())
-            })),
-        }
-    }
-
-    /// Takes the key out of the request that is forwarded.
-    fn remove(&self, request: &mut FilterRequest<'_>) {
-        match self {
-            KeyPlace::Header(name) => request.fields.remove(name),
-            KeyPlace::Bearer => request.fields.remove(&header::AUTHORIZATION),
-            KeyPlace::Query(name) => {
-                let whole = request.forward.as_deref();
-                let (path, query) = match whole {
-                    Some(whole) => whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query))),
-                    None => (request.path, request.query),
-                };
-                let kept = |pair: &&str| pair.split_once('=').map_or(*pair, |(key, _)| key) != name;
-                let query: Vec<&str> = query.unwrap_or_default().split('&').filter(kept).collect();
-                let query = query.join("&");
-                *request.forward = Some(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") });
-            }
-        }
-    }
 }
 
 impl ApiKey {
@@ -365,10 +267,12 @@ impl Filter for ApiKey {
         let client = match self.from.iter().map(|place| place.sent(request)).find(|sent| !matches!(sent, Sent::Nothing)) {
             None | Some(Sent::Nothing) => return self.refuse("api_key_missing"),
             Some(Sent::Unusable) => None,
-            Some(Sent::Key(sent)) => self.keys.client(&sent),
+            Some(Sent::One(sent)) => self.keys.client(&sent),
         };
         let Some(client) = client else { return self.refuse("api_key_invalid") };
+        remove_alike(request.fields, std::slice::from_ref(&self.client_header));
         request.fields.set(self.client_header.clone(), client.clone());
+        request.keeping.personal = true;
         if !self.forward_key {
             // From every place: what was not looked at may be a key, too.
             for place in &self.from {
@@ -404,8 +308,10 @@ mod tests {
         let mut exchange = Exchange::default();
         exchange.set("x-api-key", KEY);
         exchange.set("x-api-client", "forged");
+        exchange.set("x.api.client", "forged");
         exchange.request(&chain).unwrap();
         assert_eq!((exchange.get("x-api-client"), exchange.get("x-api-key")), (Some("mobile"), None));
+        assert_eq!(exchange.get("x.api.client"), None, "some services cannot tell the two apart");
         let keeping = compile(&with_key(r#"{"forward_key": true, "client_header": "x-who"}"#));
         let mut exchange = Exchange::default();
         exchange.set("x-api-key", KEY);
@@ -522,12 +428,6 @@ mod tests {
         ] {
             let problems = refused(&format!(r#"[{{"api_key": {options}}}]"#));
             assert!(problems.len() == 1 && problems[0].message.contains(word), "{options}: {problems:?}");
-        }
-        for wrong in ["x-api-key", "header:", "header:a b", "query:", "query:a=b", "cookie:a", "bearer:x"] {
-            assert!(wrong.parse::<KeyPlace>().is_err(), "{wrong}");
-        }
-        for right in ["header:x-a", "query:key", "bearer"] {
-            assert_eq!(right.parse::<KeyPlace>().unwrap().to_string(), right);
         }
     }
 }

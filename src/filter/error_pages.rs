@@ -275,7 +275,7 @@ impl Filter for ErrorPages {
     }
 
     fn response(&self, response: &mut FilterResponse<'_>, slot: &mut Slot) {
-        let theirs = response.endpoint.is_some() && self.intercept && response.may_have_body();
+        let theirs = (response.endpoint.is_some() || response.cached) && self.intercept && response.may_have_body();
         if !(response.standard || theirs) || response.status < 400 {
             return;
         }

@@ -5,7 +5,10 @@ use std::{any::Any, fmt, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::header;
 
-use crate::types::{BodyStream, Client, FieldsMut, Reply};
+use crate::{
+    cache::Policy,
+    types::{BodyStream, Client, FieldsMut, Reply},
+};
 
 /// What a filter keeps of one request, made when it first needs it. Dropped with the request, however that ends: a
 /// guard in it is released by then.
@@ -87,8 +90,20 @@ pub struct FilterRequest<'a> {
     pub request_id: &'a mut Arc<str>,
     /// The body's declared length, if one was declared.
     pub content_length: Option<u64>,
+    /// May the answer be kept: what `cache` says, and what filters say that know who is asking.
+    pub keeping: &'a mut Keeping,
     /// It asks for a WebSocket: after a 101, what passes is no body any more, and no filter sees it.
     pub upgrade: bool,
+}
+
+/// May the answer to a request be kept?
+#[derive(Debug, Default)]
+pub struct Keeping {
+    /// What the route wants of the cache; `None` where it wants nothing.
+    pub policy: Option<Arc<Policy>>,
+    /// The client has identified itself, so that the answer may be for it alone. A filter that admits by who somebody is sets it:
+    /// what it was shown may not be in the request any more when the cache looks at it.
+    pub personal: bool,
 }
 
 /// A piece of a request body.
@@ -122,8 +137,10 @@ pub struct FilterResponse<'a> {
     pub method: &'a str,
     /// The header fields; changes are sent.
     pub fields: &'a mut dyn FieldsMut,
-    /// The endpoint that answered; `None` for a response of Weir's own.
+    /// The endpoint that answered; `None` for a response of Weir's own, and for one from the cache.
     pub endpoint: Option<&'a str>,
+    /// It comes from the cache: an endpoint has sent it to somebody before.
+    pub cached: bool,
     /// It is an error of Weir's own whose body is the short standard text, which nobody has chosen.
     pub standard: bool,
     /// The name of the route; empty when none was chosen.

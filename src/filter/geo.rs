@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Slot, Verdict, headers::field_name};
+use super::{Filter, FilterRequest, Slot, Verdict, alike::remove_alike, headers::field_name};
 use crate::types::{At, Code, Country, OneOrMany, Reply};
 
 /// Admits by the client's country, found in the database of `geoip`. Refused clients get 403.
@@ -95,9 +95,9 @@ impl Filter for Geo {
             return Verdict::Answer { reply: Reply::status(403), reason: "country_denied" };
         }
         if let Some(name) = &self.header {
-            match country.and_then(|country| HeaderValue::from_str(country.as_str()).ok()) {
-                Some(value) => request.fields.set(name.clone(), value),
-                None => request.fields.remove(name),
+            remove_alike(request.fields, std::slice::from_ref(name));
+            if let Some(value) = country.and_then(|country| HeaderValue::from_str(country.as_str()).ok()) {
+                request.fields.set(name.clone(), value);
             }
         }
         Verdict::Continue
@@ -154,8 +154,9 @@ mod tests {
         for country in [Some("DE"), None] {
             let mut exchange = from(country);
             exchange.set("x-country", "XX");
+            exchange.set("x.country", "XX");
             exchange.request(&chain).unwrap();
-            assert_eq!(exchange.get("x-country"), country);
+            assert_eq!((exchange.get("x-country"), exchange.get("x.country")), (country, None));
         }
     }
 

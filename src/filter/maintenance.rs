@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -19,7 +19,10 @@ use http::{HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Slot, Verdict, small_file};
+use super::{
+    Filter, FilterRequest, Slot, Verdict,
+    small_file::{self, Stamp},
+};
 use crate::types::{At, Cidr, CidrSet, Code, ConfigPath, OneOrMany, Reply, Span};
 
 /// The longest page: it is kept in memory.
@@ -143,14 +146,6 @@ struct Seen {
     body: Option<Bytes>,
 }
 
-/// What tells that a file is another one: it is not read again while these are the same.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
-}
-
 impl Page {
     fn new(path: &Path, refresh: Duration) -> Self {
         let page =
@@ -173,14 +168,12 @@ impl Page {
     }
 
     fn look(&self) {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(found) = std::fs::metadata(&self.path) else {
+        let Some(stamp) = Stamp::of(&self.path) else {
             if self.seen.swap(None).is_some() {
                 log::info!("maintenance has ended: {} is gone", self.path.display());
             }
             return;
         };
-        let stamp = Stamp { modified: found.modified().ok(), length: found.len(), inode: found.ino() };
         let before = self.seen.load();
         if before.as_ref().is_some_and(|seen| seen.stamp == stamp) {
             return;

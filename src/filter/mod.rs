@@ -4,20 +4,25 @@
 //! Registering it is one line in [`FilterSpec`] and one in `FilterSpec::compile`. What a filter must
 //! remember of one request it keeps in its own [`Slot`].
 
+mod alike;
 mod api_key;
 mod basic_auth;
 mod body_limit;
+mod cache;
 mod chain;
 mod coding;
 mod compress;
 mod concurrency;
 mod cors;
+mod credential;
 mod error_pages;
 mod exchange;
 mod fault;
+mod forward_auth;
 mod geo;
 mod headers;
 mod ip_access;
+mod jwt;
 mod kept;
 mod key;
 mod maintenance;
@@ -43,10 +48,10 @@ use tokio::sync::watch;
 use crate::{
     observe::Sample,
     registry,
-    types::{At, Fields, Name},
+    types::{At, Fields, Name, Size},
 };
 pub use chain::{Chain, Slots};
-pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Later, RequestPiece, Slot, Verdict};
+pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Keeping, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
 pub use named::{ChainSpec, Chains, references, upstreams};
 pub use passage::{Pass, Passage};
@@ -81,6 +86,10 @@ registry! {
         ApiKey(api_key::ApiKeySpec) = "api_key",
         /// Admits by a name and a password.
         BasicAuth(basic_auth::BasicAuthSpec) = "basic_auth",
+        /// Admits by a JSON Web Token.
+        Jwt(Box<jwt::JwtSpec>) = "jwt",
+        /// Admits by what a service says of the request.
+        ForwardAuth(forward_auth::ForwardAuthSpec) = "forward_auth",
         /// Admits by the client's country.
         Geo(geo::GeoSpec) = "geo",
         /// Delays or fails some requests on purpose.
@@ -89,6 +98,8 @@ registry! {
         ErrorPages(error_pages::ErrorPagesSpec) = "error_pages",
         /// Answers with files of a directory.
         StaticFiles(static_files::StaticFilesSpec) = "static_files",
+        /// Keeps answers and sends them again.
+        Cache(cache::CacheFilterSpec) = "cache",
         /// Compresses what clients are sent.
         Compress(compress::CompressSpec) = "compress",
         /// Sends a copy of some requests to another upstream.
@@ -117,10 +128,13 @@ impl FilterSpec {
             FilterSpec::Maintenance(spec) => spec.compile(&at),
             FilterSpec::ApiKey(spec) => spec.compile(&at),
             FilterSpec::BasicAuth(spec) => spec.compile(&at, scope),
+            FilterSpec::Jwt(spec) => spec.compile(&at, scope),
+            FilterSpec::ForwardAuth(spec) => spec.compile(&at, scope),
             FilterSpec::Geo(spec) => spec.compile(&at),
             FilterSpec::Fault(spec) => spec.compile(&at),
             FilterSpec::ErrorPages(spec) => spec.compile(&at),
             FilterSpec::StaticFiles(spec) => spec.compile(&at),
+            FilterSpec::Cache(spec) => spec.compile(&at),
             FilterSpec::Compress(spec) => spec.compile(&at),
             FilterSpec::Mirror(spec) => spec.compile(&at, scope),
             // `Chains` puts the filters of the chain here.
@@ -128,9 +142,23 @@ impl FilterSpec {
         }
     }
 
+    /// True when it asks for the cache.
+    pub fn caches(&self) -> bool {
+        self.largest_kept().is_some()
+    }
+
+    /// The largest answer that it keeps, if it asks for the cache.
+    pub fn largest_kept(&self) -> Option<Size> {
+        match self {
+            FilterSpec::Cache(spec) => Some(spec.max_object),
+            _ => None,
+        }
+    }
+
     /// The upstream that it talks to on its own account, and the key that names it.
     pub fn upstream(&self) -> Option<(&'static str, &Name)> {
         match self {
+            FilterSpec::ForwardAuth(spec) => Some(("upstream", &spec.upstream)),
             FilterSpec::Mirror(spec) => Some(("upstream", &spec.upstream)),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! Files that are kept in memory whole: pages, lists of keys.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path, time::SystemTime};
 
 use crate::types::{At, Code, ConfigPath};
 
@@ -22,4 +22,20 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
 pub fn read_text(file: &ConfigPath, max: u64, at: &At) -> Option<String> {
     let text = read(file, max).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".into()));
     text.map_err(|reason| at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {reason}"))).ok()
+}
+
+/// What tells that a file is another one: it is not read again while these are the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    /// The file as it is now; `None` when there is none.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self { modified: found.modified().ok(), length: found.len(), inode: found.ino() })
+    }
 }

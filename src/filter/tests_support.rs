@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 
-use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Later, Slots, Verdict};
+use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Later, Slots, Verdict};
 use crate::types::{Client, Problem, Problems, Reply, Scheme};
 
 /// A request with everything that filters may see, and what they made of it.
@@ -18,7 +18,9 @@ pub(super) struct Exchange {
     pub(super) request_id: Arc<str>,
     pub(super) content_length: Option<u64>,
     pub(super) endpoint: Option<String>,
+    pub(super) cached: bool,
     pub(super) standard: bool,
+    pub(super) keeping: Keeping,
     pub(super) slots: Slots,
 }
 
@@ -42,7 +44,9 @@ impl Default for Exchange {
             request_id: "id-1".into(),
             content_length: None,
             endpoint: None,
+            cached: false,
             standard: false,
+            keeping: Keeping::default(),
             slots: Slots::default(),
         }
     }
@@ -79,7 +83,12 @@ impl Exchange {
         self.see(|request, slots| chain.resume(after, request, slots))
     }
 
-    fn see(&mut self, run: impl FnOnce(&mut FilterRequest<'_>, &mut Slots) -> Verdict) -> Verdict {
+    /// Shows the request to something that is no whole filter.
+    pub(super) fn with_request<T>(&mut self, look: impl FnOnce(&mut FilterRequest<'_>) -> T) -> T {
+        self.see(|request, _| look(request))
+    }
+
+    fn see<T>(&mut self, run: impl FnOnce(&mut FilterRequest<'_>, &mut Slots) -> T) -> T {
         let mut request = FilterRequest {
             method: &self.method,
             host: "a.example",
@@ -91,6 +100,7 @@ impl Exchange {
             fields: &mut self.fields,
             request_id: &mut self.request_id,
             content_length: self.content_length,
+            keeping: &mut self.keeping,
             upgrade: false,
         };
         run(&mut request, &mut self.slots)
@@ -110,6 +120,7 @@ impl Exchange {
             method: &self.method,
             fields: &mut fields,
             endpoint: self.endpoint.as_deref(),
+            cached: self.cached,
             standard: self.standard,
             route: "route-1",
             request_id: &self.request_id,

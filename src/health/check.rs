@@ -144,7 +144,7 @@ impl Checker {
     }
 }
 
-/// For use with Pingora's own loop. [`super::run`] is what Weir uses: there each endpoint has its own clock.
+/// For use with Pingora's own loop. [`super::run()`] is what Weir uses: there each endpoint has its own clock.
 #[async_trait]
 impl HealthCheck for Checker {
     async fn check(&self, target: &Backend) -> pingora_core::Result<()> {

@@ -1,7 +1,7 @@
 //! Layer 2: active health checks.
 //!
 //! A probe is one file. A [`Checker`] asks one endpoint (it is a Pingora `HealthCheck`), a threshold state
-//! machine turns results into a status, and [`run`] repeats this for all endpoints of an upstream.
+//! machine turns results into a status, and [`run()`] repeats this for all endpoints of an upstream.
 
 mod check;
 mod connect;

@@ -202,6 +202,7 @@ impl Drop for Record {
             generation: self.generation,
             user_agent: None,
             referer: None,
+            cache: None,
         });
     }
 }

@@ -89,6 +89,7 @@ impl Connection {
             generation,
             user_agent: None,
             referer: None,
+            cache: None,
         }
     }
 }

@@ -45,6 +45,11 @@ impl Observer {
         self.access_log.load().finished(outcome);
     }
 
+    /// Learns from an exchange with an endpoint that no client waited for. Never waits.
+    pub fn fetched(&self, outcome: &Outcome) {
+        self.metrics.fetched(outcome);
+    }
+
     /// Tracing, unless it is off.
     pub fn tracing(&self) -> Guard<Option<Arc<Tracing>>> {
         self.tracing.load()

@@ -106,6 +106,8 @@ pub struct Outcome {
     pub user_agent: Option<String>,
     /// The referring page.
     pub referer: Option<String>,
+    /// What the cache did, in one word; `None` where the route has none.
+    pub cache: Option<&'static str>,
 }
 
 impl Outcome {

@@ -46,5 +46,6 @@ pub(crate) fn outcome() -> Outcome {
         generation: 3,
         user_agent: Some("curl/8".into()),
         referer: None,
+        cache: None,
     }
 }

@@ -7,7 +7,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, told, trace};
+use super::{RequestCtx, caching, told, trace};
 use crate::{
     gate::{
         Admitted, Refusal,
@@ -24,6 +24,9 @@ const CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fing
 
 /// Prepares the session and the request's head.
 pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    if caching::resume(session, ctx)? {
+        return Ok(());
+    }
     limits(session, ctx);
     let request = session.req_header_mut();
     // Policy edits plain parts: Pingora's header also keeps the case that names were sent in, which nobody may rely on.

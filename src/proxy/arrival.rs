@@ -94,6 +94,19 @@ impl Arrival {
         Self { connection, admitted, began, link: None, progress: Arc::new(Progress::new(began.at)), last: false }
     }
 
+    /// The same request once more, from now, for no connection that would wait for it.
+    pub(super) fn again(&self) -> Self {
+        let began = Began::now();
+        Self {
+            connection: self.connection.clone(),
+            admitted: self.admitted.clone(),
+            began,
+            link: None,
+            progress: Arc::new(Progress::new(began.at)),
+            last: false,
+        }
+    }
+
     /// Runs the future with this arrival waiting for `new_ctx`.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         ARRIVAL.scope(RefCell::new(Some(self)), future).await

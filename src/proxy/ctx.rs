@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Arrival, finish, told::Told};
+use super::{Arrival, caching::Caching, finish, told::Told};
 use crate::{
     endpoint::{Endpoint, InFlight},
-    filter::{Pass, Passage},
+    filter::{Keeping, Pass, Passage},
     observe::{Attempt, Layer, Observer, Outcome, SpanId, Times},
     resilience::Permit,
     route::Route,
@@ -24,6 +24,10 @@ pub struct RequestCtx {
     pub(super) client: Client,
     pub(super) route: Option<Arc<Route>>,
     pub(super) filters: Passage,
+    /// What filters say about keeping the answer.
+    pub(super) keeping: Keeping,
+    /// The cache at work, where the route wants one. In a box: most routes do not.
+    pub(super) caching: Option<Box<Caching>>,
     /// When the whole exchange must be over.
     pub(super) deadline: Option<Instant>,
     pub(super) onward: Onward,
@@ -140,6 +144,7 @@ impl RequestCtx {
             generation: snapshot.generation,
             user_agent: None,
             referer: None,
+            cache: None,
         };
         Self {
             arrival,
@@ -147,6 +152,8 @@ impl RequestCtx {
             client,
             route: None,
             filters,
+            keeping: Keeping::default(),
+            caching: None,
             deadline: None,
             onward: Onward::default(),
             decided: None,
@@ -159,6 +166,31 @@ impl RequestCtx {
             finished: false,
             told: None,
         }
+    }
+
+    /// The context of a request that is made behind another, to fetch for the cache what that one got stale.
+    pub(super) fn behind(before: &Self, caching: Box<Caching>) -> Self {
+        let mut behind = Self::new(before.arrival.again(), before.snapshot.clone(), before.observer.clone());
+        behind.client = before.client.clone();
+        behind.route = before.route.clone();
+        behind.filters = Passage::default();
+        behind.deadline = before.route.as_ref().and_then(|route| route.timeout).map(|timeout| behind.arrival.began.at + timeout);
+        behind.onward.via = before.onward.via;
+        behind.onward.rewritten = before.onward.rewritten.clone();
+        behind.onward.upstream = before.onward.upstream.clone();
+        behind.caching = Some(caching);
+        behind.outcome.request_id = before.outcome.request_id.clone();
+        behind.outcome.method = "GET".to_owned();
+        behind.outcome.host = before.outcome.host.clone();
+        behind.outcome.path = before.outcome.path.clone();
+        behind.outcome.route = before.outcome.route.clone();
+        behind.outcome.upstream = before.outcome.upstream.clone();
+        behind
+    }
+
+    /// It is made for no client.
+    pub(super) fn is_behind(&self) -> bool {
+        self.caching.as_ref().is_some_and(|caching| caching.is_behind())
     }
 
     /// Decides on an answer of Weir's own. The caller then fails its phase, and `fail` writes it.

@@ -85,6 +85,7 @@ fn see(
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         fields: &mut fields,
         request_id: &mut ctx.outcome.request_id,
+        keeping: &mut ctx.keeping,
         content_length: match ctx.arrival.admitted.body {
             BodyFraming::None => Some(0),
             BodyFraming::Length(length) => Some(length),
@@ -104,15 +105,18 @@ fn see(
 pub(super) enum Origin<'a> {
     /// The endpoint with this label.
     Endpoint(&'a str),
+    /// An endpoint's, kept since.
+    Cache,
     /// Weir's, with the short standard text for its body or with another.
     Weir { standard: bool },
 }
 
 /// Runs the response pass, and returns what filters want of the body.
 pub(super) fn response(method: &str, response: &mut ResponseHeader, origin: Origin<'_>, ctx: &mut RequestCtx) -> BodyWish {
-    let (endpoint, standard) = match origin {
-        Origin::Endpoint(label) => (Some(label), false),
-        Origin::Weir { standard } => (None, standard),
+    let (endpoint, cached, standard) = match origin {
+        Origin::Endpoint(label) => (Some(label), false, false),
+        Origin::Cache => (None, true, false),
+        Origin::Weir { standard } => (None, false, standard),
     };
     let mut fields = ResponseFields(response);
     let mut view = FilterResponse {
@@ -120,6 +124,7 @@ pub(super) fn response(method: &str, response: &mut ResponseHeader, origin: Orig
         method,
         fields: &mut fields,
         endpoint,
+        cached,
         standard,
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         request_id: &ctx.outcome.request_id,

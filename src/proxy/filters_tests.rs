@@ -187,7 +187,7 @@ async fn edge(timeout: &str) -> TestEdge {
     let (draining, draining_seen) = watch::channel(false);
     let (stopping, stopping_seen) = watch::channel(false);
     let shared = Arc::new(Shared {
-        edge: Arc::new(super::edge(store.clone(), observer.clone(), 1)),
+        edge: super::edge(store.clone(), observer.clone(), 1),
         store,
         observer,
         open: ConnectionLimit::default(),

@@ -2,7 +2,7 @@
 
 use pingora_proxy::Session;
 
-use super::{RequestCtx, trace};
+use super::{RequestCtx, caching, trace};
 use crate::{
     filter::Passage,
     gate::Refusal,
@@ -16,6 +16,9 @@ pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
     }
     ctx.outcome.bytes_out = session.body_bytes_sent() as u64;
     ctx.outcome.bytes_in = session.body_bytes_read() as u64;
+    if ctx.outcome.cache.is_none() {
+        ctx.outcome.cache = caching::word(session, ctx);
+    }
     if ctx.outcome.status == 0 {
         ctx.outcome.status = session.response_written().map_or(0, |response| response.status.as_u16());
     }
@@ -55,5 +58,9 @@ fn report(ctx: &mut RequestCtx) {
     ctx.filters = Passage::default();
     ctx.in_flight = None;
     ctx.outcome.times.total = ctx.arrival.began.at.elapsed();
-    ctx.observer.finished(&ctx.outcome);
+    if ctx.is_behind() {
+        ctx.observer.fetched(&ctx.outcome);
+    } else {
+        ctx.observer.finished(&ctx.outcome);
+    }
 }

@@ -7,6 +7,7 @@
 mod admit;
 mod arrival;
 mod body;
+mod caching;
 mod ctx;
 mod fail;
 mod fields;
@@ -29,14 +30,19 @@ pub use ctx::{RequestCtx, new_request_id};
 pub use reply::{refuse_h2, render_refusal};
 pub use request::{https_location, is_misdirected};
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock, Weak, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable, key::HashBinary};
 use pingora_core::{Error, Result, protocols::Digest, server::configuration::ServerConf, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
+use self::caching::Locks;
 use crate::{observe::Observer, snapshot::Store};
 
 /// The one Pingora proxy of a process, with its pool of upstream connections.
@@ -46,6 +52,17 @@ pub type Edge = HttpProxy<Weir>;
 pub struct Weir {
     store: Arc<Store>,
     observer: Arc<Observer>,
+    /// For requests of its own.
+    own: Weak<Edge>,
+    locks: OnceLock<Locks>,
+    /// Requests of its own that are under way.
+    behind: Arc<AtomicUsize>,
+}
+
+impl Weir {
+    fn locks(&self) -> &Locks {
+        self.locks.get_or_init(Locks::leak)
+    }
 }
 
 /// Idle upstream connections kept in all, as a bound on descriptors and memory.
@@ -55,10 +72,13 @@ const UPSTREAM_POOL: usize = 8192;
 const MAX_TRIES: usize = 16;
 
 /// The proxy over a configuration store.
-pub fn edge(store: Arc<Store>, observer: Arc<Observer>, threads: usize) -> Edge {
+pub fn edge(store: Arc<Store>, observer: Arc<Observer>, threads: usize) -> Arc<Edge> {
     let conf =
         ServerConf { threads, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
-    http_proxy(&Arc::new(conf), Weir { store, observer })
+    Arc::new_cyclic(|own| {
+        let weir = Weir { store, observer, own: own.clone(), locks: OnceLock::new(), behind: Arc::default() };
+        http_proxy(&Arc::new(conf), weir)
+    })
 }
 
 #[async_trait]
@@ -66,7 +86,7 @@ impl ProxyHttp for Weir {
     type CTX = RequestCtx;
 
     fn new_ctx(&self) -> RequestCtx {
-        RequestCtx::new(Arrival::current(), self.store.load(), self.observer.clone())
+        caching::behind_ctx().unwrap_or_else(|| RequestCtx::new(Arrival::current(), self.store.load(), self.observer.clone()))
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
@@ -75,6 +95,61 @@ impl ProxyHttp for Weir {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         request::decide(session, ctx).await
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+        if ctx.keeping.policy.is_some() || ctx.caching.is_some() {
+            caching::begin(session, ctx, self.locks());
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _: &Session, ctx: &mut RequestCtx) -> Result<CacheKey> {
+        caching::key(ctx)
+    }
+
+    fn cache_miss(&self, session: &mut Session, ctx: &mut RequestCtx) {
+        caching::miss(session, ctx);
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _: &mut HitHandler,
+        fresh: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(caching::hit(self, session, meta, fresh, ctx))
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, _: &mut RequestCtx, request: &RequestHeader) -> Option<HashBinary> {
+        caching::vary(meta, request)
+    }
+
+    async fn proxy_upstream_filter(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        caching::forwarding(ctx)
+    }
+
+    fn response_cache_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<RespCacheable> {
+        Ok(caching::cacheable(session, response, ctx))
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut RequestCtx, error: Option<&Error>) -> bool {
+        caching::serve_stale(session, ctx, error)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        if ctx.caching.is_some() {
+            caching::body_piece(session, body.as_ref().map_or(0, Bytes::len), ctx);
+        }
+        Ok(None)
     }
 
     async fn request_body_filter(

@@ -30,6 +30,10 @@ const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH
 
 /// Decides what becomes of the request. `true` when it was answered.
 pub(super) async fn decide(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    if ctx.is_behind() {
+        // Decided for the request that it is made behind.
+        return Ok(false);
+    }
     let Err(answer) = policy(session, ctx).await else { return Ok(false) };
     let Answer { reply, stream, cause, reason, who } = *answer;
     ctx.outcome.status = reply.status.as_u16();

@@ -6,7 +6,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::{
-    RequestCtx,
+    RequestCtx, caching,
     filters::{self, Origin},
     retry, told,
 };
@@ -31,7 +31,8 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
         return Ok(());
     }
     let status = response.status.as_u16();
-    if retry::another(session, ctx, Failure::Status(status), None) {
+    let granted = ctx.caching.as_mut().is_some_and(|caching| caching.take_granted());
+    if granted || retry::another(session, ctx, Failure::Status(status), None) {
         ctx.record_attempt(Some(status), None);
         ctx.onward.retrying = true;
         // The way Pingora has for dropping a response. Its connection goes with it, since its body was not read.
@@ -40,6 +41,10 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
         return Err(error);
     }
     ctx.record_attempt(Some(status), None);
+    if ctx.caching.is_some() {
+        caching::validated(session, response, ctx);
+        caching::changed(response.status, &response.headers, ctx);
+    }
     ctx.outcome.phase = Phase::Response;
     ctx.arrival.progress.settle();
     if let Some(link) = &ctx.arrival.link {
@@ -73,8 +78,17 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         response.remove_header(&header::TRANSFER_ENCODING);
     }
     ctx.outcome.status = response.status.as_u16();
+    let cached = caching::tell(session, response, ctx);
+    if cached {
+        // No endpoint has sent this: the one that was asked in vain least of all.
+        ctx.onward.attempt = None;
+    }
     let endpoint = ctx.onward.attempt.as_ref().map(|attempt| attempt.guard.endpoint().label().clone());
-    let origin = endpoint.as_deref().map_or(Origin::Weir { standard: false }, Origin::Endpoint);
+    let origin = match endpoint.as_deref() {
+        Some(endpoint) => Origin::Endpoint(endpoint),
+        None if cached => Origin::Cache,
+        None => Origin::Weir { standard: false },
+    };
     if filters::response(session.req_header().method.as_str(), response, origin, ctx) == BodyWish::Replace {
         unmeasured(session, response)?;
     }

@@ -97,6 +97,9 @@ fn decision(ctx: &RequestCtx) -> String {
             add("session", "kept");
         }
     }
+    if let Some(cache) = outcome.cache {
+        add("cache", cache);
+    }
     if let Some(last) = outcome.attempts.last() {
         add("endpoint", &last.endpoint);
         let attempts: Vec<String> = outcome.attempts.iter().map(attempt).collect();

@@ -99,7 +99,7 @@ impl Prepared {
         };
         let threads = server.threads.0.map_or_else(available_threads, |threads| threads.get());
         let shared = Arc::new(Shared {
-            edge: Arc::new(proxy::edge(store.clone(), observer.clone(), threads)),
+            edge: proxy::edge(store.clone(), observer.clone(), threads),
             store: store.clone(),
             observer: observer.clone(),
             open: ConnectionLimit::default(),

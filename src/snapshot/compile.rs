@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{Listener, Registries, Snapshot, Tcp};
 use crate::{
+    cache::{CacheSettings, CacheSpec},
     config::{ListenerSpec, Loaded, Spec},
-    filter::{Chain, Chains},
+    filter::{Chain, Chains, FilterSpec},
     route::{Route, Table},
     tls::{Offer, ServerTls},
     types::{At, Code, Name, Problems},
@@ -67,11 +68,12 @@ pub fn compile_after(
         .filter_map(|(index, route)| Route::compile(index, route, &upstreams, &chains, &at.key("routes").index(index)))
         .collect();
     let geoip = spec.geoip.as_ref().and_then(|geoip| geoip.compile(&at.key("geoip")));
+    let cache_settings = cache_settings(&spec, &at.key("cache"));
     let routes = Table::build(routes, &at.key("routes"));
     if problems.any_error() {
         return None;
     }
-    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams, geoip })
+    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams, geoip, cache_settings, cache: None })
 }
 
 /// Everything that a start finds out about a configuration: what its text, its Spec and its compilation say.
@@ -83,6 +85,12 @@ pub fn check(loaded: Loaded) -> Loaded {
         loaded.add(problems.take());
     }
     loaded
+}
+
+/// How large the cache is; `None` without a filter that asks for it, or where a problem was reported.
+fn cache_settings(spec: &Spec, at: &At) -> Option<CacheSettings> {
+    let compiled = spec.cache.as_ref().map_or_else(|| CacheSpec::default().compile(at), |cache| cache.compile(at));
+    compiled.filter(|_| spec.filters().any(FilterSpec::caches))
 }
 
 fn listener_filters(spec: &Spec, chains: &Chains, at: &At) -> BTreeMap<Name, Chain> {

@@ -14,12 +14,13 @@ pub use tcp::{Destination, Names, Tcp};
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use tokio::sync::watch;
 
 use crate::{
+    cache::{Cache, CacheSettings},
     config::{HttpSpec, ServerSpec, Spec},
     endpoint::EndpointRegistry,
     filter::{Chain, Filter, FilterTask, Kept},
@@ -40,6 +41,26 @@ pub struct Registries {
     pub kept: Kept,
     /// For what filters ask of upstreams.
     pub calls: Calls,
+    cache: Arc<OnceLock<&'static Cache>>,
+}
+
+impl Registries {
+    /// The cache, as large as a snapshot wants it; `None` where it wants none. It is made when it is first wanted, and emptied
+    /// when it is not wanted any more.
+    pub fn cache(&self, settings: Option<&CacheSettings>) -> Option<&'static Cache> {
+        match (settings, self.cache.get()) {
+            (None, None) => None,
+            (None, Some(cache)) => {
+                cache.close();
+                None
+            }
+            (Some(settings), _) => {
+                let cache = *self.cache.get_or_init(|| Cache::leak(settings));
+                cache.configure(settings);
+                Some(cache)
+            }
+        }
+    }
 }
 
 /// Everything a request needs, with all names resolved and all text parsed.
@@ -59,6 +80,10 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
     /// Where clients are, if that was asked for.
     pub geoip: Option<Arc<GeoIp>>,
+    /// How large the cache may be, if any filter asks for it.
+    pub cache_settings: Option<CacheSettings>,
+    /// The cache itself, in a snapshot that serves.
+    pub cache: Option<&'static Cache>,
 }
 
 impl Snapshot {
@@ -70,6 +95,7 @@ impl Snapshot {
             observability: ObservabilitySpec::default(),
             admin: Switch::Off,
             listeners: BTreeMap::new(),
+            cache: None,
             geoip: None,
             filter_chains: BTreeMap::new(),
             routes: Vec::new(),
@@ -84,6 +110,8 @@ impl Snapshot {
             routes,
             upstreams: BTreeMap::new(),
             geoip: None,
+            cache_settings: None,
+            cache: None,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use pingora_core::{
-    Error, Result,
+    Error, ErrorType, Result,
     connectors::{ConnectorOptions, http::Connector},
     protocols::http::client::HttpSession,
     upstreams::peer::{HttpPeer, Peer},
@@ -24,7 +24,10 @@ use super::Upstream;
 use crate::{
     endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Answered, Call, CallError, Calling, Service, Services, Take},
-    gate::hop::{self, Onward},
+    gate::{
+        self,
+        hop::{self, Onward},
+    },
     resilience::{Entry, Permit},
     types::{BodyStream, Name},
 };
@@ -81,8 +84,34 @@ impl Service for Target {
 /// A try that failed.
 struct Failed {
     error: CallError,
-    /// Nothing of the call reached a service that would act on it.
-    again: bool,
+    again: Again,
+}
+
+/// May a call be tried on another endpoint?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It may have reached a service that acts on it, or there is no time left.
+    No,
+    /// It was refused at once, which has loaded nobody.
+    Free,
+    /// Out of the upstream's budget for retries.
+    Paid,
+}
+
+impl Failed {
+    fn finally(error: CallError) -> Self {
+        Self { error, again: Again::No }
+    }
+
+    /// No connection could be made: nothing of the call has reached anybody.
+    fn unconnected(error: Option<&Error>, in_time: bool) -> Self {
+        let again = match error.map(|error| &error.etype) {
+            _ if !in_time => Again::No,
+            Some(ErrorType::ConnectRefused | ErrorType::ConnectNoRoute) => Again::Free,
+            _ => Again::Paid,
+        };
+        Self { error: CallError::Connect, again }
+    }
 }
 
 impl Target {
@@ -94,14 +123,27 @@ impl Target {
         let (mut tried, mut error) = (Vec::new(), CallError::Unavailable);
         while tried.len() < TRIES {
             let Some(guard) = self.upstream.take(&key, &tried) else { break };
-            match self.attempt(&guard, &mut call, deadline).await {
+            let failed = match self.attempt(&guard, &mut call, deadline).await {
                 Ok(answered) => return Ok(answered),
-                Err(failed) if failed.again => error = failed.error,
-                Err(failed) => return Err(failed.error),
-            }
+                Err(failed) => failed,
+            };
+            error = failed.error;
             tried.push(guard.endpoint().clone());
+            if !self.affords(failed.again, &tried) {
+                break;
+            }
         }
         Err(error)
+    }
+
+    fn affords(&self, again: Again, tried: &[Arc<Endpoint>]) -> bool {
+        match again {
+            Again::No => false,
+            Again::Free => true,
+            Again::Paid => {
+                tried.len() < TRIES && self.upstream.has_another(tried) && self.upstream.withdraw_retry(Instant::now())
+            }
+        }
     }
 
     /// Waits for a place among the requests in flight, where those are limited.
@@ -127,13 +169,14 @@ impl Target {
         loop {
             let (mut session, reused) = match connected {
                 Ok(Ok(session)) => session,
-                Ok(Err(_)) | Err(_) => {
+                failed => {
                     guard.record(AttemptResult { ok: false, first_byte: None });
-                    return Err(Failed { error: CallError::Connect, again: Instant::now() < deadline });
+                    let error = failed.as_ref().ok().and_then(|failed| failed.as_ref().err());
+                    return Err(Failed::unconnected(error.map(|error| &**error), Instant::now() < deadline));
                 }
             };
             let head = head(call, &session, &peer, guard.endpoint());
-            let Ok(head) = head else { return Err(Failed { error: CallError::Broken, again: false }) };
+            let Ok(head) = head else { return Err(Failed::finally(CallError::Broken)) };
             let sent = timeout_at(deadline.into(), send(&mut session, head, call.body.as_mut())).await;
             let status = match sent {
                 Ok(Ok(status)) => status,
@@ -145,12 +188,12 @@ impl Target {
                 failed => {
                     guard.record(AttemptResult { ok: false, first_byte: None });
                     let error = if failed.is_ok() && Instant::now() < deadline { CallError::Broken } else { CallError::Timeout };
-                    return Err(Failed { error, again: false });
+                    return Err(Failed::finally(error));
                 }
             };
             guard.record(AttemptResult { ok: status < 500, first_byte: Some(started.elapsed()) });
             let answered = timeout_at(deadline.into(), receive(&mut session, call.take)).await;
-            let answered = answered.unwrap_or(Err(CallError::Timeout)).map_err(|error| Failed { error, again: false })?;
+            let answered = answered.unwrap_or(Err(CallError::Timeout)).map_err(Failed::finally)?;
             if session.response_done() {
                 if let HttpSession::H1(h1) = &mut session {
                     h1.respect_keepalive();
@@ -188,7 +231,7 @@ fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint
         let host = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
         let scheme = if peer.is_tls() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(&*call.target).build();
-        head.set_uri(uri.map_err(|error| Error::because(pingora_core::ErrorType::InvalidHTTPHeader, "authority", error))?);
+        head.set_uri(uri.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "authority", error))?);
         head.set_version(Version::HTTP_2);
     }
     Ok(Box::new(head))
@@ -196,9 +239,10 @@ fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint
 
 /// Sends the call, and waits for the head of the answer: its status.
 async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<&mut BodyStream>) -> Result<u16> {
+    let method = head.method.clone();
     session.write_request_header(head).await?;
     if let Some(body) = body {
-        let broken = |error| Error::because(pingora_core::ErrorType::ReadError, "the body of a call", error);
+        let broken = |error| Error::because(ErrorType::ReadError, "the body of a call", error);
         while let Some(piece) = body.next().await.map_err(broken)? {
             session.write_request_body(piece, false).await?;
         }
@@ -206,14 +250,21 @@ async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<
     session.finish_request_body().await?;
     loop {
         session.read_response_header().await?;
-        let status = session.response_header().map_or(0, |head| head.status.as_u16());
+        let status = admitted(&method, session)?;
         if status >= 200 {
             return Ok(status);
         }
-        if status == 101 || status == 0 {
-            return Err(Error::explain(pingora_core::ErrorType::InvalidHTTPHeader, "not an answer to what was asked"));
-        }
     }
+}
+
+/// The status of an answer that is HTTP, by the rules for those that clients get.
+fn admitted(method: &Method, session: &HttpSession) -> Result<u16> {
+    let broken = |reason: String| Error::explain(ErrorType::InvalidHTTPHeader, reason);
+    let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
+    let version = if head.version == Version::HTTP_10 { gate::Version::Http10 } else { gate::Version::Http11 };
+    let status = head.status.as_u16();
+    let framing = gate::response::admit_response(method.as_str(), status, version, false, &head.headers);
+    framing.map(|_| status).map_err(|reason| broken(reason.to_string()))
 }
 
 /// The answer, its body as far as it is wanted.

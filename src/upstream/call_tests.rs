@@ -135,3 +135,36 @@ async fn what_takes_too_long_or_is_too_large_fails_and_is_held_against_who_did_i
     assert_eq!(ask(&service, never).await, Err(CallError::Timeout));
     assert_eq!(ask(&service, call("/")).await, Err(CallError::Unavailable), "its circuit is open");
 }
+
+/// Takes connections and says nothing, so that a TLS handshake waits until it is given up. And how many it took.
+async fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+            counted.fetch_add(1, SeqCst);
+        }
+    });
+    (address, connections)
+}
+
+#[tokio::test]
+async fn another_try_comes_out_of_the_budget_unless_it_costs_nothing() {
+    let nothing = "circuit_breaker: off, retry_budget: {ratio: 0%, min_per_second: 0}";
+    let (address, _) = serve().await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let refused = service(&format!("{{endpoints: ['{closed}', '{address}'], {nothing}}}"));
+    for _ in 0..4 {
+        ask(&refused, call("/")).await.unwrap();
+    }
+    let tls = "tls: {verify: false}, connections: {connect_timeout: 50ms}";
+    for (budget, tries) in [(nothing, 1), ("circuit_breaker: off, retry_budget: {ratio: 100%}", 2)] {
+        let ((one, first), (other, second)) = (silent().await, silent().await);
+        let service = service(&format!("{{endpoints: ['{one}', '{other}'], {budget}, {tls}}}"));
+        assert_eq!(ask(&service, call("/")).await, Err(CallError::Connect));
+        assert_eq!(first.load(SeqCst) + second.load(SeqCst), tries, "{budget}");
+    }
+}

@@ -84,6 +84,15 @@ async fn rfc9110_5_1_names_with_an_underscore_are_dropped() {
 }
 
 #[tokio::test]
+async fn rfc9110_5_1_names_that_pass_for_those_of_a_proxy_are_dropped() {
+    let bed = bed().await;
+    let forged = "X.Forwarded.For: 1.2.3.4\r\nx-forwarded~proto: https\r\nX.Real-IP: 1.2.3.4\r\nclient.cert: x\r\n";
+    let received = bed.passes(with(&format!("{forged}x.kept: yes\r\nfor.warded: yes"))).await;
+    let odd: Vec<&str> = received.headers.names().into_iter().filter(|name| name.contains(['.', '~'])).collect();
+    assert_eq!(odd.len(), 2, "x.kept and for.warded: {odd:?}");
+}
+
+#[tokio::test]
 async fn rfc9110_5_3_repeated_fields_keep_their_order_and_their_values() {
     let bed = bed().await;
     let received = bed.passes(with("x-a: 1\r\nx-b:2\r\nX-A:  3  \r\nx-empty:\r\ncookie: a=b\r\ncookie: c=d")).await;

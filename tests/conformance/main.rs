@@ -4,7 +4,11 @@
 #[macro_use]
 mod support;
 
+mod cache_setup;
+
 mod abuse;
+mod cache_storing;
+mod cache_using;
 mod h1_client;
 mod h1_connection;
 mod h1_cve;

@@ -1,6 +1,7 @@
 //! The API: one resource per file, each with its routes and with what the OpenAPI document says of them.
 
 mod applied;
+mod cache;
 mod certificates;
 mod config;
 mod drain;
@@ -41,6 +42,7 @@ pub(super) fn router() -> Router<Arc<AdminState>> {
         .merge(overrides::router())
         .merge(config::router())
         .merge(certificates::router())
+        .merge(cache::router())
         .merge(events::router())
         .merge(errors::router())
         .merge(explain::router())
@@ -60,6 +62,7 @@ fn describe(document: &mut Document) {
     overrides::describe(document);
     config::describe(document);
     certificates::describe(document);
+    cache::describe(document);
     events::describe(document);
     errors::describe(document);
     explain::describe(document);

@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Scope, Slot, Verdict, headers::field_name};
+use super::{Filter, FilterRequest, Scope, Slot, Verdict, alike::remove_alike, credential::is_realm, headers::field_name};
 use crate::types::{At, Code, ConfigPath, Reply, Span};
 use users::Users;
 use verify::{Turns, Verifier};
@@ -56,12 +56,9 @@ impl BasicAuthSpec {
 
     pub(super) fn compile(&self, at: &At, scope: &Scope<'_>) -> Option<Arc<dyn Filter>> {
         let mut sound = true;
-        let quotable = !self.realm.bytes().any(|b| !matches!(b, b' '..=b'~') || matches!(b, b'"' | b'\\'));
+        let quotable = is_realm(&self.realm, &at.key("realm"));
         let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm);
         let challenge = HeaderValue::from_str(&challenge).ok().filter(|_| quotable);
-        if challenge.is_none() {
-            at.key("realm").problem(Code::BadValue, format!("{:?} cannot stand in a header field", self.realm));
-        }
         if self.cache > MAX_CACHE {
             at.key("cache")
                 .problem(Code::BadValue, "a password would be taken for right too long")
@@ -101,7 +98,9 @@ struct Admission {
 
 impl Admission {
     fn admit(&self, user: HeaderValue, request: &mut FilterRequest<'_>) -> Verdict {
+        remove_alike(request.fields, std::slice::from_ref(&self.user_header));
         request.fields.set(self.user_header.clone(), user);
+        request.keeping.personal = true;
         if !self.forward_password {
             request.fields.remove(&header::AUTHORIZATION);
         }

@@ -74,10 +74,12 @@ async fn a_right_password_comes_in_under_its_name_and_is_verified_once() {
     {
         let mut exchange = Exchange::default();
         exchange.set("x-auth-user", "forged");
+        exchange.set("x.auth.user", "forged");
         let (result, waited) = send(&mut exchange, &chain, Some(&basic(name, password))).await;
         assert!(result.is_ok(), "{name}");
         assert_eq!(waited, waits, "{name}");
         assert_eq!((exchange.get("x-auth-user"), exchange.get("authorization")), (Some(name), None));
+        assert_eq!(exchange.get("x.auth.user"), None, "some services cannot tell the two apart");
     }
 }
 

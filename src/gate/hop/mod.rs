@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 pub use forwarded::{Forwarded, Peer};
 pub use names::is_forbidden_trailer;
-use names::{is_hop_by_hop, is_protected};
+use names::{is_hop_by_hop, is_protected, passes_for_forwarding};
 pub use via::{MAX_PASSES, PSEUDONYM, via};
 
 use super::{Refusal, Upgrade, syntax::elements};
@@ -58,7 +58,7 @@ fn strip(fields: &mut HeaderMap, onward: Onward) {
     }
     let own = |name: &&HeaderName| {
         let name = name.as_str();
-        is_hop_by_hop(name) || (name == "trailer" && !onward.trailers) || name.contains('_')
+        is_hop_by_hop(name) || (name == "trailer" && !onward.trailers) || name.contains('_') || passes_for_forwarding(name)
     };
     gone.extend(fields.keys().filter(own).cloned());
     for name in &gone {

@@ -62,6 +62,15 @@ pub(super) fn is_forwarding(name: &str) -> bool {
         || name.starts_with("x-client-cert")
 }
 
+/// Might a service take it for a field of those? Some make one variable of `x-forwarded-for` and `x.forwarded.for`.
+pub(super) fn passes_for_forwarding(name: &str) -> bool {
+    let odd = |b: u8| !(b.is_ascii_alphanumeric() || b == b'-');
+    // First what is seen at a glance: none of them begins in another way.
+    matches!(name.as_bytes(), [b'x' | b'f' | b'c', ..])
+        && name.bytes().any(odd)
+        && is_forwarding(&name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
+}
+
 /// Fields that must not come as a trailer (RFC 9110 section 6.5.1): framing, routing, authentication, request modifiers,
 /// and how to read the content. A recipient that merged one into the header would act on it after it was checked.
 pub fn is_forbidden_trailer(name: &[u8]) -> bool {

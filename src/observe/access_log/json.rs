@@ -54,6 +54,7 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     object.number("generation", outcome.generation);
     object.optional("user_agent", outcome.user_agent.as_deref().map(|agent| cut(agent, AGENT)));
     object.optional("referer", outcome.referer.as_deref().map(|referer| cut(referer, REFERER)));
+    object.optional("cache", outcome.cache);
     line.extend_from_slice(b"}\n");
 }
 
@@ -239,7 +240,7 @@ mod tests {
                 r#"{"endpoint":"127.0.0.1:9001","outcome":200,"ms":3.000}],"status":200,"bytes_in":10,"bytes_out":20,"#,
                 r#""ms":{"total":4.500,"queue":0.000,"connect":1.000,"first_byte":2.000},"#,
                 r#""end":{"who":"upstream","phase":"done","type":null,"reason":null},"generation":3,"#,
-                r#""user_agent":"curl/8","referer":null}"#,
+                r#""user_agent":"curl/8","referer":null,"cache":null}"#,
                 "\n"
             )
         );

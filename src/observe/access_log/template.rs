@@ -67,6 +67,7 @@ fields! {
     "generation" => Generation,
     "user_agent" => UserAgent,
     "referer" => Referer,
+    "cache" => Cache,
 }
 
 impl LineTemplate {
@@ -128,6 +129,7 @@ impl Field {
             Field::Generation => decimal(line, outcome.generation),
             Field::UserAgent => optional(line, outcome.user_agent.as_deref()),
             Field::Referer => optional(line, outcome.referer.as_deref()),
+            Field::Cache => optional(line, outcome.cache),
         }
     }
 }

@@ -113,6 +113,16 @@ impl Metrics {
         if let Some(reason) = outcome.refusal() {
             self.rejected(reason);
         }
+        if let Some(word) = outcome.cache {
+            self.traffic.cached.with(route, |words| count(words, word));
+        }
+    }
+
+    /// Counts the attempts of an exchange that no client waited for.
+    pub fn fetched(&self, outcome: &Outcome) {
+        if let Some(upstream) = &outcome.upstream {
+            self.attempted(upstream, outcome);
+        }
     }
 
     fn attempted(&self, name: &Name, outcome: &Outcome) {
@@ -265,6 +275,7 @@ impl Metrics {
             // A listener that is gone may still have connections; it is kept until a reload finds them closed.
             keep_listener(name) || listener.connections.load(Relaxed) > 0
         });
+        self.traffic.cached.retain(|route, _| keep_route(route));
         self.traffic.in_flight.retain(|route, count| keep_route(route) || count.load(Relaxed) > 0);
     }
 
@@ -308,6 +319,11 @@ impl Metrics {
         self.traffic.listeners.each(|listener, counts| {
             counts.routes.each(|route, exchanges| visit(listener, route, exchanges.read()));
         });
+    }
+
+    /// Requests of routes with a cache: route, what the cache did, how often.
+    pub fn cached(&self, mut visit: impl FnMut(&str, &str, u64)) {
+        self.traffic.cached.each(|route, words| words.each(|word, count| visit(route, word, count.load(Relaxed))));
     }
 
     /// Open connections of every listener that has had any.

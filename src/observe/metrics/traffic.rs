@@ -105,6 +105,8 @@ pub(super) struct Traffic {
     pub(super) rejected: Named<AtomicU64>,
     pub(super) errors: Named<AtomicU64>,
     pub(super) rate_limited: Named<AtomicU64>,
+    /// By route, by what the cache did.
+    pub(super) cached: Named<Named<AtomicU64>>,
     pub(super) access_log_dropped: Arc<AtomicU64>,
     pub(super) spans: Arc<SpanCounts>,
     pub(super) source: Mutex<Option<Weak<dyn StateSource>>>,
@@ -156,6 +158,14 @@ impl Traffic {
         }
         self.in_flight.each(|route, count| {
             families.add("weir_http_requests_in_flight", &[route], count.load(Relaxed) as f64);
+        });
+    }
+
+    fn collect_cache(&self, families: &mut Families) {
+        self.cached.each(|route, words| {
+            words.each(|word, count| {
+                families.add("weir_cache_requests_total", &[route, word], count.load(Relaxed) as f64);
+            });
         });
     }
 
@@ -267,6 +277,7 @@ impl Collector for TrafficCollector {
         self.traffic.rate_limited.each(|route, count| {
             families.add("weir_rate_limited_total", &[route], count.load(Relaxed) as f64);
         });
+        self.traffic.collect_cache(&mut families);
         self.traffic.errors.each(|word, count| {
             families.add("weir_proxy_errors_total", &[word], count.load(Relaxed) as f64);
         });

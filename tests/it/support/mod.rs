@@ -18,6 +18,7 @@ pub mod origin;
 pub mod redis;
 pub mod reloads;
 pub mod tcp;
+pub mod tokens;
 pub mod tools;
 pub mod wire;
 

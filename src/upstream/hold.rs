@@ -200,12 +200,14 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use futures_util::FutureExt;
+    use pingora_core::upstreams::peer::Peer;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         net::TcpListener,
     };
 
     use super::*;
+    use crate::upstream::{hold_answer, tests::first_peer};
 
     /// A connection to an endpoint that has answered already, whose request is about to be sent.
     async fn answered() -> (Hold, Held<DuplexStream>, DuplexStream) {
@@ -282,11 +284,24 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let socket = connect(&listener.local_addr().unwrap(), None).await.unwrap();
         let held = Held::new(socket, Arc::default());
-        let keepalive = super::super::peer::keepalive();
+        let keepalive = crate::upstream::peer::keepalive();
         held.set_socket_option(VirtualSockOpt::KeepAlive(keepalive)).unwrap();
         held.set_socket_option(VirtualSockOpt::NoDelay).unwrap();
         let socket = socket2::SockRef::from(&held.socket);
         assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn only_a_tunnel_over_http1_gets_a_connection_of_its_own() {
+        let plain = "{endpoints: ['127.0.0.1:1']}";
+        let mut peers = [first_peer(plain), first_peer(plain)];
+        assert!(peers.iter().all(|peer| peer.options.custom_l4.is_none()));
+        let ordinary = peers[0].reuse_hash();
+        let _holds: Vec<_> = peers.iter_mut().map(|peer| hold_answer(peer).unwrap()).collect();
+        assert!(peers.iter().all(|peer| peer.options.custom_l4.is_some() && peer.reuse_hash() != ordinary));
+        assert_ne!(peers[0].reuse_hash(), peers[1].reuse_hash());
+        let mut h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
+        assert!(hold_answer(&mut h2c).is_none() && h2c.options.custom_l4.is_none());
     }
 }

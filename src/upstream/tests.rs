@@ -200,7 +200,7 @@ connections: {connect_timeout: 1s, response_timeout: 5s, idle_timeout: 7s}",
     assert!(unix.options.tcp_keepalive.is_none(), "it would be refused on a unix socket");
 }
 
-fn first_peer(yaml: &str) -> Box<HttpPeer> {
+pub(super) fn first_peer(yaml: &str) -> Box<HttpPeer> {
     let upstream = upstream(yaml);
     upstream.peer(&upstream.endpoints()[0], None)
 }
@@ -211,19 +211,6 @@ fn the_protocol_decides_alpn() {
     assert!(h2.is_tls() && h2.options.alpn == ALPN::H2H1 && h2.options.max_h2_streams == 100);
     let h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
     assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2);
-}
-
-#[test]
-fn only_a_tunnel_over_http1_gets_a_connection_of_its_own() {
-    let plain = "{endpoints: ['127.0.0.1:1']}";
-    let mut peers = [first_peer(plain), first_peer(plain)];
-    assert!(peers.iter().all(|peer| peer.options.custom_l4.is_none()));
-    let ordinary = peers[0].reuse_hash();
-    let _holds: Vec<_> = peers.iter_mut().map(|peer| hold_answer(peer).unwrap()).collect();
-    assert!(peers.iter().all(|peer| peer.options.custom_l4.is_some() && peer.reuse_hash() != ordinary));
-    assert_ne!(peers[0].reuse_hash(), peers[1].reuse_hash());
-    let mut h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
-    assert!(hold_answer(&mut h2c).is_none() && h2c.options.custom_l4.is_none());
 }
 
 #[test]

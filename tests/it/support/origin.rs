@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
@@ -29,9 +29,12 @@ pub fn origin() -> OriginBuilder {
 
 /// An address where nothing listens: connecting is refused.
 pub async fn refused_address() -> SocketAddr {
-    // Bound and dropped. The kernel hands ports out in a spread order, so no other test gets it right away.
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
-    listener.local_addr().expect("address")
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bind");
+    let address = socket.local_addr().expect("address");
+    // Bound for as long as the tests run, and never listening: so nobody else gets the port and answers.
+    std::mem::forget(socket);
+    address
 }
 
 /// What goes out in answer to one request, and how the connection goes on.

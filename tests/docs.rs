@@ -108,6 +108,21 @@ fn every_complete_block_in_the_documentation_is_accepted() {
     fail_on(failures);
 }
 
+#[test]
+fn the_page_on_the_gateway_shows_its_file_and_all_of_it() {
+    let file = fs::read_to_string(root().join("conf/examples/gateway.yaml")).unwrap();
+    let page = fs::read_to_string(root().join("docs/gateway.md")).unwrap();
+    let pieces: Vec<&str> =
+        page.split("```yaml fragment\n").skip(1).map(|after| after.split("```").next().unwrap_or_default()).collect();
+    let mut rest = file.clone();
+    for piece in &pieces {
+        assert!(file.contains(piece), "not in the file:\n{piece}");
+        rest = rest.replace(piece, "");
+    }
+    let left: Vec<&str> = rest.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).collect();
+    assert_eq!(left, ["routes:"], "what the page does not show");
+}
+
 /// Every key that the JSON Schema knows, wherever it stands. Kinds (a strategy, a filter) are keys, too.
 fn keys(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {

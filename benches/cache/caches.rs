@@ -56,7 +56,7 @@ impl Kind {
                 let place = directory.display();
                 format!(
                     "worker_processes 1;\ndaemon off;\nerror_log stderr crit;\nevents {{ worker_connections 4096; }}\n\
-                     http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000;\n\
+                     http {{ access_log off; sendfile on; keepalive_requests 1000000000;\n\
                      client_body_temp_path {place}/b; proxy_temp_path {place}/t; fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;\n\
                      proxy_cache_path {place}/c levels=1:2 keys_zone=z:64m max_size=512m inactive=1h use_temp_path=off;\n\
                      open_file_cache max=20000 inactive=1h; open_file_cache_valid 1h;\n\

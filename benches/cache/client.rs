@@ -11,6 +11,9 @@ use tokio::{
     time::Instant,
 };
 
+/// The longest time that is told apart from longer ones, in nanoseconds.
+const LONGEST: u64 = 10_000_000_000;
+
 /// What came of it.
 pub struct Report {
     pub answers: u64,
@@ -80,7 +83,7 @@ pub async fn run(address: SocketAddr, path: &str, connections: usize, seconds: u
         let request = request.clone();
         running.spawn(async move {
             let mut connection = Connection::open(address).await?;
-            let mut times = Histogram::new(3)?;
+            let mut times = Histogram::new_with_bounds(1, LONGEST, 3)?;
             while Instant::now() < until {
                 let began = Instant::now();
                 connection.ask(&request).await?;
@@ -89,7 +92,7 @@ pub async fn run(address: SocketAddr, path: &str, connections: usize, seconds: u
             anyhow::Ok(times)
         });
     }
-    let mut times = Histogram::new(3)?;
+    let mut times = Histogram::new_with_bounds(1, LONGEST, 3)?;
     while let Some(ended) = running.join_next().await {
         times.add(ended??)?;
     }

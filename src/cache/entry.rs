@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Freshness, Variance, store::Reserved};
 use std::sync::Arc;
@@ -26,13 +26,33 @@ pub struct Head {
 /// What an entry takes beside the text in it: its place in the index, its part of the queue, reference counts.
 const BOOKKEEPING: u64 = 512;
 /// What a field takes beside its text, in a `HeaderMap`.
-const PER_FIELD: u64 = 64;
+const PER_FIELD: u64 = 128;
 
 impl Head {
     /// The memory that it takes in the index, with a key of this length.
     pub(super) fn weight(&self, key: usize) -> u64 {
         let fields: u64 = self.fields.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64 + PER_FIELD).sum();
         BOOKKEEPING + fields + 2 * key as u64
+    }
+
+    /// The same in memory of its own: values that were read from a connection hold on to the whole buffer that they were read into,
+    /// which would be several times what is accounted for.
+    pub(super) fn compact(mut self) -> Self {
+        let mut text = BytesMut::with_capacity(self.fields.values().map(HeaderValue::len).sum());
+        self.fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
+        let text = text.freeze();
+        let mut fields = HeaderMap::with_capacity(self.fields.keys_len());
+        let mut from = 0;
+        for (name, value) in &self.fields {
+            let until = from + value.len();
+            // They are bytes of a value, so this cannot fail.
+            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(from..until)) {
+                fields.append(name.clone(), value);
+            }
+            from = until;
+        }
+        self.fields = fields;
+        self
     }
 }
 

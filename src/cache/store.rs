@@ -226,6 +226,7 @@ impl Cache {
     }
 
     fn enter(&self, key: &Key, head: Head, body: Arc<Body>, began: u64) -> Result<Arc<Entry>, GaveUp> {
+        let head = head.compact();
         let weight = head.weight(key.url.len() + key.route.len());
         let mut held = self.nothing();
         if !self.grow(&mut held, weight) {

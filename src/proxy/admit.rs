@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 use super::{RequestCtx, caching, told, trace};
 use crate::{
     gate::{
-        Admitted, Refusal,
+        Admitted, BodyFraming, Refusal,
         hop::{self, Forwarded, Onward, Peer},
     },
     types::{CidrSet, Reply, TlsClient, Who},
@@ -28,6 +28,10 @@ pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         return Ok(());
     }
     limits(session, ctx);
+    if ctx.arrival.admitted.body == BodyFraming::Stream && session.as_downstream_mut().is_body_empty() {
+        // Its head was the end of the stream.
+        ctx.arrival.admitted.body = BodyFraming::None;
+    }
     let request = session.req_header_mut();
     // Policy edits plain parts: Pingora's header also keeps the case that names were sent in, which nobody may rely on.
     let placeholder = RequestHeader::build_no_case("GET", b"/", Some(0))?;

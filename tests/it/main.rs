@@ -18,6 +18,7 @@ mod faults;
 mod filters;
 mod fixtures;
 mod forward_auth;
+mod gateway;
 mod grpc_health;
 mod health;
 mod jwt;

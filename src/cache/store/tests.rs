@@ -248,3 +248,18 @@ fn threads_agree_about_the_bytes() {
     cache.purge_all();
     assert_eq!(cache.holdings().bytes, 0);
 }
+
+#[test]
+fn a_stored_head_holds_on_to_no_buffer() {
+    let cache = cache(4 * MIB);
+    let buffer = Bytes::from(vec![b'v'; 1 << 16]);
+    let mut head = head(&[], None);
+    head.fields.append("x-a", http::HeaderValue::from_maybe_shared(buffer.slice(..3)).unwrap());
+    head.fields.append("x-a", http::HeaderValue::from_maybe_shared(buffer.slice(..1)).unwrap());
+    head.fields.append("x-b", http::HeaderValue::from_bytes(b"\xff").unwrap());
+    cache.fill(key("a"), head, MIB, cache.mark()).finish().unwrap();
+    assert!(buffer.is_unique(), "nobody else has any of it");
+    let entry = cache.get("a", &route(), None).unwrap();
+    let values: Vec<&[u8]> = entry.head.fields.get_all("x-a").iter().map(|value| value.as_bytes()).collect();
+    assert_eq!((values, entry.head.fields["x-b"].as_bytes()), (vec![&b"vvv"[..], b"v"], &b"\xff"[..]));
+}

@@ -14,7 +14,7 @@ use crate::{
     route::Route,
     snapshot::Snapshot,
     types::{Cause, Client, Phase, Reply, Who},
-    upstream::{Pinned, Upstream},
+    upstream::{Hold, Pinned, Upstream},
 };
 
 /// One request. It reports its outcome exactly once, in `logging` or, when Pingora is cancelled before that, on drop.
@@ -83,6 +83,8 @@ pub(super) struct Decided {
 /// The attempt that is under way.
 pub(super) struct Attempting {
     pub(super) guard: InFlight,
+    /// Of a try for a tunnel.
+    pub(super) hold: Option<Hold>,
     pub(super) started: Instant,
     /// Its span, where requests are traced.
     pub(super) span: Option<SpanId>,

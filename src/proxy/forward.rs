@@ -26,5 +26,9 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
     if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards) {
         request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
     }
-    trace::onward(request, ctx)
+    trace::onward(request, ctx)?;
+    if let Some(hold) = ctx.onward.attempt.as_ref().and_then(|attempt| attempt.hold.as_ref()) {
+        hold.begin();
+    }
+    Ok(())
 }

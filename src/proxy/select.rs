@@ -44,9 +44,9 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
         ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
     let left = left.into_iter().chain(each).min();
     let mut peer = upstream.peer(&endpoint, left);
-    let patience = match ctx.arrival.admitted.upgrade {
-        Some(_) => upstream::for_tunnel(&mut peer),
-        None => left,
+    let (patience, hold) = match ctx.arrival.admitted.upgrade {
+        Some(_) => (upstream::for_tunnel(&mut peer), upstream::hold_answer(&mut peer)),
+        None => (left, None),
     };
     if let Some(link) = &ctx.arrival.link {
         link.set_deadline(patience.map(|patience| Instant::now() + patience));
@@ -58,7 +58,7 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     let span = ctx.outcome.trace.is_some().then(SpanId::random);
     let started = Instant::now();
     ctx.onward.attempt =
-        Some(Attempting { guard, span, blameless: false, started, connected: None, reused: false, recorded: false });
+        Some(Attempting { guard, hold, span, blameless: false, started, connected: None, reused: false, recorded: false });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }

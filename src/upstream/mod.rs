@@ -11,6 +11,7 @@ mod compile;
 mod discover;
 #[cfg(test)]
 mod groups_tests;
+mod hold;
 mod peer;
 mod spec;
 mod sticky;
@@ -35,7 +36,8 @@ use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
 pub use call::Calls;
-pub use peer::for_tunnel;
+pub use hold::Hold;
+pub use peer::{for_tunnel, hold_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
 

@@ -11,7 +11,7 @@ use pingora_core::{
     upstreams::peer::{ALPN, HttpPeer},
 };
 
-use super::{Protocol, UpstreamSpec, tls::ClientTls};
+use super::{Protocol, UpstreamSpec, hold::Hold, tls::ClientTls};
 use crate::{
     discovery::socket_address,
     endpoint::Endpoint,
@@ -96,8 +96,17 @@ pub fn for_tunnel(peer: &mut HttpPeer) -> Option<Duration> {
     peer.options.read_timeout.take()
 }
 
+/// Gives a peer for a tunnel a connection of its own, on which the answer waits for the end of the request; see [`Hold`].
+/// HTTP/2, which has no such tunnels, is left alone.
+pub fn hold_answer(peer: &mut HttpPeer) -> Option<Hold> {
+    let hold = (peer.options.alpn == ALPN::H1).then(Hold::new)?;
+    peer.options.custom_l4 = Some(hold.connector());
+    peer.group_key ^= hold.number();
+    Some(hold)
+}
+
 /// Finds out within 90 s that the other machine has vanished, before a request does.
-fn keepalive() -> TcpKeepalive {
+pub(super) fn keepalive() -> TcpKeepalive {
     TcpKeepalive {
         idle: Duration::from_secs(60),
         interval: Duration::from_secs(10),

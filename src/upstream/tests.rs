@@ -200,7 +200,7 @@ connections: {connect_timeout: 1s, response_timeout: 5s, idle_timeout: 7s}",
     assert!(unix.options.tcp_keepalive.is_none(), "it would be refused on a unix socket");
 }
 
-fn first_peer(yaml: &str) -> Box<HttpPeer> {
+pub(super) fn first_peer(yaml: &str) -> Box<HttpPeer> {
     let upstream = upstream(yaml);
     upstream.peer(&upstream.endpoints()[0], None)
 }

@@ -364,13 +364,16 @@ async fn a_black_hole_is_a_timeout_of_the_connection() {
 
 #[tokio::test]
 async fn all_down_then_up_again() {
-    let down = [refused_address().await, refused_address().await];
+    // Bound and not listening: refused until it does.
+    let starting = tokio::net::TcpSocket::new_v4().unwrap();
+    starting.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let down = [refused_address().await, starting.local_addr().unwrap()];
     let edge = edge_before(&down, RETRY).await;
     assert_eq!(edge.get("/").await.status, 502);
     let (status, word, attempts) = told(&edge.access_log().await[0]);
     assert_eq!((status, word.as_str()), (502, "connection_refused"));
     assert_eq!(attempts.len(), 3, "one of them is asked again at the end: {attempts:?}");
-    let back = tokio::net::TcpListener::bind(down[1]).await.unwrap();
+    let back = starting.listen(16).unwrap();
     let serving = tokio::spawn(async move {
         while let Ok((mut stream, _)) = back.accept().await {
             let _ = stream.read(&mut [0; 4096]).await;

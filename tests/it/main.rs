@@ -42,3 +42,4 @@ mod sticky;
 mod tls;
 mod tracing;
 mod upstreams;
+mod websockets;

@@ -276,7 +276,7 @@ async fn an_endpoint_that_breaks_off_is_a_502_and_never_disguised() {
 // Timeouts.
 
 /// An address that takes no connection and refuses none: its backlog is full.
-fn black_hole() -> (SocketAddr, Vec<Socket>) {
+pub fn black_hole() -> (SocketAddr, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
     listener.listen(0).expect("listen");

@@ -9,6 +9,7 @@ mod command_line;
 mod demo;
 mod explain;
 mod health;
+mod leaks;
 mod operating;
 mod server;
 mod signals;

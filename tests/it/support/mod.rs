@@ -16,6 +16,7 @@ pub mod h2_raw;
 pub mod mmdb;
 pub mod origin;
 pub mod redis;
+pub mod reloads;
 pub mod tcp;
 pub mod tokens;
 pub mod tools;

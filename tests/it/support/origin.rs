@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
@@ -29,9 +29,12 @@ pub fn origin() -> OriginBuilder {
 
 /// An address where nothing listens: connecting is refused.
 pub async fn refused_address() -> SocketAddr {
-    // Bound and dropped. The kernel hands ports out in a spread order, so no other test gets it right away.
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
-    listener.local_addr().expect("address")
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bind");
+    let address = socket.local_addr().expect("address");
+    // Bound for as long as the tests run, and never listening: so nobody else gets the port and answers.
+    std::mem::forget(socket);
+    address
 }
 
 /// What goes out in answer to one request, and how the connection goes on.
@@ -96,9 +99,12 @@ impl Answer {
     }
     /// A 101 to `protocol`, then a tunnel that echoes.
     pub fn switch(protocol: &str) -> Self {
-        let mut answer = Self::raw(head(101, &[("connection", "upgrade"), ("upgrade", protocol)]) + "\r\n");
-        answer.end = End::Echo;
-        answer
+        Self::raw(head(101, &[("connection", "upgrade"), ("upgrade", protocol)]) + "\r\n").echo()
+    }
+    /// Then is a tunnel that echoes.
+    pub fn echo(mut self) -> Self {
+        self.end = End::Echo;
+        self
     }
     /// Goes on with these bytes.
     pub fn bytes(mut self, bytes: impl AsRef<[u8]>) -> Self {
@@ -152,6 +158,7 @@ type Script = Arc<dyn Fn(&RawRequest) -> Answer + Send + Sync>;
 pub struct OriginBuilder {
     answers: Vec<Script>,
     on_accept: Vec<OnAccept>,
+    first_bytes: Vec<u8>,
     skip_bodies: bool,
     continues: &'static str,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -219,6 +226,11 @@ impl OriginBuilder {
     /// Serves the connections after those described so far.
     pub fn then_serve(mut self) -> Self {
         self.on_accept.push(OnAccept::Serve);
+        self
+    }
+    /// Sends these bytes as soon as a connection is there, whatever it will ask for.
+    pub fn hasty(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.first_bytes = bytes.as_ref().to_vec();
         self
     }
     /// Answers as soon as the header block is there and leaves the request's body alone.
@@ -376,6 +388,8 @@ async fn connection(stream: TcpStream, script: &OriginBuilder, record: &Record, 
         Some(config) => Box::new(TlsAcceptor::from(config.clone()).accept(stream).await?),
     };
     let mut wire = Wire::new(stream);
+    wire.stream.write_all(&script.first_bytes).await?;
+    wire.stream.flush().await?;
     loop {
         let request = match wire.request(index, !script.skip_bodies, script.continues.as_bytes()).await {
             Ok(Some(request)) => request,

@@ -91,13 +91,18 @@ impl Template {
 
 /// Makes a peer one for a tunnel, which may be silent for as long as both sides like. Answers how long the response that
 /// opens it may take.
+///
+/// HTTP/2 upstream has no upgrades (RFC 9113 section 8.6): over TLS, where the endpoint lets choose, HTTP/1 is offered alone.
 pub fn for_tunnel(peer: &mut HttpPeer) -> Option<Duration> {
+    if peer.is_tls() {
+        peer.options.alpn = ALPN::H1;
+    }
     peer.options.write_timeout = None;
     peer.options.read_timeout.take()
 }
 
 /// Gives a peer for a tunnel a connection of its own, on which the answer waits for the end of the request; see [`Hold`].
-/// HTTP/2, which has no such tunnels, is left alone.
+/// HTTP/2 in cleartext, which has no such tunnels, is left alone.
 pub fn hold_answer(peer: &mut HttpPeer) -> Option<Hold> {
     let hold = (peer.options.alpn == ALPN::H1).then(Hold::new)?;
     peer.options.custom_l4 = Some(hold.connector());

@@ -65,6 +65,14 @@ async fn a_tunnel_opens_however_quick_the_endpoint_is_behind_tls() {
     all_echo(async || edge.client().await).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_is_made_over_http1_where_an_endpoint_speaks_both() {
+    let authority = ca();
+    let origin = hasty().tls_offering(&authority.server(&["app.test"]), &[b"h2", b"http/1.1"]).spawn().await;
+    let edge = to(origin.addr(), "connections: {protocol: h2}\ntls: {sni: app.test, verify: false}").start().await;
+    all_echo(async || edge.client().await).await;
+}
+
 #[tokio::test]
 async fn what_follows_a_101_at_once_belongs_to_the_tunnel() {
     for origin in [origin().answer(Answer::switch("websocket").bytes("welcome")), hasty_with("welcome")] {

@@ -244,8 +244,12 @@ impl OriginBuilder {
         self
     }
     /// Speaks TLS with this certificate.
-    pub fn tls(mut self, identity: &Identity) -> Self {
-        self.tls = Some(server_config(identity, &[b"http/1.1"], None));
+    pub fn tls(self, identity: &Identity) -> Self {
+        self.tls_offering(identity, &[b"http/1.1"])
+    }
+    /// The same, offering these protocols (ALPN), of which it speaks HTTP/1.1 alone.
+    pub fn tls_offering(mut self, identity: &Identity, protocols: &[&[u8]]) -> Self {
+        self.tls = Some(server_config(identity, protocols, None));
         self
     }
     /// Speaks TLS with this certificate, and requires one of this authority from clients.

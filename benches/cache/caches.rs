@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::beside::{Contender, Process, search_path};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -20,10 +20,10 @@ pub enum Kind {
     Varnish,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Weir, Kind::Nginx, Kind::Varnish];
+impl Contender for Kind {
+    const ALL: &'static [Self] = &[Kind::Weir, Kind::Nginx, Kind::Varnish];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Kind::Weir => "Weir",
             Kind::Nginx => "nginx `proxy_cache`",
@@ -38,11 +38,9 @@ impl Kind {
             Kind::Varnish => "varnishd",
         }
     }
+}
 
-    pub fn is_installed(self) -> bool {
-        std::env::split_paths(&search_path()).any(|place| place.join(self.program()).is_file())
-    }
-
+impl Kind {
     /// Half a GiB each, no access log, nothing that one does and the others do not.
     fn config(self, port: u16, origin: SocketAddr, directory: &Path) -> String {
         match self {
@@ -84,11 +82,6 @@ impl Kind {
         command.env("PATH", search_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
-}
-
-/// Debian keeps them where only root looks.
-fn search_path() -> String {
-    format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 /// A cache that runs.

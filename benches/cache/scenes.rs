@@ -24,8 +24,8 @@ pub enum Figure {
     PerObject,
 }
 
-impl Figure {
-    pub const ALL: [Figure; 9] = [
+impl super::beside::Figure for Figure {
+    const ALL: &'static [Self] = &[
         Figure::SmallCpu,
         Figure::SmallRate,
         Figure::SmallP99,
@@ -37,7 +37,7 @@ impl Figure {
         Figure::PerObject,
     ];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Figure::SmallCpu => "CPU per hit of 1 KiB, µs",
             Figure::SmallRate => "hits per second, 1 KiB",
@@ -51,7 +51,7 @@ impl Figure {
         }
     }
 
-    pub fn show(self, value: f64) -> String {
+    fn show(self, value: f64) -> String {
         match self {
             Figure::SmallRate | Figure::LargeRate => format!("{value:.0}"),
             Figure::SmallP99 | Figure::LargeP99 | Figure::PerObject => format!("{value:.2}"),

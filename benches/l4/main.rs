@@ -5,15 +5,18 @@
 //! time is what the kernel says that process took, so that a busy machine disturbs it least. Rounds take turns between the proxies,
 //! and the middle one of the values is reported.
 
+#[path = "../beside/mod.rs"]
+mod beside;
 mod endpoint;
 mod proxies;
 mod scenes;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use beside::Table;
 use proxies::Kind;
 use scenes::Figure;
 
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     raise_descriptors(options.open as u64 * 2 + 1000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("a runtime");
     match runtime.block_on(measure(&options)) {
-        Ok(figures) => print(&figures),
+        Ok(table) => table.print(),
         Err(error) => {
             eprintln!("l4: {error:#}");
             return ExitCode::FAILURE;
@@ -50,44 +53,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-type Figures = BTreeMap<(Figure, Kind), Vec<f64>>;
-
-async fn measure(options: &Options) -> anyhow::Result<Figures> {
+async fn measure(options: &Options) -> anyhow::Result<Table<Figure, Kind>> {
     let endpoint = endpoint::start().await?;
-    let mut figures = Figures::new();
-    let (there, missing): (Vec<Kind>, Vec<Kind>) = Kind::ALL.into_iter().partition(|kind| kind.is_installed());
-    for kind in missing {
-        eprintln!("{} is not installed, so it is left out; `make bench-l4` installs it where it may", kind.name());
-    }
-    for round in 1..=options.rounds {
-        for kind in there.iter().copied() {
-            eprintln!("round {round} of {}: {}", options.rounds, kind.name());
-            for (figure, value) in scenes::all(kind, endpoint, options).await? {
-                figures.entry((figure, kind)).or_default().push(value);
-            }
-        }
-    }
-    Ok(figures)
-}
-
-/// A table in Markdown: a row for each figure, a column for each proxy.
-fn print(figures: &Figures) {
-    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-    println!("| | {} |", names.join(" | "));
-    println!("|---|{}", "---|".repeat(names.len()));
-    for figure in Figure::ALL {
-        let cells: Vec<String> = Kind::ALL.iter().map(|kind| cell(figures.get(&(figure, *kind)), figure)).collect();
-        if cells.iter().any(|cell| !cell.is_empty()) {
-            println!("| {} | {} |", figure.name(), cells.join(" | "));
-        }
-    }
-}
-
-fn cell(values: Option<&Vec<f64>>, figure: Figure) -> String {
-    let Some(values) = values else { return String::new() };
-    let mut values = values.clone();
-    values.sort_by(f64::total_cmp);
-    figure.show(values[values.len() / 2])
+    beside::rounds("bench-l4", options.rounds, async |kind| scenes::all(kind, endpoint, options).await).await
 }
 
 fn raise_descriptors(wanted: u64) {

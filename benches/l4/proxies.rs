@@ -4,12 +4,14 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
+
+use super::beside::{Contender, Process, search_path};
 
 /// Connections that each can have: HAProxy does not start when the limit of files does not allow for them. The default
 /// limit of many systems is 20,000 files, and each connection takes two.
@@ -24,10 +26,10 @@ pub enum Kind {
     Nginx,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Weir, Kind::WeirCopying, Kind::Haproxy, Kind::HaproxySplicing, Kind::Nginx];
+impl Contender for Kind {
+    const ALL: &'static [Self] = &[Kind::Weir, Kind::WeirCopying, Kind::Haproxy, Kind::HaproxySplicing, Kind::Nginx];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Kind::Weir => "Weir",
             Kind::WeirCopying => "Weir, `splice: off`",
@@ -44,11 +46,9 @@ impl Kind {
             Kind::Nginx => "nginx",
         }
     }
+}
 
-    pub fn is_installed(self) -> bool {
-        std::env::split_paths(&search_path()).any(|place| place.join(self.program()).is_file())
-    }
-
+impl Kind {
     fn config(self, port: u16, endpoint: SocketAddr) -> String {
         match self {
             Kind::Weir | Kind::WeirCopying => {
@@ -91,14 +91,9 @@ impl Kind {
     }
 }
 
-/// Debian keeps them where only root looks.
-fn search_path() -> String {
-    format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
 /// A proxy that runs.
 pub struct Proxy {
-    child: Child,
+    pub process: Process,
     pub address: SocketAddr,
     _directory: TempDir,
 }
@@ -109,58 +104,20 @@ impl Proxy {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let config = directory.path().join(if kind == Kind::Nginx { "nginx.conf" } else { "config.yaml" });
         fs::write(&config, kind.config(port, endpoint))?;
-        let mut child =
-            kind.command(directory.path(), &config).spawn().with_context(|| format!("cannot start {}", kind.name()))?;
+        let child = kind.command(directory.path(), &config).spawn().with_context(|| format!("cannot start {}", kind.name()))?;
+        let mut process = Process(child);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         for _ in 0..200 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 // What only the start takes is over then.
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                return Ok(Self { child, address, _directory: directory });
+                return Ok(Self { process, address, _directory: directory });
             }
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = process.0.try_wait()? {
                 bail!("{} ended with {status}", kind.name());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("{} does not listen", kind.name())
-    }
-
-    /// It and its workers.
-    fn processes(&self) -> Vec<u32> {
-        let own = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
-    }
-
-    /// Processor time that it took so far.
-    pub fn cpu(&self) -> Duration {
-        let of_thread = |path: &Path| -> Option<u64> {
-            fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
-        };
-        let of_process = |pid: u32| -> u64 {
-            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-            threads.filter_map(|thread| of_thread(&thread.path())).sum()
-        };
-        Duration::from_nanos(self.processes().into_iter().map(of_process).sum())
-    }
-
-    /// Memory of its own and its share of what is shared, in bytes.
-    pub fn memory(&self) -> u64 {
-        let of_process = |pid: u32| -> Option<u64> {
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-            let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        };
-        self.processes().into_iter().filter_map(of_process).sum::<u64>() * 1024
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), nix::sys::signal::Signal::SIGTERM);
-        std::thread::sleep(Duration::from_millis(200));
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

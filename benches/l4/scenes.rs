@@ -43,8 +43,8 @@ pub enum Figure {
     PerConnectionMany,
 }
 
-impl Figure {
-    pub const ALL: [Figure; 13] = [
+impl super::beside::Figure for Figure {
+    const ALL: &'static [Self] = &[
         Figure::Connection,
         Figure::Echo,
         Figure::EchoRate,
@@ -60,7 +60,7 @@ impl Figure {
         Figure::PerConnectionMany,
     ];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Figure::Connection => "CPU per connection, µs",
             Figure::Echo => "CPU per echo of 64 bytes, µs",
@@ -78,7 +78,7 @@ impl Figure {
         }
     }
 
-    pub fn show(self, value: f64) -> String {
+    fn show(self, value: f64) -> String {
         match self {
             Figure::EchoRate => format!("{value:.0}"),
             Figure::Added | Figure::AddedP99 | Figure::EchoP99 | Figure::Gib => format!("{value:.3}"),
@@ -112,7 +112,7 @@ pub async fn all(kind: Kind, endpoint: SocketAddr, options: &Options) -> anyhow:
 }
 
 async fn connections(proxy: &Proxy) -> anyhow::Result<f64> {
-    let before = proxy.cpu();
+    let before = proxy.process.cpu();
     let mut running = JoinSet::new();
     for _ in 0..AT_A_TIME {
         let address = proxy.address;
@@ -127,7 +127,7 @@ async fn connections(proxy: &Proxy) -> anyhow::Result<f64> {
         ended??;
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    Ok((proxy.cpu() - before).as_secs_f64() * 1e6 / CONNECTIONS as f64)
+    Ok((proxy.process.cpu() - before).as_secs_f64() * 1e6 / CONNECTIONS as f64)
 }
 
 /// A connection that has carried one echo.
@@ -148,9 +148,9 @@ async fn echoing(address: SocketAddr, connections: usize, seconds: u64) -> Repor
 
 async fn echo(proxy: &Proxy, options: &Options) -> Values {
     echoing(proxy.address, ECHOING, 1).await;
-    let before = proxy.cpu();
+    let before = proxy.process.cpu();
     let report = echoing(proxy.address, ECHOING, options.seconds).await;
-    let each = (proxy.cpu() - before).as_secs_f64() * 1e6 / report.answers().max(1) as f64;
+    let each = (proxy.process.cpu() - before).as_secs_f64() * 1e6 / report.answers().max(1) as f64;
     let p99 = report.quantile(0.99).as_secs_f64() * 1e3;
     vec![(Figure::Echo, each), (Figure::EchoRate, report.rate()), (Figure::EchoP99, p99)]
 }
@@ -164,7 +164,7 @@ async fn latency(proxy: &Proxy, endpoint: SocketAddr, options: &Options) -> Valu
 
 async fn bulk(proxy: &Proxy) -> anyhow::Result<Values> {
     let mut stream = TcpStream::connect(proxy.address).await?;
-    let (before, started) = (proxy.cpu(), Instant::now());
+    let (before, started) = (proxy.process.cpu(), Instant::now());
     let wanted = BULK_GIB * GIB;
     stream.write_all(&[&[BULK][..], &wanted.to_be_bytes()].concat()).await?;
     let (mut buffer, mut got) = (vec![0; 1 << 20], 0);
@@ -175,13 +175,13 @@ async fn bulk(proxy: &Proxy) -> anyhow::Result<Values> {
         }
     }
     anyhow::ensure!(got == wanted, "{got} of {wanted} bytes came");
-    let cpu = (proxy.cpu() - before).as_secs_f64() / BULK_GIB as f64;
+    let cpu = (proxy.process.cpu() - before).as_secs_f64() / BULK_GIB as f64;
     Ok(vec![(Figure::Gib, cpu), (Figure::GibRate, BULK_GIB as f64 / started.elapsed().as_secs_f64())])
 }
 
 async fn memory(kind: Kind, endpoint: SocketAddr, most: usize) -> anyhow::Result<Values> {
     let proxy = Proxy::start(kind, endpoint).await?;
-    let idle = proxy.memory();
+    let idle = proxy.process.memory();
     let mut held = Vec::new();
     let mut values = vec![(Figure::MemoryIdle, idle as f64 / 1e6)];
     for (count, total, each) in
@@ -195,7 +195,7 @@ async fn memory(kind: Kind, endpoint: SocketAddr, most: usize) -> anyhow::Result
             }
         }
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        let now = proxy.memory();
+        let now = proxy.process.memory();
         values.push((total, now as f64 / 1e6));
         values.push((each, now.saturating_sub(idle) as f64 / count as f64 / 1e3));
     }

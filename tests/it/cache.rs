@@ -15,7 +15,7 @@ use crate::support::{
     h2_client::{H2Client, H2Request},
     h2_origin::{H2Answer, H2Received, h2_origin},
     origin::{Answer, Origin, OriginBuilder, origin},
-    wire::RawResponse,
+    wire::{RawRequest, RawResponse},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=600"), ("content-type", "text/plain")];
@@ -113,17 +113,20 @@ async fn a_fetch_that_takes_too_long_is_not_waited_for() {
     assert_eq!(leader.read_response().await.text(), "slow");
 }
 
+/// An origin whose first answer never comes before the gate opens, and whose others do at once.
+async fn second_answers(gate: &Gate) -> Origin {
+    let (first, held) = (AtomicBool::new(true), gate.clone());
+    let script = move |_: &RawRequest| match first.swap(false, SeqCst) {
+        true => Answer::nothing().wait(&held),
+        false => Answer::with_headers(200, FRESH, "second"),
+    };
+    origin().respond_with(script).spawn().await
+}
+
 #[tokio::test]
 async fn a_leader_that_goes_away_leaves_the_fetch_to_another() {
     let gate = Gate::new();
-    let (first, held) = (AtomicBool::new(true), gate.clone());
-    let origin = origin()
-        .respond_with(move |_| match first.swap(false, SeqCst) {
-            true => Answer::nothing().wait(&held),
-            false => Answer::with_headers(200, FRESH, "second"),
-        })
-        .spawn()
-        .await;
+    let origin = second_answers(&gate).await;
     let edge = behind("{cache: {lock_timeout: 1h}}", &origin).await;
     let mut leader = edge.client().await;
     leader.send("GET / HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
@@ -138,14 +141,7 @@ async fn a_leader_that_goes_away_leaves_the_fetch_to_another() {
 #[tokio::test]
 async fn a_leader_that_resets_its_stream_does_so_too() {
     let gate = Gate::new();
-    let (first, held) = (AtomicBool::new(true), gate.clone());
-    let origin = origin()
-        .respond_with(move |_| match first.swap(false, SeqCst) {
-            true => Answer::nothing().wait(&held),
-            false => Answer::with_headers(200, FRESH, "second"),
-        })
-        .spawn()
-        .await;
+    let origin = second_answers(&gate).await;
     let edge = behind("{cache: {lock_timeout: 1h}}", &origin).await;
     let mut client = H2Client::connect_tls(edge.address("edge"), &edge.trust().alpn("h2")).await;
     let leader = client.start(&H2Request::get("localhost", "/")).await.unwrap();

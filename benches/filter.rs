@@ -136,6 +136,7 @@ impl Exchange {
             route: "api",
             request_id: &self.id,
             standard: false,
+            paged: false,
             wish: BodyWish::Nothing,
         };
         chain.response(&mut response, &mut slots);

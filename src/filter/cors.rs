@@ -60,6 +60,15 @@ impl CorsSpec {
                 .hint("name the origins");
             sound = false;
         }
+        for (key, items) in [("methods", &self.methods), ("headers", &self.headers)] {
+            if self.credentials && items.iter().any(|item| item == "*") {
+                at.key(key)
+                    .problem(Code::Conflict, format!("with credentials, browsers take `*` in `{key}` for a name"))
+                    .also(at.key("credentials").path(), "credentials are allowed here")
+                    .hint(format!("write the {key} that pages use"));
+                sound = false;
+            }
+        }
         for (index, method) in self.methods.iter().enumerate() {
             if http::Method::from_bytes(method.as_bytes()).is_err() {
                 item("methods", index, self.methods.len()).problem(Code::BadValue, format!("`{method}` is not a method"));
@@ -87,7 +96,7 @@ impl CorsSpec {
     }
 }
 
-/// `scheme://host[:port]` as browsers send it: lower case, no path.
+/// `scheme://host[:port]` as browsers send it: lower case, no path, no port that goes without saying.
 fn is_origin(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, host)| {
         !scheme.is_empty()
@@ -95,6 +104,8 @@ fn is_origin(text: &str) -> bool {
             && parse_authority(host).is_some()
             && !host.bytes().any(|b| b.is_ascii_uppercase())
             && !host.ends_with(['.', ':'])
+            // Browsers leave it out.
+            && !matches!((scheme, host.rsplit_once(':')), ("https", Some((_, "443"))) | ("http", Some((_, "80"))))
     })
 }
 
@@ -195,8 +206,12 @@ mod tests {
             (r#"{"origins": []}"#, "no origin"),
             (r#"{"origins": "https://a.example/"}"#, "not an origin"),
             (r#"{"origins": "a.example"}"#, "not an origin"),
+            (r#"{"origins": "https://a.example:443"}"#, "not an origin"),
+            (r#"{"origins": "http://[::1]:80"}"#, "not an origin"),
             (r#"{"origins": "null"}"#, "not an origin"),
             (r#"{"origins": "*", "credentials": true}"#, "refuse credentials"),
+            (r#"{"origins": "https://a.example", "credentials": true, "headers": "*"}"#, "for a name"),
+            (r#"{"origins": "https://a.example", "credentials": true, "methods": ["GET", "*"]}"#, "for a name"),
             (r#"{"origins": "*", "methods": "a b"}"#, "not a method"),
             (r#"{"origins": "*", "headers": "a b"}"#, "not the name"),
         ] {

@@ -76,7 +76,7 @@ impl CredentialPlace {
             })),
             Self::Query(name) => one(request.query.unwrap_or_default().split('&').filter_map(|pair| {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (key == name).then(|| percent_decode_str(value).decode_utf8().ok())
+                is_named(key, name).then(|| percent_decode_str(value).decode_utf8().ok())
             })),
         }
     }
@@ -93,18 +93,20 @@ impl CredentialPlace {
                 kept.into_iter().for_each(|line| request.fields.append(header::COOKIE, line));
             }
             Self::Query(name) => {
-                let whole = request.forward.as_deref();
-                let (path, query) = match whole {
-                    Some(whole) => whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query))),
-                    None => (request.path, request.query),
-                };
-                let kept = |pair: &&str| pair.split_once('=').map_or(*pair, |(key, _)| key) != name;
+                let (path, query) = request.target();
+                let kept = |pair: &&str| !is_named(pair.split_once('=').map_or(*pair, |(key, _)| key), name);
                 let query: Vec<&str> = query.unwrap_or_default().split('&').filter(kept).collect();
                 let query = query.join("&");
                 *request.forward = Some(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") });
             }
         }
     }
+}
+
+/// Is it this parameter, as the service would read it? What is written in another way (`%6bey`) is a second one, or one that
+/// nobody has looked at.
+fn is_named(key: &str, name: &str) -> bool {
+    percent_decode_str(key).eq(name.bytes())
 }
 
 fn text(value: &[u8]) -> Option<Cow<'_, str>> {
@@ -130,10 +132,12 @@ fn bearer<'r>(mut values: impl Iterator<Item = &'r [u8]>) -> Sent<'r> {
     }
 }
 
-/// What follows the scheme, if that is `Bearer`.
+/// What follows the scheme, if that is `Bearer`. Whatever follows that word is meant as a token: services take more than a space
+/// for a space (a tab, a no-break space).
 fn scheme_bearer(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii_start();
-    let (scheme, token) = value.split_at(value.iter().position(|&b| b == b' ').unwrap_or(value.len()));
+    let ends = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'-';
+    let (scheme, token) = value.split_at(value.iter().position(ends).unwrap_or(value.len()));
     scheme.eq_ignore_ascii_case(b"bearer").then_some(token)
 }
 
@@ -174,7 +178,7 @@ mod tests {
     use crate::filter::tests_support::Exchange;
 
     fn sent(place: &str, fields: &[(&'static str, &str)]) -> String {
-        let mut exchange = Exchange { query: Some("t=a%2eb&u=1&u=2".into()), ..Exchange::default() };
+        let mut exchange = Exchange { query: Some("t=a%2eb&u=1&u=2&%77=1&xy=1&x%79=2".into()), ..Exchange::default() };
         for (name, value) in fields {
             exchange.fields.append(*name, value.parse().unwrap());
         }
@@ -189,6 +193,9 @@ mod tests {
             ("bearer", &[("authorization", "Basic a")], "Nothing"),
             ("bearer", &[("authorization", "bEARER  a.b ")], "One(\"a.b\")"),
             ("bearer", &[("authorization", "Bearer")], "One(\"\")"),
+            ("bearer", &[("authorization", "Bearer\ta.b")], "One(\"a.b\")"),
+            ("bearer", &[("authorization", "Bearer,a.b")], "One(\",a.b\")"),
+            ("bearer", &[("authorization", "Bearer\u{a0}a.b")], "One(\"a.b\")"),
             ("bearer", &[("authorization", "Bearers a")], "Nothing"),
             ("bearer", &[("authorization", "Bearer a"), ("authorization", "Bearer a")], "Unusable"),
             ("bearer", &[("authorization", "Basic a"), ("authorization", "Bearer a")], "Unusable"),
@@ -204,6 +211,8 @@ mod tests {
             ("query:t", &[], "One(\"a.b\")"),
             ("query:u", &[], "Unusable"),
             ("query:v", &[], "Nothing"),
+            ("query:w", &[], "One(\"1\")"),
+            ("query:xy", &[], "Unusable"),
         ] {
             assert_eq!(sent(place, fields), found, "{place} {fields:?}");
         }
@@ -224,6 +233,15 @@ mod tests {
             exchange.with_request(|request| CredentialPlace::Cookie("t".into()).remove(request));
             let left: Vec<&str> = HeaderMap::get_all(&exchange.fields, "cookie").iter().map(|v| v.to_str().unwrap()).collect();
             assert_eq!(left, kept, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_goes_however_it_is_written() {
+        for (query, forward) in [("t=1&a=2", "/?a=2"), ("%74=1", "/"), ("a&%74", "/?a"), ("tt=1&T=2", "/?tt=1&T=2")] {
+            let mut exchange = Exchange { query: Some(query.into()), ..Exchange::default() };
+            exchange.with_request(|request| CredentialPlace::Query("t".into()).remove(request));
+            assert_eq!(exchange.forward.as_deref(), Some(forward), "{query}");
         }
     }
 

@@ -10,7 +10,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, small_file};
+use super::{
+    Filter, FilterRequest, FilterResponse, Slot, Verdict,
+    exchange::{DIGESTS, vary},
+    small_file,
+};
 use crate::{
     string_type,
     types::{At, Code, ConfigPath, FieldsMut, OneOrMany},
@@ -237,21 +241,19 @@ impl ErrorPages {
     }
 }
 
-/// Fields that speak of a body which is not sent.
-const OF_THE_BODY: [HeaderName; 9] = [
+/// Fields that speak of a body which is not sent; `Content-Range` of a 416 speaks of what there is.
+const OF_THE_BODY: [HeaderName; 7] = [
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
     header::CONTENT_LOCATION,
     header::CONTENT_DISPOSITION,
-    header::CONTENT_RANGE,
     header::ACCEPT_RANGES,
     header::ETAG,
     header::LAST_MODIFIED,
-    HeaderName::from_static("content-digest"),
 ];
 
 fn relabel(fields: &mut dyn FieldsMut, form: Form) {
-    OF_THE_BODY.iter().for_each(|name| fields.remove(name));
+    OF_THE_BODY.iter().chain(&DIGESTS).for_each(|name| fields.remove(name));
     fields.set(header::CONTENT_TYPE, form.content_type());
 }
 
@@ -276,13 +278,21 @@ impl Filter for ErrorPages {
 
     fn response(&self, response: &mut FilterResponse<'_>, slot: &mut Slot) {
         let theirs = (response.endpoint.is_some() || response.cached) && self.intercept && response.may_have_body();
-        if !(response.standard || theirs) || response.status < 400 {
+        // A page of the route's, or of a filter behind this one, is nearer to what went wrong.
+        if !(response.standard || theirs) || response.status < 400 || response.paged {
             return;
         }
-        let Some((form, text)) = self.page(response.status).and_then(|page| page.form(slot)) else { return };
+        let speaks_grpc = slot.as_ref().is_some_and(|slot| slot.is::<SpeaksGrpc>());
+        let Some(page) = self.page(response.status).filter(|_| !speaks_grpc) else { return };
+        if theirs {
+            // Ours is not to be stored; an endpoint's may be, and what comes depends on the form that is asked for.
+            vary(response.fields, "accept");
+        }
+        let Some((form, text)) = page.form(slot) else { return };
         let page = text.fill(form, response.status, response.request_id);
         relabel(response.fields, form);
         response.replace_body();
+        response.paged = true;
         *slot = Some(Box::new(Replacing(Some(page))));
     }
 
@@ -324,7 +334,7 @@ mod tests {
             exchange.set("accept", accept);
         }
         exchange.request(chain).unwrap();
-        let sent = [("etag", "\"1\""), ("content-type", "text/x-theirs"), ("content-encoding", "gzip")];
+        let sent = [("etag", "\"1\""), ("content-type", "text/x-theirs"), ("content-encoding", "gzip"), ("repr-digest", "x")];
         let fields = exchange.response_with(chain, status, &sent);
         let mut first = Bytes::from("theirs");
         chain.response_body(&mut first, false, &mut exchange.slots).unwrap();
@@ -332,7 +342,7 @@ mod tests {
         chain.response_body(&mut last, true, &mut exchange.slots).unwrap();
         let replaced = first != "theirs";
         assert_eq!((fields.contains_key("etag"), last.is_empty()), (!replaced, replaced));
-        assert_eq!(fields.contains_key("content-encoding"), !replaced);
+        assert_eq!((fields.contains_key("content-encoding"), fields.contains_key("repr-digest")), (!replaced, !replaced));
         replaced.then(|| (fields["content-type"].to_str().unwrap().into(), String::from_utf8(first.to_vec()).unwrap()))
     }
 
@@ -361,6 +371,15 @@ mod tests {
     fn an_endpoints_errors_are_replaced_when_told() {
         let (chain, _directory) = pages(true);
         assert_eq!(answered(&chain, None, 503, false).unwrap().1, "busy");
+        for (accept, status, varies) in
+            [("text/html", 503, true), ("image/png", 404, true), ("text/html", 404, true), ("*/*", 200, false)]
+        {
+            let mut exchange = Exchange { endpoint: Some("127.0.0.1:1".into()), ..Exchange::default() };
+            exchange.set("accept", accept);
+            exchange.request(&chain).unwrap();
+            let fields = exchange.response(&chain, status);
+            assert_eq!(fields.get("vary").is_some_and(|vary| vary == "accept"), varies, "{accept} {status}");
+        }
         assert_eq!(answered(&chain, None, 200, false), None);
         let mut grpc = Exchange { endpoint: Some("127.0.0.1:1".into()), ..Exchange::default() };
         grpc.set("content-type", "application/grpc+proto");

@@ -3,12 +3,28 @@
 use std::{any::Any, fmt, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::header;
+use http::{HeaderName, HeaderValue, header};
 
 use crate::{
     cache::Policy,
     types::{BodyStream, Client, FieldsMut, Reply},
 };
+
+/// Digests of a body: whoever checks them would find them wrong where a filter has changed or replaced it.
+pub(super) const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// Tells caches that the answer depends on this field of the request.
+pub(super) fn vary(fields: &mut dyn FieldsMut, name: &'static str) {
+    let named = |one: &[u8]| one.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) || one.trim_ascii() == b"*";
+    if !fields.any("vary", &mut |line| line.split(|byte| *byte == b',').any(named)) {
+        fields.append(header::VARY, HeaderValue::from_static(name));
+    }
+}
 
 /// What a filter keeps of one request, made when it first needs it. Dropped with the request, however that ends: a
 /// guard in it is released by then.
@@ -96,6 +112,16 @@ pub struct FilterRequest<'a> {
     pub upgrade: bool,
 }
 
+impl FilterRequest<'_> {
+    /// The path and the query that are forwarded as things stand, after the filters that ran so far.
+    pub(super) fn target(&self) -> (&str, Option<&str>) {
+        match self.forward.as_deref() {
+            Some(whole) => whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query))),
+            None => (self.path, self.query),
+        }
+    }
+}
+
 /// May the answer to a request be kept?
 #[derive(Debug, Default)]
 pub struct Keeping {
@@ -143,6 +169,8 @@ pub struct FilterResponse<'a> {
     pub cached: bool,
     /// It is an error of Weir's own whose body is the short standard text, which nobody has chosen.
     pub standard: bool,
+    /// A filter has put a page in the place of its body.
+    pub paged: bool,
     /// The name of the route; empty when none was chosen.
     pub route: &'a str,
     /// The request's id.

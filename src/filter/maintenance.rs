@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -136,6 +136,8 @@ struct Page {
     next: AtomicU64,
     /// `None`: there is no file.
     seen: ArcSwapOption<Seen>,
+    /// The last look told nothing, so that the log says it once.
+    blind: AtomicBool,
 }
 
 /// A file that was there.
@@ -148,8 +150,14 @@ struct Seen {
 
 impl Page {
     fn new(path: &Path, refresh: Duration) -> Self {
-        let page =
-            Self { path: path.into(), refresh, began: Instant::now(), next: AtomicU64::new(0), seen: ArcSwapOption::empty() };
+        let page = Self {
+            path: path.into(),
+            refresh,
+            began: Instant::now(),
+            next: AtomicU64::new(0),
+            seen: ArcSwapOption::empty(),
+            blind: AtomicBool::new(false),
+        };
         page.look();
         page
     }
@@ -168,11 +176,24 @@ impl Page {
     }
 
     fn look(&self) {
-        let Some(stamp) = Stamp::of(&self.path) else {
-            if self.seen.swap(None).is_some() {
-                log::info!("maintenance has ended: {} is gone", self.path.display());
+        let looked = Stamp::of(&self.path);
+        let was_blind = self.blind.swap(looked.is_err(), Ordering::Relaxed);
+        let stamp = match looked {
+            Ok(Some(stamp)) => stamp,
+            Ok(None) => {
+                if self.seen.swap(None).is_some() {
+                    log::info!("maintenance has ended: {} is gone", self.path.display());
+                }
+                return;
             }
-            return;
+            Err(error) => {
+                // Nobody has ended it, and nobody has begun it.
+                if !was_blind {
+                    let (path, kind) = (self.path.display(), error.kind());
+                    log::warn!("cannot tell whether the maintenance page {path} is there, all stays as it was: {kind}");
+                }
+                return;
+            }
         };
         let before = self.seen.load();
         if before.as_ref().is_some_and(|seen| seen.stamp == stamp) {
@@ -234,6 +255,13 @@ mod tests {
         std::fs::remove_dir(&path).unwrap();
         std::fs::write(&path, vec![b'x'; (1 << 20) + 1]).unwrap();
         assert_eq!(body(80_000), Some(None), "as does what is too long");
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!(body(90_000), Some(None), "what cannot be looked at has not ended");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(body(100_000), None);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!(body(110_000), None, "nor has it begun");
     }
 
     #[test]

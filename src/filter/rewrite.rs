@@ -1,6 +1,7 @@
 //! The `rewrite` filter: another path for the upstream.
 //!
-//! It works on the canonical path, and on the result of a `rewrite` before it. The query stays as it is. What it
+//! It works on the canonical path, and on the result of a `rewrite` before it. The query stays as filters before it have left
+//! it: one of them may have taken a key out. What it
 //! makes is checked again: a result with dot segments (which a rewrite may put together from harmless pieces of
 //! a path) is refused with 400 rather than forwarded.
 
@@ -191,15 +192,15 @@ impl Filter for Rewrite {
     }
 
     fn request(&self, request: &mut FilterRequest<'_>, _: &mut Slot) -> Verdict {
-        let before = request.forward.as_deref().map(|forward| forward.split_once('?').map_or(forward, |(path, _)| path));
-        let Some(mut path) = self.apply(before.unwrap_or(request.path)) else { return Verdict::Continue };
+        let (before, query) = request.target();
+        let Some(mut path) = self.apply(before) else { return Verdict::Continue };
         if has_dot_segment(&path) {
             return Verdict::Answer { reply: Reply::status(400), reason: "rewrite_dot_segment" };
         }
         if path.len() > MAX_LENGTH {
             return Verdict::Answer { reply: Reply::status(414), reason: "rewrite_too_long" };
         }
-        if let Some(query) = request.query {
+        if let Some(query) = query {
             path.push('?');
             path.push_str(query);
         }
@@ -251,6 +252,15 @@ mod tests {
     fn a_second_rewrite_goes_on_where_the_first_stopped() {
         let filters = r#"[{"rewrite": {"strip_prefix": "/v1"}}, {"rewrite": {"add_prefix": "/api"}}]"#;
         assert_eq!(forward(filters, "/v1/a", Some("q=/v1")).as_deref(), Some("/api/a?q=/v1"));
+    }
+
+    #[test]
+    fn what_was_taken_out_of_the_query_does_not_come_back() {
+        let key = r#"{"api_key": {"from": "query:key", "keys": {"a": "secret-key-of-a-0"}}}"#;
+        let filters = format!(r#"[{key}, {{"rewrite": {{"strip_prefix": "/v1"}}}}]"#);
+        for (query, to) in [("q=1&key=secret-key-of-a-0", "/a?q=1"), ("key=secret-key-of-a-0", "/a")] {
+            assert_eq!(forward(&filters, "/v1/a", Some(query)).as_deref(), Some(to));
+        }
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! Files that are kept in memory whole: pages, lists of keys.
 
-use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path, time::SystemTime};
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::SystemTime,
+};
 
 use crate::types::{At, Code, ConfigPath};
 
@@ -8,7 +14,7 @@ use crate::types::{At, Code, ConfigPath};
 ///
 /// Anything else than a regular file is refused before it is read: a pipe would wait for a writer.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let kind = |error: std::io::Error| error.kind().to_string();
+    let kind = |error: io::Error| error.kind().to_string();
     if !std::fs::metadata(path).map_err(kind)?.is_file() {
         return Err("it is not a file".into());
     }
@@ -34,8 +40,14 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// The file as it is now; `None` when there is none.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let found = std::fs::metadata(path).ok()?;
-        Some(Self { modified: found.modified().ok(), length: found.len(), inode: found.ino() })
+    ///
+    /// # Errors
+    /// It cannot be told, which is not the same.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::metadata(path) {
+            Ok(found) => Ok(Some(Self { modified: found.modified().ok(), length: found.len(), inode: found.ino() })),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -122,6 +122,7 @@ impl Exchange {
             endpoint: self.endpoint.as_deref(),
             cached: self.cached,
             standard: self.standard,
+            paged: false,
             route: "route-1",
             request_id: &self.request_id,
             wish: BodyWish::Nothing,

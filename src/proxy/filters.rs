@@ -126,6 +126,7 @@ pub(super) fn response(method: &str, response: &mut ResponseHeader, origin: Orig
         endpoint,
         cached,
         standard,
+        paged: false,
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         request_id: &ctx.outcome.request_id,
         wish: BodyWish::Nothing,

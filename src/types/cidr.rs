@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::string_type;
 
@@ -29,8 +29,19 @@ impl FromStr for Cidr {
         if net.addr() != net.network() {
             return Err(format!("`{text}` has bits set behind its prefix; did you mean `{}`?", net.trunc()));
         }
-        Ok(Self(net))
+        Ok(Self(canonical(net)))
     }
+}
+
+/// The bits in front of the IPv4 address in an IPv4-mapped IPv6 one (RFC 4291 section 2.5.5.2).
+const MAPPED: u8 = 96;
+
+/// A range of IPv4-mapped addresses is the IPv4 range: addresses are compared in their IPv4 form, so it would hold none.
+fn canonical(net: IpNet) -> IpNet {
+    let (IpAddr::V4(address), Some(prefix)) = (net.addr().to_canonical(), net.prefix_len().checked_sub(MAPPED)) else {
+        return net;
+    };
+    Ipv4Net::new(address, prefix).map_or(net, IpNet::V4)
 }
 
 impl fmt::Display for Cidr {
@@ -73,6 +84,23 @@ mod tests {
         assert!(set.contains("::ffff:10.1.2.3".parse().unwrap()));
         assert!(set.contains("::1".parse().unwrap()));
         assert!(!set.contains("11.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_range_of_mapped_addresses_is_the_ipv4_range() {
+        for (text, printed) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3"),
+            ("::/0", "::/0"),
+            ("::fffe:0:0/96", "::fffe:0:0/96"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), printed, "{text}");
+        }
+        let range: Cidr = "::ffff:10.0.0.0/104".parse().unwrap();
+        assert!(range.contains("10.1.2.3".parse().unwrap()) && range.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!range.contains("11.1.2.3".parse().unwrap()));
     }
 
     #[test]

@@ -73,6 +73,28 @@ async fn api_key_admits_a_client_by_name_and_keeps_its_key() {
 }
 
 #[tokio::test]
+async fn a_key_in_the_query_goes_no_further_whatever_is_behind() {
+    let origin = origin().respond(200, "hello").spawn().await;
+    let filters = "api_key: {from: 'query:key', keys: {a: secret-key-of-a-0}}\nrewrite: {strip_prefix: /v1}\nrewrite: {regex: '^/x', replace: /y}";
+    let edge = filtered(&origin, filters).tls().start().await;
+    let (mut client, mut h2) = (edge.client().await, h2(&edge).await);
+    for (target, forwarded) in [
+        ("/v1/x?key=secret-key-of-a-0&q=1", "/y?q=1"),
+        ("/v1/x?key=secret-key-of-a-0", "/y"),
+        ("/v1/a?q=1&%6bey=secret-key-of-a-0", "/a?q=1"),
+        ("/a?key=secret-key-of-a-0", "/a"),
+    ] {
+        assert_eq!(client.get("x", target).await.status, 200, "{target}");
+        assert_eq!(origin.next_request().await.target, forwarded, "{target}");
+        assert_eq!(h2.get("localhost", target).await.status, 200, "{target}");
+        assert_eq!(origin.next_request().await.target, forwarded, "{target}");
+    }
+    // The service would find the second, which nobody has looked at.
+    assert_eq!(client.get("x", "/a?key=secret-key-of-a-0&k%65y=other").await.status, 401);
+    assert_eq!(origin.request_count(), 8);
+}
+
+#[tokio::test]
 async fn api_key_refuses_what_has_none_or_another() {
     let origin = origin().respond(200, "hello").spawn().await;
     let builder = filtered(&origin, API_KEY).tls();

@@ -122,6 +122,16 @@ async fn ip_access_goes_by_the_clients_address() {
 }
 
 #[tokio::test]
+async fn ip_access_takes_a_range_of_ipv4_addresses_in_either_form() {
+    let origin = echoing().await;
+    let edge = filtered(&origin, "ip_access: {deny: ['::ffff:127.0.0.8/125']}").start().await;
+    for (client, status) in [("127.0.0.1", 200), ("127.0.0.9", 403)] {
+        let mut client = RawClient::connect_from(client, edge.address("web")).await;
+        assert_eq!(client.get("x", "/").await.status, status);
+    }
+}
+
+#[tokio::test]
 async fn body_limit_by_declared_length_forwards_nothing() {
     let origin = echoing().await;
     let edge = filtered(&origin, "body_limit: {max: 10B}").tls().start().await;

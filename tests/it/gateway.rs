@@ -138,6 +138,8 @@ async fn the_api_is_for_tokens_and_counts_by_user() {
 
     let preflight = client.exchange(head("OPTIONS", "access-control-request-method: DELETE\r\n")).await;
     assert_eq!((preflight.status, preflight.header("access-control-allow-credentials")), (204, Some("true")));
+    let fields = preflight.header("access-control-allow-headers").unwrap_or_default();
+    assert!(fields.split(", ").any(|field| field == "authorization"), "a page may send its token: {fields}");
     let refused = client.exchange(head("GET", "")).await;
     let readable = refused.header("access-control-allow-origin");
     assert_eq!((refused.status, readable), (401, Some("https://www.example.test")), "a page may read why");

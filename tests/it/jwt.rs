@@ -214,6 +214,32 @@ async fn without_a_token_one_may_come_in_where_it_is_optional_and_is_nobody() {
     assert_eq!(status(&edge, &issuer.token(json!({"exp": 1}))).await, 401, "one that is there must be valid");
 }
 
+/// What a service may take for a token must be valid, however it is written.
+#[tokio::test]
+async fn no_token_comes_in_as_none_at_all() {
+    let issuer = issuer("HS512", "k");
+    let origin = origin().respond(200, "hello").spawn().await;
+    let filter = "jwt: {keys: {file: jwks.json}, from: [bearer, 'query:token'], optional: true, claims_to_headers: {x-user: sub}, \
+                  forward_token: true}";
+    let edge = with_keys(filtered(&origin, filter), &[&issuer]).tls().start().await;
+    let (good, bad) = (issuer.token(json!({"sub": "ann"})), issuer.token(json!({"sub": "root", "exp": 1})));
+    let mut h2 = h2(&edge).await;
+    for (target, authorization, status) in [
+        ("/".to_owned(), format!("Bearer\t{bad}"), 401),
+        ("/".to_owned(), format!("Bearer\t{good}"), 200),
+        ("/".to_owned(), format!("Bearer,{bad}"), 401),
+        (format!("/?tok%65n={bad}"), "Basic YTpi".to_owned(), 401),
+        (format!("/?token={good}&%74oken={bad}"), "Basic YTpi".to_owned(), 401),
+        (format!("/?%74oken={good}"), "Basic YTpi".to_owned(), 200),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\r\n");
+        assert_eq!(edge.client().await.exchange(request).await.status, status, "{target} {authorization}");
+        let request = H2Request::get("localhost", &target).header("authorization", &authorization);
+        assert_eq!(h2.send(&request).await.expect("a response").status, status, "{target} {authorization}");
+    }
+    assert_eq!(origin.request_count(), 4);
+}
+
 #[tokio::test]
 async fn a_key_file_is_read_again_when_it_changes() {
     let (old, new) = (issuer("ES256", "old"), issuer("RS256", "new"));
@@ -299,6 +325,18 @@ async fn an_issuer_in_trouble_leaves_the_keys_as_they_are() {
         crate::eventually!(status(&edge, &bad).await == 200);
     });
     join_all(each).await;
+}
+
+#[tokio::test]
+async fn what_is_in_the_query_of_the_issuers_url_is_shown_nowhere() {
+    let known = issuer("ES256", "known");
+    let issuer = origin().respond_with(move |_| answer(&[&known])).spawn().await;
+    let url = format!("http://{}/keys", issuer.addr());
+    let route = format!("respond: {{body: ok}}\nfilters:\n  - jwt: {{keys: {{url: '{url}?token=hunter2'}}}}\n");
+    let edge = edge().route("all", &route).start().await;
+    assert_eq!(issuer.next_request().await.target, "/keys?token=hunter2");
+    assert!(edge.has_metric(&format!("weir_jwt_keys_failing{{source=\"{url}?[hidden]\"}} 0")).await);
+    assert!(!edge.admin_get("/metrics").await.text().contains("hunter2"));
 }
 
 #[tokio::test]

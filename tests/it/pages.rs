@@ -125,6 +125,40 @@ fn with_pages(builder: EdgeBuilder, more: &str) -> EdgeBuilder {
 }
 
 #[tokio::test]
+async fn a_page_for_a_range_that_is_not_there_says_what_there_is() {
+    let builder = edge().route("all", "filters: [{error_pages: {pages: [{status: 4xx, html: page.html}]}}, {static_files: {root: public}}]\nrespond: {status: 404}");
+    std::fs::create_dir(builder.file("public")).unwrap();
+    std::fs::write(builder.file("public/a.txt"), "0123456789").unwrap();
+    std::fs::write(builder.file("page.html"), "no").unwrap();
+    let edge = builder.start().await;
+    let answer = edge.client().await.exchange("GET /a.txt HTTP/1.1\r\nhost: x\r\nrange: bytes=50-\r\n\r\n").await;
+    assert_eq!((answer.status, answer.text().as_str(), answer.header("content-range")), (416, "no", Some("bytes */10")));
+}
+
+#[tokio::test]
+async fn the_page_that_is_nearest_to_the_error_stays() {
+    let origin = origin().respond(503, "theirs").spawn().await;
+    let pages = |name: &str| format!("error_pages: {{intercept: true, pages: [{{status: 5xx, html: {name}.html}}]}}");
+    let builder = edge()
+        .listener(&format!("filters: [{{{}}}]", pages("listener")))
+        .upstream("gone", &[refused_address().await])
+        .upstream("app", &[origin.addr()])
+        .route("gone", &format!("match: {{path: /gone}}\nupstream: gone\nfilters: [{{{}}}]", pages("route")))
+        .route(
+            "app",
+            &format!("match: {{path: /app}}\nupstream: app\nfilters: [{{{}}}, {{{}}}]", pages("first"), pages("second")),
+        )
+        .route("other", "upstream: app");
+    for name in ["listener", "route", "first", "second"] {
+        std::fs::write(builder.file(&format!("{name}.html")), name).unwrap();
+    }
+    let edge = builder.start().await;
+    for (path, page) in [("/gone", "route"), ("/app", "second"), ("/", "listener")] {
+        assert_eq!(edge.get(path).await.text(), page, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn error_pages_stand_for_the_standard_texts_and_nothing_else() {
     let origin = origin().respond(503, "theirs").spawn().await;
     let builder = edge()

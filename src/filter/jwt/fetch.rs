@@ -17,6 +17,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use crate::types::Secret;
+
 /// For all of it: finding the name, connecting, the answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,13 @@ impl Address {
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), path })
+    }
+
+    /// The URL for people. What stands in a query may be a key of its own, and goes into no log.
+    pub(super) fn name(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let (path, query) = self.path.split_once('?').map_or((&*self.path, None), |(path, query)| (path, Some(query)));
+        format!("{scheme}://{}{path}{}", self.authority, query.map_or(String::new(), |_| format!("?{}", Secret::HIDDEN)))
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -146,6 +155,13 @@ mod tests {
         for wrong in ["", "a.test", "/x", "ftp://a.test", "https://u:p@a.test/", "https:///x"] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_in_the_query_is_not_shown() {
+        let name = |text: &str| Address::parse(text).unwrap().name();
+        assert_eq!(name("https://a.test:444/keys?token=hunter2"), "https://a.test:444/keys?[hidden]");
+        assert_eq!((name("http://[::1]:81/k"), name("https://a.test")), ("http://[::1]:81/k".into(), "https://a.test/".into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{fmt, str::FromStr};
 
 use http::HeaderValue;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::string_type;
 
@@ -209,6 +209,7 @@ fn scopes(claims: &Value) -> Vec<&str> {
 fn is_one_of(claim: &Value, values: &[String]) -> bool {
     let is = |claim: &Value| match claim {
         Value::String(text) => values.contains(text),
+        Value::Number(number) if !is_exact(number) => false,
         Value::Bool(_) | Value::Number(_) => values.contains(&claim.to_string()),
         _ => false,
     };
@@ -218,13 +219,21 @@ fn is_one_of(claim: &Value, values: &[String]) -> bool {
     }
 }
 
+/// Does it still say what the issuer wrote? Of longer whole numbers than these the last digits are lost, and two that are not the
+/// same (the ids of two people) would be.
+fn is_exact(number: &Number) -> bool {
+    const WHOLE: f64 = (1_u64 << 53) as f64;
+    number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|number| number.abs() < WHOLE)
+}
+
 /// A claim as the value of a header field. A list is its items with commas between them.
 ///
 /// What an endpoint would read as something else is refused: control characters, spaces around it, which are
-/// dropped on the way, and commas inside the items of a list.
+/// dropped on the way, commas inside the items of a list, and numbers that are too long to be told exactly.
 pub(super) fn header_value(claim: &Value) -> Result<HeaderValue, Refusal> {
     let scalar = |claim: &Value| match claim {
         Value::String(text) => Ok(text.clone()),
+        Value::Number(number) if !is_exact(number) => Err(Refusal::Header),
         Value::Bool(_) | Value::Number(_) => Ok(claim.to_string()),
         _ => Err(Refusal::Header),
     };

@@ -100,8 +100,8 @@ enum Kind {
 
 /// What is asked of an issuer, and when.
 pub(super) struct Remote {
-    /// As the user wrote it, for the log.
-    pub(super) url: String,
+    /// For the log and the metrics.
+    pub(super) name: String,
     pub(super) address: Address,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) refresh: Duration,
@@ -110,7 +110,7 @@ pub(super) struct Remote {
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.url)
+        f.write_str(&self.name)
     }
 }
 
@@ -123,7 +123,7 @@ impl Source {
     /// The keys of a file, which is read again when it changes.
     pub(super) fn file(path: &ConfigPath) -> Result<Self, String> {
         // Before it is read: what changes meanwhile is seen later.
-        let stamp = Stamp::of(path);
+        let stamp = stamp(path);
         Ok(Self::known(read(path)?, Kind::File(path.clone(), stamp)))
     }
 
@@ -186,7 +186,7 @@ impl Source {
             tokio::time::sleep(LOOK).await;
             let at = path.clone();
             let look = move || {
-                let now = Stamp::of(&at);
+                let now = stamp(&at);
                 (now, (now != known).then(|| read(&at)))
             };
             let Ok((now, read)) = tokio::task::spawn_blocking(look).await else { continue };
@@ -213,7 +213,7 @@ impl Source {
             let wanted = *asked.borrow();
             let pause = match self.fetch(remote).await {
                 Ok(pause) => pause,
-                Err(reason) => self.failed(&remote.url, reason),
+                Err(reason) => self.failed(&remote.name, reason),
             };
             shared.plan.lock().due = Instant::now() + jittered(pause);
             shared.done.send_replace(wanted);
@@ -224,7 +224,7 @@ impl Source {
     async fn fetch(&self, remote: &Remote) -> Result<Duration, String> {
         let answer = fetch::fetch(&remote.address, remote.tls.clone()).await?;
         let keys = KeySet::of_jwks(&answer.body, false)?;
-        self.replace(keys, &remote.url);
+        self.replace(keys, &remote.name);
         Ok(again(remote.refresh, answer.max_age))
     }
 
@@ -261,13 +261,18 @@ impl Source {
         let source = match &self.kind {
             Kind::Fixed => return Vec::new(),
             Kind::File(path, _) => path.to_string(),
-            Kind::Url(remote) => remote.url.clone(),
+            Kind::Url(remote) => remote.name.clone(),
         };
         let count = self.keys().as_ref().map_or(0, |keys| keys.count);
         let failing = self.shared.plan.lock().failures > 0;
         let sample = |metric, value| Sample { metric, labels: vec![source.clone()], value };
         vec![sample("weir_jwt_keys", count as f64), sample("weir_jwt_keys_failing", f64::from(u8::from(failing)))]
     }
+}
+
+/// What cannot be looked at is not there: reading it says why.
+fn stamp(path: &ConfigPath) -> Option<Stamp> {
+    Stamp::of(path).ok().flatten()
 }
 
 fn read(path: &ConfigPath) -> Result<KeySet, String> {

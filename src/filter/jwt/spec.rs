@@ -346,7 +346,7 @@ impl KeysSpec {
             false => None,
         };
         let (refresh, min_refresh) = (self.refresh.get(), self.min_refresh.get());
-        sound.then(|| Source::url(Remote { url: url.to_owned(), address, tls, refresh, min_refresh }, shared))
+        sound.then(|| Source::url(Remote { name: address.name(), address, tls, refresh, min_refresh }, shared))
     }
 
     fn tls(&self, shared: &Shared, at: &At) -> Option<Arc<rustls::ClientConfig>> {

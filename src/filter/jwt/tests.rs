@@ -231,7 +231,7 @@ fn issuer_audience_type_scopes_and_claims_are_asked_for() {
         &[&issuer],
         json!({
             "issuer": ["https://a.test", "https://b.test"], "audience": "api", "type": "at+jwt", "scopes": ["read", "write"], "require": "level",
-            "claims": {"tenant": ["acme", "other"], "/realm_access/roles": "admin", "level": "3"}
+            "claims": {"tenant": ["acme", "other"], "/realm_access/roles": "admin", "level": ["3", "1e20", "100000000000000000000"]}
         }),
     );
     assert_eq!(reason(&chain, &with(&|_| ())), Some("jwt_type"));
@@ -265,6 +265,7 @@ fn issuer_audience_type_scopes_and_claims_are_asked_for() {
         (at.clone(), &|claims| claims["tenant"] = json!({"acme": 1}), Some("jwt_claim")),
         (at.clone(), &|claims| claims["realm_access"]["roles"] = json!(["user"]), Some("jwt_claim")),
         (at.clone(), &|claims| claims["level"] = 4.into(), Some("jwt_claim")),
+        (at.clone(), &|claims| claims["level"] = json!([4, 1e20]), Some("jwt_claim")),
         (at.clone(), &|claims| claims["level"] = Value::Null, Some("jwt_claim")),
     ] {
         let token = typed(kind.clone(), change);
@@ -325,6 +326,11 @@ fn a_claim_that_could_be_read_as_something_else_is_told_nobody() {
         (json!("a, b"), Ok("a, b".into())),
         (json!("Jürgen"), Ok("Jürgen".into())),
         (json!(9007199254740993_u64), Ok("9007199254740993".into())),
+        (json!(u64::MAX), Ok("18446744073709551615".into())),
+        (json!(1.5), Ok("1.5".into())),
+        // Longer ones lose digits, so that two people would be one.
+        (serde_json::from_str("18446744073709551616").unwrap(), Err("jwt_header")),
+        (json!(["a", -1e16]), Err("jwt_header")),
         (json!(true), Ok("true".into())),
         (json!([]), Ok(String::new())),
         (json!(["a"]), Ok("a".into())),

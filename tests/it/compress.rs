@@ -80,7 +80,8 @@ impl Decoder {
     }
 }
 
-#[tokio::test]
+/// On several threads, as a server has them: long pieces are encoded beside the workers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_decode_what_the_origin_said() {
     let page = page();
     let measured = [HTML, ("etag", "\"v1\""), ("accept-ranges", "bytes")];
@@ -236,7 +237,7 @@ async fn heads_and_what_has_not_changed_have_the_fields_and_no_body() {
     assert_eq!((unchanged.status.as_u16(), unchanged.header("etag"), unchanged.body.len()), (304, Some("W/\"v1\""), 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_weir_says_itself_is_compressed_as_well() {
     let builder = edge().tls().listener("filters:\n  - compress: {min_size: 20B}");
     let builder = builder.route("said", "match: {path: /said}\nrespond: {status: 200, body: said said said said said}");

@@ -210,6 +210,21 @@ async fn conditions_hold() {
 }
 
 #[tokio::test]
+async fn no_file_was_changed_after_it_is_sent() {
+    let (edge, _origin) = serving("").await;
+    let time = SystemTime::now() + Duration::from_secs(400 * 24 * 3600);
+    std::fs::File::options().write(true).open(edge.file("public/app.js")).unwrap().set_modified(time).unwrap();
+    let mut client = edge.client().await;
+    let first = client.get("x", "/app.js").await;
+    let date = |name: &str| httpdate::parse_http_date(first.header(name).expect(name)).unwrap();
+    // RFC 9110 section 8.8.2.1.
+    assert!(date("last-modified") <= date("date"), "{:?}", first.headers);
+    let fields = format!("range: bytes=1-2\r\nif-range: {}", first.header("last-modified").unwrap());
+    let answer = client.exchange(format!("GET /app.js HTTP/1.1\r\nhost: x\r\n{fields}\r\n\r\n")).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "plain"), "it may have changed since");
+}
+
+#[tokio::test]
 async fn codings_that_lie_beside_a_file_are_sent_to_those_who_take_them() {
     let (edge, _origin) = serving(", precompressed: [zstd, br, gzip]").await;
     let mut client = edge.client().await;

@@ -1,22 +1,25 @@
 //! The `compress` filter: sends clients less than the endpoint said, in a coding that they take.
 //!
 //! What is left alone is left alone whole: parts (206), what is encoded already, what must not be transformed, events and
-//! gRPC. Encoding happens on the worker that carries the bytes, piece by piece: nothing waits for a whole body.
+//! gRPC. Encoding happens piece by piece, so that nothing waits for a whole body, and apart from the workers, so that no other
+//! request waits for a long piece.
 
+mod apart;
 mod encoder;
 mod media;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::{encoder::Encoder, media::MediaRange};
+use self::{apart::apart, encoder::Encoder, media::MediaRange};
 use super::{
     Filter, FilterRequest, FilterResponse, Slot, Verdict,
     coding::{Accepted, Coding},
+    exchange::{DIGESTS, vary},
 };
 use crate::types::{At, Code, Fields, FieldsMut, OneOrMany, Size};
 
@@ -139,13 +142,8 @@ struct Chosen {
     encoder: Option<Encoder>,
 }
 
-/// Digests of the bytes as they were: whoever checks them would find them wrong.
-const DIGESTS: [HeaderName; 4] = [
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-md5"),
-];
+/// A piece that takes longer than handing it over: a tenth of a millisecond and more, by coding and level.
+const LONG: usize = 8 << 10;
 
 impl Filter for Compress {
     fn kind(&self) -> &'static str {
@@ -170,7 +168,8 @@ impl Filter for Compress {
         if !self.could(response) {
             return;
         }
-        vary(response.fields);
+        // What the client takes decides.
+        vary(response.fields, "accept-encoding");
         let Some(chosen) = slot.as_ref().and_then(|slot| slot.downcast_ref::<Chosen>()) else { return };
         if response.status == 304 {
             // The tag that the client was told.
@@ -196,7 +195,10 @@ impl Filter for Compress {
 
     fn response_body(&self, piece: &mut Bytes, end: bool, slot: &mut Slot) -> Result<(), &'static str> {
         let Some(chosen) = slot.as_mut().and_then(|slot| slot.downcast_mut::<Chosen>()) else { return Ok(()) };
-        self.encode(piece, end, chosen).map_err(|error| {
+        let long = piece.len() >= LONG;
+        let mut encode = || self.encode(piece, end, chosen);
+        let encoded = if long { apart(encode) } else { encode() };
+        encoded.map_err(|error| {
             log::error!("a response cannot be compressed: {error}");
             "compress_failed"
         })
@@ -250,14 +252,6 @@ fn streams_itself(kind: &[u8]) -> bool {
 fn forbids(fields: &dyn Fields) -> bool {
     let directive = |one: &[u8]| one.trim_ascii().eq_ignore_ascii_case(b"no-transform");
     fields.any("cache-control", &mut |line| line.split(|byte| *byte == b',').any(directive))
-}
-
-/// Tells caches that the answer depends on what the client takes.
-fn vary(fields: &mut dyn FieldsMut) {
-    let named = |one: &[u8]| one.trim_ascii().eq_ignore_ascii_case(b"accept-encoding") || one.trim_ascii() == b"*";
-    if !fields.any("vary", &mut |line| line.split(|byte| *byte == b',').any(named)) {
-        fields.append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
 }
 
 /// A strong tag would say that the bytes are those of the plain response (RFC 9110 section 8.8.1).

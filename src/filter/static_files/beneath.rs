@@ -4,19 +4,17 @@ use std::{
     ffi::OsStr,
     fs::{File, Metadata},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2},
-    sys::stat::Mode,
-};
 use percent_encoding::percent_decode_str;
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    io::Errno,
+};
+
+use super::Disk;
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -26,56 +24,79 @@ pub(super) enum Found {
 }
 
 /// The directory that everything is beneath, as it is now: a link to it may lead elsewhere for the next request.
-pub(super) fn enter(root: &Path) -> io::Result<OwnedFd> {
-    Ok(open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+pub(super) fn enter(root: &Path, disk: Disk) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(match disk {
+        Disk::Avoided => openat2(CWD, root, flags, Mode::empty(), ResolveFlags::CACHED).map_err(|error| match error {
+            // Neither do old kernels know the flag, nor some containers' rules the call.
+            Errno::INVAL | Errno::NOSYS | Errno::PERM => Errno::WOULDBLOCK,
+            error => error,
+        }),
+        Disk::Waited => openat(CWD, root, flags, Mode::empty()),
+    }?)
 }
 
 /// Not waiting for a writer where the path is a pipe.
-const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// A change of directories beside us may have looked like an escape: the kernel asks to try again.
 const TRIES: usize = 4;
 
 /// Opens a path beneath the directory. `None` where there is nothing that may be served: nothing at all, something
 /// that is neither a file nor a directory, that we may not read, or that a link leads out to.
-pub(super) fn find(root: &OwnedFd, path: &Path) -> io::Result<Option<Found>> {
-    let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(READ).resolve(beneath);
-    let mut opened = Err(Errno::EAGAIN);
+pub(super) fn find(root: &OwnedFd, path: &Path, disk: Disk) -> io::Result<Option<Found>> {
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let open = |resolve| openat2(root, this(path), READ, Mode::empty(), resolve);
+    if disk == Disk::Avoided {
+        return match open(beneath | ResolveFlags::CACHED) {
+            // An empty name is invalid, too, and is none here.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => Err(Errno::WOULDBLOCK.into()),
+            opened => found(opened),
+        };
+    }
+    let mut opened = Err(Errno::AGAIN);
     for _ in 0..TRIES {
-        opened = openat2(root.as_fd(), this(path), how);
-        if !matches!(opened, Err(Errno::EAGAIN)) {
+        opened = open(beneath);
+        if !matches!(opened, Err(Errno::AGAIN)) {
             break;
         }
     }
     match opened {
         // Kernels before 5.6, and containers whose rules are older than that.
-        Err(Errno::ENOSYS | Errno::EPERM) => found(step_by_step(root, path)),
+        Err(Errno::NOSYS | Errno::PERM) => found(step_by_step(root, path)),
         opened => found(opened),
     }
 }
 
 /// The same without the kernel's help, following no link at all. The path has no `..` in it.
-fn step_by_step(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
-    let step = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+fn step_by_step(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at: Option<OwnedFd> = None;
     let directory = path.parent().unwrap_or(Path::new(""));
     for name in directory {
-        at = Some(openat(at.as_ref().unwrap_or(root).as_fd(), name, step, Mode::empty())?);
+        at = Some(openat(at.as_ref().unwrap_or(root), name, step, Mode::empty())?);
     }
     let name = path.file_name().unwrap_or(OsStr::new("."));
-    openat(at.as_ref().unwrap_or(root).as_fd(), name, READ | OFlag::O_NOFOLLOW, Mode::empty())
+    openat(at.as_ref().unwrap_or(root), name, READ | OFlags::NOFOLLOW, Mode::empty())
 }
 
 fn this(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-fn found(opened: nix::Result<OwnedFd>) -> io::Result<Option<Found>> {
-    use Errno::*;
+fn found(opened: rustix::io::Result<OwnedFd>) -> io::Result<Option<Found>> {
     let file = match opened {
         Ok(file) => File::from(file),
-        Err(ENOENT | ENOTDIR | EACCES | ELOOP | EXDEV | ENAMETOOLONG | ENXIO | EINVAL) => return Ok(None),
+        Err(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::ACCESS
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::INVAL,
+        ) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let facts = file.metadata()?;
@@ -154,35 +175,41 @@ mod tests {
         symlink("..", root.join("up")).unwrap();
         symlink("sub", root.join("link")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        nix::unistd::mkfifo(&root.join("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
+        rustix::fs::mkfifoat(CWD, root.join("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
         directory
     }
 
     #[test]
     fn nothing_leads_out() {
         let directory = tree();
-        let root = enter(&directory.path().join("root")).unwrap();
+        let root = enter(&directory.path().join("root"), Disk::Waited).unwrap();
         let began = Instant::now();
         for path in ["sub/out", "absolute", "up/secret", "../secret", "/etc/passwd", "loop", "pipe", "none", "sub/file/x"] {
-            assert!(find(&root, Path::new(path)).unwrap().is_none(), "{path}");
+            assert!(find(&root, Path::new(path), Disk::Waited).unwrap().is_none(), "{path}");
+            match find(&root, Path::new(path), Disk::Avoided) {
+                Ok(found) => assert!(found.is_none(), "{path}"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{path}: {error}"),
+            }
         }
         assert!(began.elapsed() < Duration::from_secs(5), "a pipe is not waited for");
         for path in ["sub/file", "link/file"] {
-            let Some(Found::File(mut file, facts)) = find(&root, Path::new(path)).unwrap() else { panic!("{path}") };
+            let Some(Found::File(mut file, facts)) = find(&root, Path::new(path), Disk::Waited).unwrap() else {
+                panic!("{path}")
+            };
             let mut text = String::new();
             file.read_to_string(&mut text).unwrap();
             assert_eq!((text.as_str(), facts.len()), ("inside", 6));
         }
         for path in ["", "sub", "link", "sub/deep"] {
-            assert!(matches!(find(&root, Path::new(path)).unwrap(), Some(Found::Directory)), "{path}");
+            assert!(matches!(find(&root, Path::new(path), Disk::Waited).unwrap(), Some(Found::Directory)), "{path}");
         }
-        assert!(enter(&directory.path().join("root/sub/file")).is_err());
+        assert!(enter(&directory.path().join("root/sub/file"), Disk::Waited).is_err());
     }
 
     #[test]
     fn without_the_kernels_help_no_link_is_followed() {
         let directory = tree();
-        let root = enter(&directory.path().join("root")).unwrap();
+        let root = enter(&directory.path().join("root"), Disk::Waited).unwrap();
         let look = |path: &str| found(step_by_step(&root, Path::new(path))).unwrap();
         for path in ["sub/out", "absolute", "up/secret", "loop", "pipe", "none", "sub/file/x", "link/file", "link"] {
             assert!(look(path).is_none(), "{path}");

@@ -51,7 +51,10 @@ impl Validators {
         let (seconds, nanos) = (facts.mtime(), facts.mtime_nsec());
         let dash = if coding.is_some() { "-" } else { "" };
         let etag = format!("\"{seconds:x}.{nanos:x}-{:x}{dash}{}\"", facts.len(), coding.unwrap_or_default());
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        let since_epoch = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        // A clock that was wrong, or dates that are chosen: `Last-Modified` is never after `Date` (RFC 9110 section 8.8.2.1).
+        let now = SystemTime::now();
+        let modified = SystemTime::UNIX_EPOCH.checked_add(since_epoch).map_or(now, |modified| modified.min(now));
         Self { etag, modified }
     }
 

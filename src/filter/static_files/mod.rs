@@ -1,15 +1,16 @@
 //! The `static_files` filter: answers with files of a directory.
 //!
 //! What is no file there is left to the filters behind and to the route's action: an upstream, a redirect, a 404.
-//! Files are opened and read on threads made for waiting, never on a worker, in pieces of a bounded size, and the next
-//! piece is read when the client has taken the one before.
+//! A worker asks the kernel for what it has in memory (`RESOLVE_CACHED`, `RWF_NOWAIT`), which a disk cannot delay; for the rest
+//! there are threads made for waiting. Files are read in pieces of a bounded size, and the next one is read when the client has
+//! taken the one before.
 
 mod beneath;
 mod conditions;
 
 use std::{
     fs::{File, Metadata},
-    io,
+    io::{self, ErrorKind, IoSliceMut},
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Component, Path, PathBuf},
     sync::Arc,
@@ -18,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
+use rustix::io::{ReadWriteFlags, preadv2};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -35,6 +37,13 @@ use crate::types::{At, BodyStream, Code, ConfigPath, OneOrMany, Reply};
 /// A piece of a file that is sent: what one request holds at most. A shorter file is read where it is opened, which
 /// saves a change of threads.
 const PIECE: usize = 64 << 10;
+
+/// Whether a disk may be waited for. Where it may not, what is not in memory fails with [`ErrorKind::WouldBlock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Avoided,
+    Waited,
+}
 
 /// Answers GET and HEAD with the files of a directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -153,9 +162,7 @@ impl Filter for StaticFiles {
         if request.upgrade || !(head || request.method == "GET") {
             return Verdict::Continue;
         }
-        let target = request.forward.as_deref().map(|target| target.split_once('?').map_or(target, |(path, _)| path));
-        let target = target.unwrap_or(request.path);
-        let Some((path, slash)) = beneath::relative(target, self.files.spec.hidden) else { return Verdict::Continue };
+        let Some((path, slash)) = beneath::relative(request.target().0, self.files.spec.hidden) else { return Verdict::Continue };
         let query = request.query.map_or_else(String::new, |query| format!("?{query}"));
         let wanted = Wanted {
             path,
@@ -165,30 +172,40 @@ impl Filter for StaticFiles {
             conditions: Conditions::of(&*request.fields),
             codings: Accepted::of(&self.files.spec.precompressed, &*request.fields).codings,
         };
+        match self.files.answer(&wanted, Disk::Avoided) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            answer => return or_unreadable(answer),
+        }
         let files = self.files.clone();
         Verdict::later(async move {
-            let found = tokio::task::spawn_blocking(move || files.answer(&wanted)).await;
-            let verdict = found.unwrap_or_else(|error| Err(io::Error::other(error))).unwrap_or_else(|error| {
-                log::error!("a file cannot be served: {error}");
-                Verdict::Answer { reply: Reply::status(500), reason: "file_unreadable" }
-            });
+            let found = tokio::task::spawn_blocking(move || files.answer(&wanted, Disk::Waited)).await;
+            let verdict = or_unreadable(found.map_err(io::Error::other).flatten());
             move |_: &mut FilterRequest<'_>, _: &mut Slot| verdict
         })
     }
 }
 
+fn or_unreadable(answer: io::Result<Verdict>) -> Verdict {
+    answer.unwrap_or_else(|error| {
+        log::error!("a file cannot be served: {error}");
+        Verdict::Answer { reply: Reply::status(500), reason: "file_unreadable" }
+    })
+}
+
 impl Files {
-    /// Opens and, where it is short, reads. May wait for a disk.
-    fn answer(&self, wanted: &Wanted) -> io::Result<Verdict> {
-        let root = beneath::enter(&self.spec.root)?;
-        match beneath::find(&root, &wanted.path)? {
-            Some(Found::File(file, facts)) if !wanted.slash => return self.serve(&root, &wanted.path, (file, facts), wanted),
+    /// Opens and, where it is short, reads.
+    fn answer(&self, wanted: &Wanted, disk: Disk) -> io::Result<Verdict> {
+        let root = beneath::enter(&self.spec.root, disk)?;
+        let find = |path: &Path| beneath::find(&root, path, disk);
+        let serve = |path: &Path, plain: (File, Metadata)| self.serve(&root, path, plain, wanted, disk);
+        match find(&wanted.path)? {
+            Some(Found::File(file, facts)) if !wanted.slash => return serve(&wanted.path, (file, facts)),
             Some(Found::Directory) => {
                 for name in self.spec.index.iter() {
                     let path = wanted.path.join(name);
-                    let Some(Found::File(file, facts)) = beneath::find(&root, &path)? else { continue };
+                    let Some(Found::File(file, facts)) = find(&path)? else { continue };
                     return match wanted.slash {
-                        true => self.serve(&root, &path, (file, facts), wanted),
+                        true => serve(&path, (file, facts)),
                         // Links in the page are relative to its directory.
                         false => Ok(redirect(&wanted.with_slash)),
                     };
@@ -198,25 +215,25 @@ impl Files {
             None => {
                 for ending in self.spec.extensions.iter().filter(|_| !wanted.slash) {
                     let path = with_ending(&wanted.path, ending);
-                    if let Some(Found::File(file, facts)) = beneath::find(&root, &path)? {
-                        return self.serve(&root, &path, (file, facts), wanted);
+                    if let Some(Found::File(file, facts)) = find(&path)? {
+                        return serve(&path, (file, facts));
                     }
                 }
             }
         }
         let page = wanted.path.extension().is_none();
         if let Some(fallback) = self.spec.fallback.as_ref().filter(|_| page)
-            && let Some(Found::File(file, facts)) = beneath::find(&root, Path::new(fallback))?
+            && let Some(Found::File(file, facts)) = find(Path::new(fallback))?
         {
-            return self.serve(&root, Path::new(fallback), (file, facts), wanted);
+            return serve(Path::new(fallback), (file, facts));
         }
         Ok(Verdict::Continue)
     }
 
-    fn serve(&self, root: &OwnedFd, path: &Path, plain: (File, Metadata), wanted: &Wanted) -> io::Result<Verdict> {
+    fn serve(&self, root: &OwnedFd, path: &Path, plain: (File, Metadata), wanted: &Wanted, disk: Disk) -> io::Result<Verdict> {
         let ((mut file, mut facts), mut coding) = (plain, None);
         for accepted in &wanted.codings {
-            if let Some(Found::File(beside, about)) = beneath::find(root, &with_ending(path, accepted.ending()))? {
+            if let Some(Found::File(beside, about)) = beneath::find(root, &with_ending(path, accepted.ending()), disk)? {
                 (file, facts, coding) = (beside, about, Some(*accepted));
                 break;
             }
@@ -245,7 +262,7 @@ impl Files {
             reply = with(reply, header::CONTENT_RANGE, &format!("bytes {first}-{}/{}", first + length - 1, facts.len()));
         }
         if length <= PIECE as u64 && !wanted.head {
-            let body = read(&file, first, length)?;
+            let body = read(&file, first, length, disk)?;
             return Ok(Verdict::Answer { reply: Reply { body: Some(body), ..reply }, reason: "static_file" });
         }
         Ok(Verdict::Stream { reply, body: pieces(file, first, length), reason: "static_file" })
@@ -290,9 +307,17 @@ fn media_type(path: &Path) -> HeaderValue {
 }
 
 /// Bytes of a file from here. One that has become shorter since it was opened is an error.
-fn read(file: &File, first: u64, length: u64) -> io::Result<Bytes> {
+fn read(file: &File, first: u64, length: u64, disk: Disk) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, first)?;
+    match disk {
+        Disk::Waited => file.read_exact_at(&mut bytes, first)?,
+        Disk::Avoided if bytes.is_empty() => {}
+        Disk::Avoided => match preadv2(file, &mut [IoSliceMut::new(&mut bytes)], first, ReadWriteFlags::NOWAIT) {
+            Ok(count) if count == bytes.len() => {}
+            // Only a part is in memory, or the file has become shorter, or this is a file system without a cache.
+            Ok(_) | Err(_) => return Err(ErrorKind::WouldBlock.into()),
+        },
+    }
     Ok(bytes.into())
 }
 
@@ -306,7 +331,13 @@ fn pieces(file: File, first: u64, length: u64) -> BodyStream {
                 return Ok(None);
             }
             let size = left.min(PIECE as u64);
-            let piece = tokio::task::spawn_blocking(move || read(&file, at, size)).await.map_err(io::Error::other)??;
+            let piece = match read(&file, at, size, Disk::Avoided) {
+                Ok(piece) => piece,
+                Err(_) => {
+                    let read = tokio::task::spawn_blocking(move || read(&file, at, size, Disk::Waited));
+                    read.await.map_err(io::Error::other)??
+                }
+            };
             Ok(Some((piece, (at + size, left - size))))
         }
     });
@@ -332,6 +363,28 @@ mod tests {
         ] {
             assert_eq!(media_type(Path::new(name)), want, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_left_to_a_thread_that_may_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let content: Vec<u8> = (0..3 * PIECE).map(|at| (at / 7) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        for (first, length) in [(0, PIECE), (100, 3 * PIECE - 100), (5, 0)] {
+            let want = &content[first..first + length];
+            match read(&file, first as u64, length as u64, Disk::Avoided) {
+                Ok(bytes) => assert_eq!(bytes, want),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            assert_eq!(read(&file, first as u64, length as u64, Disk::Waited).unwrap(), want);
+        }
+        let end = content.len() as u64;
+        assert_eq!(read(&file, end - 1, 2, Disk::Avoided).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(read(&file, end - 1, 2, Disk::Waited).unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 
     #[test]

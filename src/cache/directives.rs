@@ -121,7 +121,7 @@ fn shorter(known: &mut Option<u64>, argument: Option<&[u8]>) {
 }
 
 /// 1*DIGIT; more than [`MOST`] is [`MOST`].
-fn seconds(text: &[u8]) -> Option<u64> {
+pub(super) fn seconds(text: &[u8]) -> Option<u64> {
     let digits = text.trim_ascii();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

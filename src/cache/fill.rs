@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Body, Cache, Head, Key, store::Reserved};
 
-/// The size of the pieces that a body is kept in: what goes out in one write, and hardly any waste at the end.
-const PIECE: usize = 64 * 1024;
+/// The largest piece that a body is kept in: what goes out in one write, what a filter that changes bodies gets at a time, and what a
+/// fetch may hold for bytes that are yet to come.
+pub(super) const PIECE: usize = 128 * 1024;
 
 /// Why a fill ended without an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Fill {
     head: Head,
     /// The body so far; `None` when it was given up.
     kept: Option<Kept>,
+    /// What the head says of its length.
+    declared: Option<u64>,
     received: u64,
     bound: u64,
     /// How many purges there had been when it began.
@@ -45,13 +48,15 @@ struct Kept {
 impl Fill {
     pub(super) fn new(cache: &'static Cache, key: Key, head: Head, bound: u64, began: u64) -> Self {
         let kept = Kept { pieces: Vec::new(), last: BytesMut::new(), held: cache.nothing() };
-        Self { cache, key, head, kept: Some(kept), received: 0, bound, began }
+        let declared = head.fields.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Self { cache, key, head, kept: Some(kept), declared, received: 0, bound, began }
     }
 
     /// The next piece.
     pub fn write(&mut self, piece: &[u8]) {
+        let left = self.declared.map(|declared| declared.saturating_sub(self.received));
         self.received += piece.len() as u64;
-        let fits = self.received <= self.bound && self.kept.as_mut().is_some_and(|kept| kept.write(self.cache, piece));
+        let fits = self.received <= self.bound && self.kept.as_mut().is_some_and(|kept| kept.write(self.cache, piece, left));
         if !fits {
             self.kept = None;
         }
@@ -67,11 +72,10 @@ impl Fill {
             pieces.push(exact(last));
         }
         let mut head = self.head;
-        let declared = head.fields.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|declared: u64| declared != self.received) {
+        if self.declared.is_some_and(|declared| declared != self.received) {
             return Err(GaveUp::Incomplete);
         }
-        if declared.is_none() && head.status != http::StatusCode::NO_CONTENT {
+        if self.declared.is_none() && head.status != http::StatusCode::NO_CONTENT {
             // Known by now, which saves the next client chunks.
             head.fields.insert(http::header::CONTENT_LENGTH, self.received.into());
         }
@@ -81,14 +85,20 @@ impl Fill {
 }
 
 impl Kept {
-    fn write(&mut self, cache: &Cache, mut piece: &[u8]) -> bool {
+    /// `left` is what is still to come by what the head says, this piece included.
+    fn write(&mut self, cache: &Cache, mut piece: &[u8], mut left: Option<u64>) -> bool {
         while !piece.is_empty() {
             if self.last.len() == self.last.capacity() {
                 if !self.last.is_empty() {
                     self.pieces.push(std::mem::take(&mut self.last).freeze());
                 }
-                // Small bodies get what they need; the next piece of a large one is a whole one.
-                let size = if self.pieces.is_empty() { piece.len().min(PIECE) } else { PIECE };
+                // As much as will come; where that is not known, a small body gets what it needs.
+                let expected = match left {
+                    Some(left) => usize::try_from(left).unwrap_or(PIECE),
+                    None if self.pieces.is_empty() => 0,
+                    None => PIECE,
+                };
+                let size = expected.max(piece.len()).min(PIECE);
                 if !cache.grow(&mut self.held, size as u64) {
                     return false;
                 }
@@ -96,6 +106,7 @@ impl Kept {
             }
             let (now, later) = piece.split_at(piece.len().min(self.last.capacity() - self.last.len()));
             self.last.extend_from_slice(now);
+            left = left.map(|left| left.saturating_sub(now.len() as u64));
             piece = later;
         }
         true

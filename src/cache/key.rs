@@ -1,7 +1,9 @@
-//! What a response is kept under: the URL as the client asked for it, and the route that served it.
+//! What a response is kept under: the URL as the client asked for it, how it was spelled, and the route that served it.
 //!
 //! The URL holds scheme, host and port (RUSTSEC-2026-0035 was a key without them), the canonical path and the query. The
-//! route is part of the identity since two routes may serve one URL from different upstreams, by a header field, say.
+//! route is part of the identity since two routes may serve one URL from different upstreams, by a header field, say. So is
+//! another spelling, since that is what is forwarded: to many a service `//a` is not there, and its 404 must not be
+//! everybody's answer to `/a`.
 
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ pub struct Key {
     pub url: Arc<str>,
     /// The route.
     pub route: Name,
+    /// Host and path as they are forwarded, where they are not spelled as in the URL.
+    pub spelling: Option<Arc<str>>,
 }
 
 /// Why a text is no URL that anything could be kept under.
@@ -33,7 +37,7 @@ pub enum KeyError {
 }
 
 impl Key {
-    /// The key of a request: its host lower case and without a port, its path canonical.
+    /// The key of a request that is spelled as its URL: its host lower case and without a port, its path canonical.
     pub fn new(
         route: &Name,
         scheme: Scheme,
@@ -43,12 +47,20 @@ impl Key {
         query: Option<&str>,
         rule: &QueryRule,
     ) -> Self {
-        Self { url: url(scheme, host, port, path, query, rule).into(), route: route.clone() }
+        Self { url: url(scheme, host, port, path, query, rule).into(), route: route.clone(), spelling: None }
     }
 
-    /// As one text, for those who keep one: no name of a route has a line feed in it.
+    /// As one text, for those who keep one: neither names of routes nor URLs have a line feed in them.
     pub fn text(&self) -> String {
-        format!("{}\n{}", self.route, self.url)
+        match &self.spelling {
+            None => format!("{}\n{}", self.route, self.url),
+            Some(spelling) => format!("{}\n{}\n{spelling}", self.route, self.url),
+        }
+    }
+
+    /// What it takes beside the URL.
+    pub(super) fn length(&self) -> usize {
+        self.url.len() + self.route.len() + self.spelling.as_ref().map_or(0, |spelling| spelling.len())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{RequestDirectives, ResponseDirectives, varies_on_everything};
+use super::{RequestDirectives, ResponseDirectives, directives::seconds, varies_on_everything};
 
 /// What a route wants of the cache.
 #[derive(Debug, Clone)]
@@ -54,9 +54,12 @@ impl QueryRule {
         let mut first = true;
         let counts = |parameter: &&str| {
             let name = parameter.split_once('=').map_or(*parameter, |(name, _)| name);
+            // Some services end a parameter at `;`, too: what stands behind it is one more, which counts.
+            let several = parameter.contains(';');
             !ignored.iter().any(|ignored| match ignored.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning),
-                None => name == ignored,
+                Some("") => true,
+                Some(beginning) => name.starts_with(beginning) && !several,
+                None => name == ignored && !several,
             })
         };
         for parameter in query.split('&').filter(counts) {
@@ -224,9 +227,10 @@ impl Policy {
         let says = ResponseDirectives::of(fields);
         self.may_store(asked, status, fields, &says)?;
         let lifetime = self.lifetime(status, fields, &says, now).ok_or(Refusal::NoFreshness)?;
-        let epoch = now.checked_sub(age(fields, now)).unwrap_or(now);
         let (stale_while_revalidate, stale_if_error) = self.stale(&says);
-        let useless = lifetime.is_zero() && stale_while_revalidate == 0 && stale_if_error == 0;
+        let (age, usable) = (age(fields, now), stale_while_revalidate.max(stale_if_error));
+        let epoch = now.checked_sub(age).unwrap_or(now);
+        let useless = age >= lifetime.saturating_add(Duration::from_secs(usable.into()));
         if useless && !fields.contains_key(header::ETAG) && !fields.contains_key(header::LAST_MODIFIED) {
             return Err(Refusal::NoFreshness);
         }
@@ -307,11 +311,12 @@ fn length(fields: &HeaderMap) -> Option<u64> {
 
 /// How old it was when it came: what caches before us say, or what the origin's clock says, whichever is more.
 fn age(fields: &HeaderMap, now: SystemTime) -> Duration {
-    let said = fields.get(header::AGE).and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse::<u32>().ok());
+    // Of several values the first counts (RFC 9111 section 5.1).
+    let said = fields.get(header::AGE).and_then(|value| seconds(value.as_bytes().split(|&byte| byte == b',').next()?));
     let apparent = date(fields, &header::DATE).and_then(|date| now.duration_since(date).ok()).unwrap_or_default();
     // A second is what two clocks in step may differ by through rounding alone.
     let apparent = if apparent < Duration::from_secs(2) { Duration::ZERO } else { apparent };
-    apparent.max(Duration::from_secs(said.unwrap_or(0).into()))
+    apparent.max(Duration::from_secs(said.unwrap_or(0)))
 }
 
 /// From `Date` to `Expires`. What is no date is in the past (RFC 9111 section 5.3), and two do not agree.

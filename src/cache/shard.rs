@@ -10,12 +10,12 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{Entry, Variance};
+use super::{Entry, Key, Variance, vary::varies_alike};
 use crate::types::Name;
 
 /// Answers to one URL, by what its `Vary` names. Beyond this the oldest goes: an origin that varies on something that every
 /// client has for itself should not fill the cache with one page.
-const MOST_VARIANTS: usize = 64;
+pub(super) const MOST_VARIANTS: usize = 64;
 
 /// How often an entry that was asked for is spared: more tells nothing about the future.
 const MOST_ASKED: u8 = 3;
@@ -44,8 +44,15 @@ pub(super) enum Judged {
 struct Slot {
     id: u64,
     route: Name,
+    spelling: Option<Arc<str>>,
     entry: Arc<Entry>,
     asked: AtomicU8,
+}
+
+impl Slot {
+    fn is_of(&self, key: &Key) -> bool {
+        self.route == key.route && self.spelling == key.spelling
+    }
 }
 
 /// See above.
@@ -62,8 +69,8 @@ impl Shard {
     }
 
     /// Looks one up, and counts that.
-    pub(super) fn get(&self, url: &str, route: &Name, which: Which<'_>) -> Option<Arc<Entry>> {
-        let mut slots = self.entries.get(url)?.iter().filter(|slot| slot.route == *route);
+    pub(super) fn get(&self, key: &Key, which: Which<'_>) -> Option<Arc<Entry>> {
+        let mut slots = self.entries.get(&key.url)?.iter().filter(|slot| slot.is_of(key));
         let found = match which {
             Which::First => slots.min_by_key(|slot| (slot.entry.head.created, slot.id)),
             Which::Exactly(variance) => slots.find(|slot| slot.entry.head.variance.as_ref() == Some(variance)),
@@ -75,20 +82,23 @@ impl Shard {
         Some(found.entry.clone())
     }
 
-    /// Puts an entry in the place of those that it replaces, which are returned: the one with its variance; all of its route, where
+    /// Puts an entry in the place of those that it replaces, which are returned: the one with its variance; all of its key, where
     /// it varies on other fields than they do.
-    pub(super) fn put(&mut self, url: &Arc<str>, route: &Name, id: u64, entry: Arc<Entry>) -> Vec<Arc<Entry>> {
+    pub(super) fn put(&mut self, key: &Key, id: u64, entry: Arc<Entry>) -> Vec<Arc<Entry>> {
+        let url = &key.url;
         let mut gone = self.take(url, |slot| {
-            slot.route == *route && (slot.entry.head.variance == entry.head.variance || !vary_alike(&slot.entry, &entry))
+            slot.is_of(key)
+                && (slot.entry.head.variance == entry.head.variance || !varies_alike(&slot.entry.head.fields, &entry.head.fields))
         });
         let slots = self.entries.get(url).map(|slots| &slots[..]).unwrap_or_default();
         if slots.len() >= MOST_VARIANTS
-            && let Some(oldest) = slots.iter().min_by_key(|slot| slot.id).map(|slot| slot.id)
+            // Nobody's odd spellings drive out what everybody asks for.
+            && let Some(oldest) = slots.iter().min_by_key(|slot| (slot.spelling.is_none(), slot.id)).map(|slot| slot.id)
         {
             gone.extend(self.take(url, |slot| slot.id == oldest));
         }
         self.count += 1;
-        let slot = Slot { id, route: route.clone(), entry, asked: AtomicU8::new(0) };
+        let slot = Slot { id, route: key.route.clone(), spelling: key.spelling.clone(), entry, asked: AtomicU8::new(0) };
         self.entries.entry(url.clone()).or_default().push(slot);
         gone
     }
@@ -138,20 +148,4 @@ impl Shard {
         self.count -= gone.len();
         gone
     }
-}
-
-/// Do both vary on the same fields?
-fn vary_alike(one: &Entry, other: &Entry) -> bool {
-    let vary = |entry: &Entry| {
-        let values = entry.head.fields.get_all(http::header::VARY);
-        let mut names: Vec<String> = Vec::new();
-        for value in values {
-            let text = value.to_str().unwrap_or_default();
-            names.extend(text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()));
-        }
-        names.sort_unstable();
-        names.dedup();
-        names
-    };
-    vary(one) == vary(other)
 }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -19,7 +20,6 @@ use super::{
     spec::LARGEST,
     turns::Turns,
 };
-use crate::types::Name;
 
 /// Parts of the index, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
@@ -146,6 +146,14 @@ impl Cache {
         }
     }
 
+    /// Waits for the disk to have what was stored, at most so long.
+    pub fn flush(&self, patience: Duration) {
+        let left = self.disk.load_full().map_or(0, |disk| disk.flush(patience));
+        if left > 0 {
+            log::warn!("cache: the disk was too slow: {left} orders were not carried out in {patience:?}");
+        }
+    }
+
     /// The disk, if there is one.
     #[cfg(test)]
     pub(super) fn disk(&self) -> Option<Arc<Disk>> {
@@ -154,7 +162,7 @@ impl Cache {
 
     /// Is it on the disk, and has to be read with [`Self::load`]? A look into an index.
     pub fn is_on_disk(&self, key: &Key, variance: Option<&Variance>) -> bool {
-        self.disk.load().as_ref().is_some_and(|disk| disk.find(&key.url, &key.route, variance).is_some())
+        self.disk.load().as_ref().is_some_and(|disk| disk.find(key, variance).is_some())
     }
 
     /// Takes it from the disk into memory. Waits for the disk.
@@ -163,15 +171,15 @@ impl Cache {
         let disk = self.disk.load_full()?;
         // Of many that want the same, one reads it; those behind it find it in memory.
         let _turn = self.reading[self.hashing.hash_one(&*key.url) as usize % READERS].lock();
-        if let Some(entry) = self.get(&key.url, &key.route, variance) {
+        if let Some(entry) = self.get(key, variance) {
             return Some(entry);
         }
-        let name = disk.find(&key.url, &key.route, variance)?;
+        let name = disk.find(key, variance)?;
         let largest = self.account.bound.load(Relaxed) / LARGEST;
         let (head, pieces, held) = disk.read(key, &name, |length| self.reserve(length).filter(|_| length <= largest))?;
         let variance = head.variance;
         self.enter(key, head, Body::new(pieces, held).into(), began).ok()?;
-        self.shard(&key.url).read().get(&key.url, &key.route, variance.as_ref().map_or(Which::First, Which::Exactly))
+        self.shard(&key.url).read().get(key, variance.as_ref().map_or(Which::First, Which::Exactly))
     }
 
     /// Accounts for so many bytes.
@@ -184,9 +192,9 @@ impl Cache {
         self.purges.since(mark, url)
     }
 
-    /// The route's stored response for this URL: the one of this variant, or the one stored first.
-    pub fn get(&self, url: &str, route: &Name, variance: Option<&Variance>) -> Option<Arc<Entry>> {
-        self.shard(url).read().get(url, route, variance.map_or(Which::First, Which::Exactly))
+    /// The stored response of this key: the one of this variant, or the one stored first.
+    pub fn get(&self, key: &Key, variance: Option<&Variance>) -> Option<Arc<Entry>> {
+        self.shard(&key.url).read().get(key, variance.map_or(Which::First, Which::Exactly))
     }
 
     /// Begins to receive a response with this head and a body of at most this many bytes.
@@ -205,7 +213,7 @@ impl Cache {
     pub fn renew(&self, key: &Key, mut head: Head) -> bool {
         let shard = self.shard(&key.url);
         let which = head.variance;
-        let Some(old) = shard.read().get(&key.url, &key.route, which.as_ref().map_or(Which::First, Which::Exactly)) else {
+        let Some(old) = shard.read().get(key, which.as_ref().map_or(Which::First, Which::Exactly)) else {
             return false;
         };
         if old.head.variance != head.variance {
@@ -227,7 +235,7 @@ impl Cache {
 
     fn enter(&self, key: &Key, head: Head, body: Arc<Body>, began: u64) -> Result<Arc<Entry>, GaveUp> {
         let head = head.compact();
-        let weight = head.weight(key.url.len() + key.route.len());
+        let weight = head.weight(key.length());
         let mut held = self.nothing();
         if !self.grow(&mut held, weight) {
             return Err(GaveUp::NoRoom);
@@ -239,7 +247,7 @@ impl Cache {
             return Err(GaveUp::Purged);
         }
         let id = self.ids.fetch_add(1, Relaxed);
-        let gone = shard.put(&key.url, &key.route, id, entry.clone());
+        let gone = shard.put(key, id, entry.clone());
         drop(shard);
         self.queue(&key.url, id, weight);
         // Freeing a large body takes time, which nobody needs to wait for under the lock.
@@ -255,7 +263,7 @@ impl Cache {
     /// Removes all answers to this URL.
     pub fn purge_url(&self, url: &str) -> usize {
         // First the mark, then the entries: what comes in between is not kept.
-        self.purges.add(Purged::Url(url.into()));
+        self.purges.add_url(url);
         let gone = self.shard(url).write().remove(url).len();
         let on_disk = self.disk.load().as_ref().map_or(0, |disk| disk.purge_url(url));
         self.purged(gone, on_disk)

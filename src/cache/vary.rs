@@ -37,6 +37,19 @@ pub fn variance(response: &HeaderMap, request: &HeaderMap) -> Option<Variance> {
     Some(short)
 }
 
+/// Do both responses vary on the same fields?
+pub(super) fn varies_alike(one: &HeaderMap, other: &HeaderMap) -> bool {
+    named(one) == named(other)
+}
+
+/// The fields that a response varies on, in lower case, sorted.
+pub(super) fn named(response: &HeaderMap) -> Vec<String> {
+    let mut names: Vec<String> = names(response).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// With its length in front, so that values run together are not another list of values.
 fn feed(digest: &mut Context, bytes: &[u8]) {
     digest.update(&(bytes.len() as u64).to_le_bytes());

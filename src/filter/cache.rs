@@ -97,7 +97,7 @@ impl CacheFilterSpec {
         }
         for (index, name) in self.ignore_query.iter().enumerate() {
             let inner = name.strip_suffix('*').unwrap_or(name);
-            if name.is_empty() || inner.contains(['*', '&', '=', '?', '#']) {
+            if name.is_empty() || inner.contains(['*', '&', ';', '=', '?', '#']) {
                 at.key("ignore_query")
                     .index(index)
                     .problem(Code::BadValue, format!("`{name}` is neither the name of a parameter nor the beginning of one"))
@@ -187,6 +187,7 @@ mod tests {
             (r#"{"lock_timeout": "0s"}"#, "lock_timeout", "never wait"),
             (r#"{"ignore_query": ["a", "b*c"]}"#, "ignore_query[1]", "neither"),
             (r#"{"ignore_query": ["a=1"]}"#, "ignore_query[0]", "neither"),
+            (r#"{"ignore_query": ["a;b"]}"#, "ignore_query[0]", "neither"),
         ] {
             let problems = refused(&format!(r#"[{{"cache": {options}}}]"#));
             assert!(problems[0].message.contains(word), "{options}: {problems:?}");

@@ -40,6 +40,9 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
+/// What waits for the disk of the cache when nothing is in flight any more is waited for, at most so long.
+const DISK_PATIENCE: Duration = Duration::from_secs(3);
+
 /// An edge that runs.
 pub struct RunningServer {
     control: Arc<Control>,
@@ -211,6 +214,10 @@ impl RunningServer {
             self.control.switches().stopping.send_replace(true);
             self.control.switches().cut.cancel();
             self.drained().await;
+        }
+        if clean && let Some(cache) = self.control.shared().store.load().cache {
+            let left = grace.saturating_sub(began.elapsed()).min(DISK_PATIENCE);
+            let _ = tokio::task::spawn_blocking(move || cache.flush(left)).await;
         }
         // The background services end at once; a probe in flight is dropped.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.control.end()).await;

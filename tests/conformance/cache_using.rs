@@ -37,6 +37,44 @@ async fn rfc9111_5_1_age_counts_what_was_spent_elsewhere() {
 }
 
 #[tokio::test]
+async fn rfc9111_1_2_2_and_5_1_ages_that_are_odd() {
+    for (age, hit) in [
+        ("59", true),
+        ("60", false),
+        ("4294967296", false),
+        ("99999999999999999999999", false),
+        ("100, 5", false),
+        ("5, 100", true),
+        ("-1", true),
+        ("old", true),
+    ] {
+        let fields = [("cache-control", "max-age=60"), ("age", age)];
+        let site = site(origin().respond_headers(200, &fields, "body"), "").await;
+        site.get("/").await;
+        let second = site.get("/").await;
+        assert_eq!(status(&second).starts_with("weir; hit"), hit, "{age}: {}", status(&second));
+    }
+}
+
+/// Nobody could use it, so nobody waits for it.
+#[tokio::test]
+async fn rfc9111_3_what_is_stale_when_it_comes_and_cannot_be_validated_is_not_stored() {
+    for (fields, options, stored) in [
+        (&[("cache-control", "max-age=60"), ("age", "60")][..], "", false),
+        (&[("cache-control", "max-age=60"), ("date", "Tue, 01 Oct 2024 12:00:00 GMT")], "", false),
+        (&[("cache-control", "max-age=60"), ("age", "70")], "stale_while_revalidate: 5s", false),
+        (&[("cache-control", "max-age=60"), ("age", "70")], "stale_while_revalidate: 1m", true),
+        (&[("cache-control", "max-age=60"), ("age", "70")], "stale_if_error: 1m", true),
+        (STALE, "", true),
+    ] {
+        let site = site(counting(fields), options).await;
+        let first = site.get("/").await;
+        let want = if stored { "weir; fwd=uri-miss; stored" } else { "weir; fwd=uri-miss; detail=no_freshness" };
+        assert_eq!(status(&first), want, "{fields:?} {options}");
+    }
+}
+
+#[tokio::test]
 async fn rfc9111_4_3_2_conditions_are_answered_from_the_store() {
     let fields: &[_] =
         &[("cache-control", "max-age=60"), ("etag", "\"one\""), ("last-modified", "Thu, 01 Jan 2015 00:00:00 GMT")];
@@ -79,6 +117,23 @@ async fn rfc9111_4_3_3_what_is_stale_is_validated_and_renewed() {
     assert_eq!(hit.headers.all("cache-control"), ["max-age=60"]);
     let age: u64 = hit.header("age").expect("an age").parse().unwrap();
     assert!(age < 5, "{age}: the age of before was that of before");
+}
+
+#[tokio::test]
+async fn rfc9111_4_3_4_what_is_said_of_another_response_changes_nothing() {
+    for (tag, same) in [("\"two\"", false), ("W/\"two\"", false), ("W/\"one\"", true)] {
+        let origin = origin().respond_with(move |request| match request.header("if-none-match") {
+            Some(_) => Answer::with_headers(304, &[("cache-control", "max-age=60"), ("etag", tag), ("x-new", "1")], ""),
+            None => Answer::with_headers(200, STALE, "first"),
+        });
+        let site = site(origin, "").await;
+        site.get("/").await;
+        let second = site.get("/").await;
+        assert_eq!((second.status, second.text().as_str(), second.header("x-new").is_some()), (200, "first", same), "{tag}");
+        assert_eq!(second.header("etag"), Some(if same { tag } else { "\"one\"" }));
+        let third = site.get("/").await;
+        assert_eq!(status(&third).starts_with("weir; hit"), same, "{tag}: {}", status(&third));
+    }
 }
 
 #[tokio::test]
@@ -149,6 +204,58 @@ async fn rfc9110_14_parts_of_what_is_stored() {
     let same = site.ask("GET", "/", &[("range", "bytes=0-1"), ("if-range", "\"one\"")]).await;
     assert_eq!((same.status, same.text().as_str()), (206, "01"));
     assert_eq!(site.origin.request_count(), 2);
+}
+
+/// What Pingora would answer with a part of nothing, of what is not there, or of something else; or, for the empty one, with a panic.
+#[tokio::test]
+async fn rfc9110_14_1_ranges_that_are_odd() {
+    let site = site(
+        origin()
+            .respond_with(|request| Answer::with_headers(200, FRESH, if request.target == "/empty" { "" } else { "0123456789" })),
+        "",
+    )
+    .await;
+    site.get("/").await;
+    site.get("/empty").await;
+    for (path, range, status, content_range, body) in [
+        ("/", "bytes=-0", 416, Some("bytes */10"), ""),
+        ("/", "bytes=-99999999999999999999999", 206, Some("bytes 0-9/10"), "0123456789"),
+        ("/", "bytes=99999999999999999999999-5", 200, None, "0123456789"),
+        ("/", "bytes=5-1", 200, None, "0123456789"),
+        ("/", "bytes=1-2,", 206, Some("bytes 1-2/10"), "12"),
+        ("/", "bytes=", 200, None, "0123456789"),
+        ("/", "bytes=0-,0-,0-", 200, None, "0123456789"),
+        ("/empty", "bytes=-5", 200, None, ""),
+        ("/empty", "bytes=0-", 416, Some("bytes */0"), ""),
+    ] {
+        let answer = site.ask("GET", path, &[("range", range)]).await;
+        let told = (answer.status, answer.header("content-range"), answer.text());
+        assert_eq!(told, (status, content_range, body.to_owned()), "{range} of {path}");
+    }
+    let head = site.ask("HEAD", "/", &[("range", "bytes=0-1")]).await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("10")), "only GET knows ranges");
+    assert_eq!(site.origin.request_count(), 2);
+}
+
+#[tokio::test]
+async fn rfc9110_13_1_5_only_a_strong_validator_tells_that_a_part_fits() {
+    const MODIFIED: &str = "Tue, 01 Oct 2024 12:00:00 GMT";
+    for (tag, date, sent, status) in [
+        ("\"a\"", MODIFIED, "\"a\"", 206),
+        ("W/\"a\"", MODIFIED, "W/\"a\"", 200),
+        ("W/\"a\"", MODIFIED, "\"a\"", 200),
+        ("\"a\"", "Tue, 01 Oct 2024 12:00:01 GMT", MODIFIED, 206),
+        ("\"a\"", MODIFIED, MODIFIED, 200),
+        ("\"a\"", MODIFIED, "yesterday", 200),
+    ] {
+        let fields = [("cache-control", "max-age=99999999"), ("etag", tag), ("last-modified", MODIFIED), ("date", date)];
+        let site = site(origin().respond_headers(200, &fields, "0123456789"), "client_directives: true").await;
+        // However old it is: the date is what this is about.
+        let fresh = ("cache-control", "max-stale");
+        site.ask("GET", "/", &[fresh]).await;
+        let answer = site.ask("GET", "/", &[fresh, ("range", "bytes=0-1"), ("if-range", sent)]).await;
+        assert_eq!((answer.status, site.origin.request_count()), (status, 1), "{sent} of {tag} made at {date}");
+    }
 }
 
 #[tokio::test]
@@ -296,6 +403,30 @@ async fn rfc9111_4_2_4_what_must_be_validated_is_never_sent_stale() {
         broken.store(true, SeqCst);
         assert_eq!(site.get("/").await.status, 503, "{fields:?}");
     }
+}
+
+/// Two lengths for one body are what responses are smuggled with.
+#[tokio::test]
+async fn rfc9112_6_2_what_came_in_chunks_has_one_length_when_it_is_stored() {
+    let chunked = Answer::raw(
+        "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n",
+    );
+    let site = site(origin().answer(chunked), "").await;
+    let first = site.get("/").await;
+    assert_eq!((first.header("transfer-encoding"), first.text().as_str()), (Some("chunked"), "0123456789"));
+    for (method, range, status, length, body) in
+        [("GET", None, 200, "10", "0123456789"), ("HEAD", None, 200, "10", ""), ("GET", Some("bytes=2-4"), 206, "3", "234")]
+    {
+        let fields: Vec<_> = range.map(|range| ("range", range)).into_iter().collect();
+        let hit = site.ask(method, "/", &fields).await;
+        assert_eq!(
+            (hit.header("transfer-encoding"), hit.headers.all("content-length")),
+            (None, vec![length]),
+            "{method} {range:?}"
+        );
+        assert_eq!((hit.status, hit.text().as_str()), (status, body), "{method} {range:?}");
+    }
+    assert_eq!(site.origin.request_count(), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::support::{
@@ -94,6 +94,36 @@ async fn what_cannot_be_stored_makes_nobody_wait() {
 }
 
 #[tokio::test]
+async fn what_is_asked_about_each_time_is_asked_about_at_once() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let fields: &[_] = &[("cache-control", "no-cache"), ("etag", "\"one\"")];
+    let unchanged = "HTTP/1.1 304 Not Modified\r\ncache-control: no-cache\r\netag: \"one\"\r\n\r\n";
+    let origin = origin()
+        .respond_with(move |request| match request.header("if-none-match") {
+            None => Answer::with_headers(200, fields, "body"),
+            Some(_) => Answer::nothing().wait(&held).bytes(unchanged),
+        })
+        .spawn()
+        .await;
+    let edge = behind("{cache: {lock_timeout: 1h}}", &origin).await;
+    assert_eq!(edge.get("/").await.text(), "body");
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = edge.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
+        clients.push(client);
+    }
+    // None of them waits for what another is told.
+    crate::eventually!(origin.request_count() == 6);
+    gate.open();
+    for client in &mut clients {
+        let response = client.read_response().await;
+        assert_eq!((response.text().as_str(), status(&response)), ("body", "weir; fwd=stale; fwd-status=304; stored"));
+    }
+}
+
+#[tokio::test]
 async fn a_fetch_that_takes_too_long_is_not_waited_for() {
     let gate = Gate::new();
     let (first, held) = (AtomicBool::new(true), gate.clone());
@@ -150,6 +180,39 @@ async fn a_leader_that_resets_its_stream_does_so_too() {
     leader.reset(h2::Reason::CANCEL);
     assert_eq!(follower.response().await.unwrap().text(), "second");
     assert_eq!(client.get("localhost", "/").await.text(), "second");
+}
+
+#[tokio::test]
+async fn a_leader_that_resets_its_stream_amid_the_body_costs_one_more_request() {
+    let gate = Gate::new();
+    let (first, held) = (AtomicBool::new(true), gate.clone());
+    let origin = origin()
+        .respond_with(move |_| {
+            let half = Answer::raw("HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 8\r\n\r\nhalf");
+            if first.swap(false, SeqCst) { half.wait(&held) } else { half.bytes("half") }
+        })
+        .spawn()
+        .await;
+    let edge = behind("{cache: {lock_timeout: 1h}}", &origin).await;
+    let mut client = H2Client::connect_tls(edge.address("edge"), &edge.trust().alpn("h2")).await;
+    let (mut sending, leader) = client.start(&H2Request::get("localhost", "/")).await.unwrap().split();
+    let mut body = leader.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "half");
+    let mut followers = Vec::new();
+    for _ in 0..20 {
+        followers.push(client.start(&H2Request::get("localhost", "/")).await.unwrap());
+    }
+    crate::eventually!(edge.metric("weir_http_requests_in_flight", &[("route", "all")]).await, |count: &Option<f64>| *count
+        == Some(21.0));
+    sending.send_reset(h2::Reason::CANCEL);
+    let (mut hits, began) = (0, Instant::now());
+    for follower in followers {
+        let answer = follower.response().await.unwrap();
+        assert_eq!(answer.text(), "halfhalf");
+        hits += usize::from(answer.header("cache-status").unwrap().starts_with("weir; hit"));
+    }
+    assert_eq!((origin.request_count(), hits), (2, 19));
+    assert!(began.elapsed() < Duration::from_secs(5), "before the fetch is too old to be waited for");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cache::{Entry, Freshness, Head, Key},
+    cache::{Entry, Freshness, Head, Key, fill::PIECE},
     types::Name,
 };
 
@@ -31,14 +31,14 @@ const VERSION: u32 = 1;
 const START: usize = 8 + 4 + 4 + 8 + 32;
 /// The gate and Pingora admit less.
 const LONGEST_HEAD: usize = 1 << 20;
-/// A body is read in pieces of this size, which are handed out as they are.
-const PIECE: usize = 64 * 1024;
 
 /// A head, as it is written.
 #[derive(Serialize, Deserialize)]
 struct Written {
     url: String,
     route: Name,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spelling: Option<String>,
     status: u16,
     /// Values in Base64: they need not be text.
     fields: Vec<(String, String)>,
@@ -160,6 +160,7 @@ impl Written {
         Self {
             url: key.url.to_string(),
             route: key.route.clone(),
+            spelling: key.spelling.as_deref().map(str::to_owned),
             status: head.status.as_u16(),
             fields: head.fields.iter().map(|(name, value)| (name.as_str().to_owned(), STANDARD.encode(value))).collect(),
             epoch: micros(epoch),
@@ -189,6 +190,6 @@ impl Written {
         };
         let head =
             Head { status: StatusCode::from_u16(self.status).ok()?, fields, freshness, created: time(self.created), variance };
-        Some((Key { url: self.url.into(), route: self.route }, head))
+        Some((Key { url: self.url.into(), route: self.route, spelling: self.spelling.map(Into::into) }, head))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
-    cache::{Variance, store::Reserved},
+    cache::{Key, Variance, shard::MOST_VARIANTS, store::Reserved},
     types::Name,
 };
 
@@ -21,7 +21,10 @@ pub(super) const BOOKKEEPING: u64 = 320;
 #[derive(Debug)]
 pub(super) struct Filed {
     pub(super) route: Name,
+    pub(super) spelling: Option<Arc<str>>,
     pub(super) variance: Option<Variance>,
+    /// A hash of the names in its `Vary`.
+    pub(super) varies_on: u64,
     pub(super) created: SystemTime,
     /// Bytes of the file.
     pub(super) size: u64,
@@ -45,8 +48,9 @@ pub(super) struct Index {
 
 impl Index {
     /// The file of this variant, or of the one that was stored first.
-    pub(super) fn find(&mut self, url: &str, route: &Name, variance: Option<&Variance>) -> Option<Arc<str>> {
-        let files = self.files.get_mut(url)?.iter_mut().filter(|filed| filed.route == *route);
+    pub(super) fn find(&mut self, key: &Key, variance: Option<&Variance>) -> Option<Arc<str>> {
+        let own = |filed: &&mut Filed| filed.route == key.route && filed.spelling == key.spelling;
+        let files = self.files.get_mut(&key.url)?.iter_mut().filter(own);
         let found = match variance {
             None => files.min_by_key(|filed| (filed.created, filed.id)),
             Some(variance) => files.into_iter().find(|filed| filed.variance.as_ref() == Some(variance)),
@@ -55,9 +59,26 @@ impl Index {
         Some(found.name.clone())
     }
 
-    /// Enters a file, in the place of the one with its name. The order is that of the calls.
-    pub(super) fn put(&mut self, url: Arc<str>, mut filed: Filed) {
+    /// Enters a file, in the place of the one with its name. The order is that of the calls. The names of the files that are not
+    /// right any more, by the rules that hold in memory, too; its own, when it is the one.
+    pub(super) fn put(&mut self, url: Arc<str>, mut filed: Filed) -> Vec<Arc<str>> {
+        let known = self.files.get(&url).map(|files| &files[..]).unwrap_or_default();
+        let outdates = |one: &Filed, other: &Filed| {
+            (&one.route, &one.spelling) == (&other.route, &other.spelling)
+                && one.varies_on != other.varies_on
+                && one.created >= other.created
+        };
+        if known.iter().any(|known| known.created > filed.created && outdates(known, &filed)) {
+            return vec![filed.name];
+        }
         self.forget(&url, |known| known.name == filed.name);
+        let mut gone = self.forget(&url, |known| outdates(&filed, known));
+        let left = self.files.get(&url).map(|files| &files[..]).unwrap_or_default();
+        if left.len() >= MOST_VARIANTS
+            && let Some(oldest) = left.iter().min_by_key(|known| (known.spelling.is_none(), known.id)).map(|known| known.id)
+        {
+            gone.extend(self.forget(&url, |known| known.id == oldest));
+        }
         self.ids += 1;
         filed.id = self.ids;
         self.bytes += filed.size;
@@ -68,6 +89,7 @@ impl Index {
             let files = &self.files;
             self.order.retain(|(url, id)| files.get(url).is_some_and(|files| files.iter().any(|filed| filed.id == *id)));
         }
+        gone
     }
 
     /// Takes the next one out that has to go.

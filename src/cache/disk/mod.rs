@@ -14,17 +14,17 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{SyncSender, sync_channel},
     },
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use self::index::Index;
 use super::{Cache, DiskSettings, Entry, Head, Key, Variance};
-use crate::types::Name;
 
 /// Responses that wait to be written. More would only hold memory while the disk is busy: what does not fit is not written.
 const QUEUE: usize = 256;
@@ -58,6 +58,10 @@ struct Shared {
     untidy: AtomicBool,
     /// Responses that were not written since the disk was busy or broken.
     skipped: AtomicU64,
+    /// Orders that are not carried out yet.
+    ordered: Mutex<usize>,
+    /// The last one was.
+    done: Condvar,
 }
 
 /// What the disk holds.
@@ -85,6 +89,8 @@ impl Disk {
             works: AtomicBool::new(true),
             untidy: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
+            ordered: Mutex::new(0),
+            done: Condvar::new(),
         });
         let (orders, taken) = sync_channel(QUEUE);
         let worker = worker::Worker::new(shared.clone(), cache);
@@ -100,20 +106,37 @@ impl Disk {
 
     pub(super) fn set_bound(&self, bound: u64) {
         if self.shared.bound.swap(bound, Relaxed) > bound {
-            let _ = self.orders.try_send(Order::Trim);
+            self.order(Order::Trim);
         }
+    }
+
+    /// False when the queue is full.
+    fn order(&self, order: Order) -> bool {
+        *self.shared.ordered.lock() += 1;
+        let sent = self.orders.try_send(order).is_ok();
+        if !sent {
+            self.shared.carried_out();
+        }
+        sent
+    }
+
+    /// Waits until all that was ordered is done, at most so long. What is left.
+    pub(super) fn flush(&self, patience: Duration) -> usize {
+        let mut ordered = self.shared.ordered.lock();
+        self.shared.done.wait_while_for(&mut ordered, |ordered| *ordered > 0, patience);
+        *ordered
     }
 
     /// Has it written, when there is time.
     pub(super) fn write(&self, key: &Key, entry: &Arc<Entry>, mark: u64) {
-        if !self.shared.works.load(Relaxed) || self.orders.try_send(Order::Write(key.clone(), entry.clone(), mark)).is_err() {
+        if !self.shared.works.load(Relaxed) || !self.order(Order::Write(key.clone(), entry.clone(), mark)) {
             self.shared.skipped.fetch_add(1, Relaxed);
         }
     }
 
     /// The file that has it, if one does.
-    pub(super) fn find(&self, url: &str, route: &Name, variance: Option<&Variance>) -> Option<Arc<str>> {
-        self.shared.index.lock().find(url, route, variance)
+    pub(super) fn find(&self, key: &Key, variance: Option<&Variance>) -> Option<Arc<str>> {
+        self.shared.index.lock().find(key, variance)
     }
 
     /// Reads a file: its head and its body in pieces, with what the body takes reserved by the caller's `reserve` before it is read.
@@ -152,9 +175,7 @@ impl Disk {
 
     fn remove(&self, names: Vec<Arc<str>>) -> usize {
         let count = names.len();
-        if count > 0
-            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.orders.try_send(Order::Remove(names))
-        {
+        if count > 0 && !self.order(Order::Remove(names)) {
             // They are not in the index, so nobody is served by them. The thread looks for such files when it can.
             self.shared.untidy.store(true, Relaxed);
         }
@@ -177,6 +198,15 @@ impl Shared {
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(&name[..2]).join(name)
     }
+
+    /// One order less.
+    fn carried_out(&self) {
+        let mut ordered = self.ordered.lock();
+        *ordered -= 1;
+        if *ordered == 0 {
+            self.done.notify_all();
+        }
+    }
 }
 
 /// The ending of our files.
@@ -186,7 +216,7 @@ const UNFINISHED: &str = ".unfinished";
 /// The digits before it.
 const DIGITS: usize = 32;
 
-/// The name of the file: one for each URL, route and variant, so that what is stored anew takes the place of the old.
+/// The name of the file: one for each key and variant, so that what is stored anew takes the place of the old.
 fn name(key: &Key, variance: Option<&Variance>) -> Arc<str> {
     let mut text = key.text().into_bytes();
     text.push(b'\n');

@@ -12,7 +12,7 @@ fn settings(path: &Path, max: u64) -> CacheSettings {
 }
 
 fn key(url: &str) -> Key {
-    Key { url: url.into(), route: "r".parse().unwrap() }
+    Key { url: url.into(), route: "r".parse().unwrap(), spelling: None }
 }
 
 fn head(variance: Option<Variance>) -> Head {
@@ -67,13 +67,27 @@ fn what_was_written_is_there_after_a_restart() {
     eventually("both are written", || on_disk(before).entries == 2);
     let after = Cache::leak(&settings(directory.path(), 64 * MIB));
     eventually("both are found", || on_disk(after).entries == 2);
-    assert!(after.get("a", &key("a").route, None).is_none(), "not in memory yet");
+    assert!(after.get(&key("a"), None).is_none(), "not in memory yet");
     let (head, bytes) = read(after, "a").unwrap();
     assert_eq!(bytes, body);
     assert_eq!((head.fields["x-odd"].as_bytes(), head.freshness.stale_if_error), (&b"\xff\x80 odd"[..], 2));
-    assert!(after.get("a", &key("a").route, None).is_some(), "in memory from now on");
+    assert!(after.get(&key("a"), None).is_some(), "in memory from now on");
     assert_eq!(read(after, "b").unwrap().1, b"");
     assert!(read(after, "c").is_none());
+}
+
+#[test]
+fn what_is_stored_is_written_before_a_flush_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::leak(&settings(directory.path(), 64 * MIB));
+    for number in 0..100 {
+        put(cache, &format!("{number}"), &[3; 50_000]);
+    }
+    cache.flush(Duration::from_secs(20));
+    assert_eq!((files(directory.path()).len(), on_disk(cache).skipped), (100, 0));
+    cache.purge_all();
+    cache.flush(Duration::from_secs(20));
+    assert_eq!(files(directory.path()).len(), 0);
 }
 
 #[test]
@@ -87,7 +101,7 @@ fn the_bound_holds_and_what_was_asked_for_stays() {
         let name = name(&key(&number.to_string()), None);
         eventually("it is written", || directory.path().join(&name[..2]).join(&*name).exists());
         assert!(on_disk(cache).bytes <= 2 * MIB);
-        cache.disk().unwrap().find("wanted", &key("").route, None).expect("it is asked for again and again");
+        cache.disk().unwrap().find(&key("wanted"), None).expect("it is asked for again and again");
     }
     eventually("the files are what the index says", || {
         let bytes: u64 =
@@ -157,6 +171,53 @@ fn a_disk_that_cannot_be_written_to_leaves_memory() {
     let cache = Cache::leak(&settings(&file.join("below"), 64 * MIB));
     eventually("it is found out", || !on_disk(cache).works);
     put(cache, "a", b"body");
-    assert!(cache.get("a", &key("a").route, None).is_some());
+    assert!(cache.get(&key("a"), None).is_some());
     assert_eq!((on_disk(cache).entries, on_disk(cache).skipped), (0, 1));
+}
+
+fn put_varying(cache: &'static Cache, vary: &str, variance: Option<Variance>, body: &[u8]) {
+    let mut head = head(variance);
+    head.fields.insert("vary", vary.parse().unwrap());
+    let mut fill = cache.fill(key("a"), head, u64::MAX, cache.mark());
+    fill.write(body);
+    fill.finish().unwrap();
+}
+
+#[test]
+fn what_began_to_vary_is_not_answered_by_what_did_not_after_a_restart_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = Cache::leak(&settings(directory.path(), 64 * MIB));
+    put(before, "a", b"for all");
+    put_varying(before, "accept-language", Some([1; 16]), b"for some");
+    put_varying(before, "Accept-Language", Some([2; 16]), b"for others");
+    eventually("the first one is gone", || files(directory.path()).len() == 2 && on_disk(before).entries == 2);
+    // As a Weir that was stopped in between has left it.
+    let left = tempfile::tempdir().unwrap();
+    let stopped = Cache::leak(&settings(left.path(), 64 * MIB));
+    put(stopped, "a", b"for all");
+    eventually("it is written", || on_disk(stopped).entries == 1);
+    for file in files(directory.path()) {
+        let place = left.path().join(file.strip_prefix(directory.path()).unwrap());
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::copy(&file, place).unwrap();
+    }
+    for path in [directory.path(), left.path()] {
+        let newest = if path == left.path() { &b"for all"[..] } else { b"for some" };
+        let after = Cache::leak(&settings(path, 64 * MIB));
+        eventually("all is looked at", || on_disk(after).entries > 0 && files(path).len() == on_disk(after).entries);
+        assert_eq!(read(after, "a").unwrap().1, newest);
+    }
+}
+
+#[test]
+fn answers_to_one_url_are_bounded_on_the_disk_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::leak(&settings(directory.path(), 64 * MIB));
+    for number in 0..200_u8 {
+        put_varying(cache, "user-agent", Some([number; 16]), b"page");
+    }
+    put(cache, "other", b"last");
+    eventually("all is written", || cache.is_on_disk(&key("other"), None));
+    assert_eq!(on_disk(cache).entries, 65);
+    assert!(cache.is_on_disk(&key("a"), Some(&[199; 16])) && !cache.is_on_disk(&key("a"), Some(&[0; 16])));
 }

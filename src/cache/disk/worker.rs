@@ -1,7 +1,9 @@
 //! The thread that writes, removes and, at first, reads what is there.
 
 use std::{
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::Path,
     sync::{
         Arc,
@@ -16,7 +18,7 @@ use super::{
     index::{BOOKKEEPING, Filed},
     is_name, name,
 };
-use crate::cache::{Cache, Entry, Head, Key};
+use crate::cache::{Cache, Entry, Head, Key, vary::named};
 
 /// A disk that could not be written to is left alone for so long.
 const REST: Duration = Duration::from_secs(10);
@@ -41,7 +43,10 @@ impl Worker {
         self.scan();
         loop {
             match orders.recv_timeout(REST) {
-                Ok(order) => self.carry_out(order),
+                Ok(order) => {
+                    self.carry_out(order);
+                    self.shared.carried_out();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -113,16 +118,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Enters a file in the index. False when it must go: it was purged meanwhile, or there is no memory to know of it.
+    /// Enters a file in the index. False when it must go: it was purged meanwhile, it is not right any
+    /// more, or there is no memory to know of it.
     fn enter(&self, key: &Key, head: &Head, name: &Arc<str>, size: u64, mark: u64) -> bool {
-        let Some(held) = self.cache.reserve(BOOKKEEPING + 2 * key.url.len() as u64) else { return false };
+        let Some(held) = self.cache.reserve(BOOKKEEPING + 2 * key.length() as u64) else { return false };
         let mut index = self.shared.index.lock();
         if self.cache.purged_since(mark, &key.url) {
             return false;
         }
         let filed = Filed {
             route: key.route.clone(),
+            spelling: key.spelling.clone(),
             variance: head.variance,
+            varies_on: hash_of(&named(&head.fields)),
             created: head.created,
             size,
             name: name.clone(),
@@ -130,8 +138,10 @@ impl Worker {
             asked: false,
             id: 0,
         };
-        index.put(key.url.clone(), filed);
-        true
+        let gone = index.put(key.url.clone(), filed);
+        drop(index);
+        gone.iter().filter(|gone| *gone != name).for_each(|gone| self.remove(gone));
+        !gone.contains(name)
     }
 
     fn rest(&mut self, error: &io::Error) {
@@ -218,6 +228,12 @@ impl Worker {
             }
         });
     }
+}
+
+fn hash_of(names: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Nobody is writing it any more: a process that takes over from another shares the directory for a while.

@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::*;
 use crate::cache::Freshness;
+use crate::types::Name;
 
 const MIB: u64 = 1 << 20;
 
@@ -17,7 +18,7 @@ fn route() -> Name {
 }
 
 fn key(url: &str) -> Key {
-    Key { url: url.into(), route: route() }
+    Key { url: url.into(), route: route(), spelling: None }
 }
 
 fn head(fields: &[(&'static str, &str)], variance: Option<Variance>) -> Head {
@@ -38,11 +39,11 @@ fn put(cache: &'static Cache, url: &str, body: &[u8]) -> Result<(), GaveUp> {
 }
 
 fn has(cache: &Cache, url: &str) -> bool {
-    cache.get(url, &route(), None).is_some()
+    cache.get(&key(url), None).is_some()
 }
 
 fn text(cache: &Cache, url: &str, variance: Option<&Variance>) -> Option<Vec<u8>> {
-    let entry = cache.get(url, &route(), variance)?;
+    let entry = cache.get(&key(url), variance)?;
     let mut bytes = Vec::new();
     while let Some(piece) = entry.body.piece(bytes.len() as u64, u64::MAX) {
         bytes.extend_from_slice(&piece);
@@ -113,7 +114,7 @@ fn a_body_is_handed_out_as_it_came_in() {
     }
     fill.finish().unwrap();
     assert_eq!(text(cache, "a", None).unwrap(), body);
-    let entry = cache.get("a", &route(), None).unwrap();
+    let entry = cache.get(&key("a"), None).unwrap();
     assert_eq!(entry.head.fields["content-length"], "300000");
     for (from, end) in [(0, 1), (65_535, 65_537), (299_999, 400_000), (131_072, 200_000)] {
         let mut got = Vec::new();
@@ -124,6 +125,26 @@ fn a_body_is_handed_out_as_it_came_in() {
     }
     assert_eq!(entry.body.piece(300_000, u64::MAX), None);
     assert_eq!(entry.body.piece(5, 5), None::<Bytes>);
+}
+
+#[test]
+fn a_body_of_known_length_is_kept_in_as_few_pieces_as_may_be() {
+    let cache = cache(16 * MIB);
+    for (length, pieces) in [(1, 1), (100 << 10, 1), (128 << 10, 1), (300_000, 3)] {
+        let body = vec![3; length];
+        let mut fill = cache.fill(key("a"), head(&[("content-length", &length.to_string())], None), MIB, cache.mark());
+        body.chunks(4_000).for_each(|piece| fill.write(piece));
+        fill.finish().unwrap();
+        let entry = cache.get(&key("a"), None).unwrap();
+        let mut lengths = Vec::new();
+        while let Some(piece) = entry.body.piece(lengths.iter().sum::<usize>() as u64, u64::MAX) {
+            lengths.push(piece.len());
+        }
+        assert_eq!((lengths.iter().sum::<usize>(), lengths.len()), (length, pieces));
+    }
+    let mut more = cache.fill(key("more"), head(&[("content-length", "3")], None), MIB, cache.mark());
+    (0..2).for_each(|_| more.write(b"four"));
+    assert_eq!(more.finish(), Err(GaveUp::Incomplete));
 }
 
 #[test]
@@ -149,7 +170,7 @@ fn a_fill_that_ends_early_leaves_nothing() {
 fn readers_keep_what_they_read_and_it_counts() {
     let cache = cache(2 * MIB);
     put(cache, "a", &[1; 400_000]).unwrap();
-    let held = cache.get("a", &route(), None).unwrap();
+    let held = cache.get(&key("a"), None).unwrap();
     cache.purge_url("a");
     assert!(!has(cache, "a"));
     assert_eq!(held.body.piece(0, 1).unwrap()[..], [1]);
@@ -172,7 +193,7 @@ fn variants_stand_beside_each_other() {
     assert_eq!(text(cache, "a", Some(&[9; 16])), None);
     vary(2, b"new");
     assert_eq!((text(cache, "a", Some(&[2; 16])).unwrap(), cache.holdings().entries), (b"new".to_vec(), 3));
-    assert!(cache.get("a", &"other".parse().unwrap(), None).is_none(), "another route's are others");
+    assert!(cache.get(&Key { route: "other".parse().unwrap(), ..key("a") }, None).is_none(), "another route's are others");
     (0..200).for_each(|value| vary(value, &[value]));
     assert_eq!(cache.holdings().entries, 64, "a URL has so many variants, and no more");
     put(cache, "a", b"plain").unwrap();
@@ -184,7 +205,7 @@ fn a_new_head_goes_before_the_old_body() {
     let cache = cache(4 * MIB);
     put(cache, "a", b"body").unwrap();
     assert!(cache.renew(&key("a"), head(&[("x-new", "1")], None)));
-    let entry = cache.get("a", &route(), None).unwrap();
+    let entry = cache.get(&key("a"), None).unwrap();
     assert_eq!((&entry.head.fields["x-new"], cache.holdings().entries), (&"1".parse().unwrap(), 1));
     assert_eq!(text(cache, "a", None).unwrap(), b"body");
     assert!(!cache.renew(&key("b"), head(&[], None)), "gone meanwhile");
@@ -259,7 +280,25 @@ fn a_stored_head_holds_on_to_no_buffer() {
     head.fields.append("x-b", http::HeaderValue::from_bytes(b"\xff").unwrap());
     cache.fill(key("a"), head, MIB, cache.mark()).finish().unwrap();
     assert!(buffer.is_unique(), "nobody else has any of it");
-    let entry = cache.get("a", &route(), None).unwrap();
+    let entry = cache.get(&key("a"), None).unwrap();
     let values: Vec<&[u8]> = entry.head.fields.get_all("x-a").iter().map(|value| value.as_bytes()).collect();
     assert_eq!((values, entry.head.fields["x-b"].as_bytes()), (vec![&b"vvv"[..], b"v"], &b"\xff"[..]));
+}
+
+#[test]
+fn odd_spellings_go_with_their_url_and_before_it() {
+    let cache = cache(1 << 20);
+    let spelled = |number: usize| Key { spelling: Some(format!("//{number}").into()), ..key("a") };
+    let put = |key: &Key, body: &[u8]| {
+        let mut fill = cache.fill(key.clone(), head(&[], None), u64::MAX, cache.mark());
+        fill.write(body);
+        fill.finish().unwrap();
+    };
+    put(&key("a"), b"plain");
+    (0..100).for_each(|number| put(&spelled(number), b"odd"));
+    assert_eq!(text(cache, "a", None).as_deref(), Some(&b"plain"[..]), "what everybody asks for is still there");
+    assert!(cache.get(&spelled(0), None).is_none() && cache.get(&spelled(99), None).is_some());
+    assert_eq!(cache.holdings().entries, 64);
+    assert_eq!(cache.purge_url("a"), 64);
+    assert!(cache.get(&spelled(99), None).is_none() && cache.get(&key("a"), None).is_none());
 }

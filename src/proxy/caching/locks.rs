@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,11 +11,12 @@ use parking_lot::Mutex;
 use pingora_cache::{
     CacheKey, NoCacheReason,
     key::CacheHashKey,
-    lock::{CacheKeyLock, CacheKeyLockImpl, LockStatus, LockStub, Locked, WritePermit},
+    lock::{CacheKeyLock, CacheKeyLockImpl, LockCore, LockStatus, LockStub, Locked, WritePermit},
     predictor::{CacheablePredictor, Predictor},
 };
 
 use super::storage::Wanted;
+use crate::cache::{Entry, Freshness};
 
 /// A fetch that takes longer is not waited for by anybody any more: another may begin. It goes at the pace of its client, who may
 /// be slow on purpose.
@@ -45,66 +47,89 @@ impl Locks {
 
 /// What is being fetched, by key.
 ///
-/// As Pingora's own table, but for one thing: there a fetch whose task was dropped (its client has reset the stream) keeps its
-/// place until the key is asked for again, so that a client could fill memory with URLs that nobody asks for.
+/// As Pingora's own table, but for one thing: there a permit that is dropped and not released (its task was cancelled or has
+/// panicked) panics in builds with assertions, before those who wait are told, and keeps its place in the table. Here a fetch ends
+/// with its permit, however that goes.
 #[derive(Default)]
 struct Fetches {
-    shards: [Mutex<Shard>; SHARDS],
+    table: Arc<Table>,
 }
 
-#[derive(Default)]
-struct Shard {
-    locks: HashMap<u128, LockStub>,
-    /// When there are so many, those that were dropped are looked for.
-    sweep_at: usize,
+type Table = [Mutex<HashMap<u128, Arc<LockCore>>>; SHARDS];
+
+/// A fetch, for as long as its permit is there.
+struct Fetch {
+    table: Arc<Table>,
+    key: u128,
+    /// What the others wait for.
+    awaited: Arc<LockCore>,
 }
 
-/// Fewer are not worth a look.
-const FEW: usize = 64;
-
-impl Fetches {
-    fn shard(&self, key: u128) -> &Mutex<Shard> {
-        &self.shards[key as usize % SHARDS]
-    }
-}
-
-impl Shard {
-    fn insert(&mut self, key: u128, lock: LockStub) {
-        self.locks.insert(key, lock);
-        if self.locks.len() > self.sweep_at.max(FEW) {
-            self.locks.retain(|_, lock| is_held(lock));
-            self.sweep_at = 2 * self.locks.len();
+impl Fetch {
+    /// Lets the others go, once. Those of a fetch that took too long went by themselves, and another may have its place.
+    fn end(&self, reason: LockStatus) {
+        let mut shard = shard(&self.table, self.key).lock();
+        if shard.get(&self.key).is_some_and(|held| Arc::ptr_eq(held, &self.awaited)) {
+            shard.remove(&self.key);
+            drop(shard);
+            self.awaited.unlock(reason);
         }
     }
 }
 
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        // One of those who wait fetches next.
+        self.end(LockStatus::TransientError);
+    }
+}
+
+fn shard(table: &Table, key: u128) -> &Mutex<HashMap<u128, Arc<LockCore>>> {
+    &table[key as usize % SHARDS]
+}
+
 /// Somebody is fetching, and not for too long.
-fn is_held(lock: &LockStub) -> bool {
-    !matches!(lock.0.lock_status(), LockStatus::Dangling | LockStatus::AgeTimeout)
+fn is_held(lock: &LockCore) -> bool {
+    lock.lock_status() != LockStatus::AgeTimeout
 }
 
 impl CacheKeyLock for Fetches {
     fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
-        let key = u128::from_be_bytes(key.combined_bin());
-        let mut shard = self.shard(key).lock();
-        if let Some(held) = shard.locks.get(&key).filter(|lock| is_held(lock)) {
-            return Locked::Read(held.read_lock());
+        if is_asked_about_each_time(key) {
+            return Locked::Write(permit(stale_writer, Extensions::new()));
         }
-        let (permit, lock) = WritePermit::new(LONGEST, stale_writer, Extensions::new());
-        shard.insert(key, lock);
-        Locked::Write(permit)
+        let key = u128::from_be_bytes(key.combined_bin());
+        let mut shard = shard(&self.table, key).lock();
+        if let Some(held) = shard.get(&key).filter(|lock| is_held(lock)) {
+            return Locked::Read(LockStub(held.clone()).read_lock());
+        }
+        let awaited = LockCore::new_arc(LONGEST, stale_writer, Extensions::new());
+        shard.insert(key, awaited.clone());
+        let mut carried = Extensions::new();
+        carried.insert(Arc::new(Fetch { table: self.table.clone(), key, awaited }));
+        Locked::Write(permit(stale_writer, carried))
     }
 
-    fn release(&self, key: &CacheKey, mut permit: WritePermit, reason: LockStatus) {
-        if permit.lock_status() == LockStatus::AgeTimeout {
-            // Another may have its place by now.
-            permit.unlock(LockStatus::AgeTimeout);
-            return;
+    fn release(&self, _: &CacheKey, permit: WritePermit, reason: LockStatus) {
+        if let Some(fetch) = permit.extensions().get::<Arc<Fetch>>() {
+            fetch.end(reason);
         }
-        let key = u128::from_be_bytes(key.combined_bin());
-        self.shard(key).lock().locks.remove(&key);
-        permit.unlock(reason);
     }
+}
+
+/// Nobody waits for the permit itself, so it is over from the start and may be dropped: what it carries goes with it.
+fn permit(stale_writer: bool, carried: Extensions) -> WritePermit {
+    let (mut permit, _) = WritePermit::new(LONGEST, stale_writer, carried);
+    permit.unlock(LockStatus::Done);
+    permit
+}
+
+/// What is stored is stale from the start (`no-cache`), and not to be sent while it is: what one is told of it helps no other.
+fn is_asked_about_each_time(key: &CacheKey) -> bool {
+    stored(key).is_some_and(|entry| {
+        let Freshness { epoch, fresh_until, stale_while_revalidate, .. } = entry.head.freshness;
+        fresh_until <= epoch && stale_while_revalidate == 0
+    })
 }
 
 /// Keys whose last answer could not be stored: nobody waits for such an answer to come, since everybody needs their own. A key with a
@@ -130,9 +155,12 @@ impl CacheablePredictor for Hopeless {
 }
 
 fn is_fresh(key: &CacheKey) -> bool {
-    let Some(Wanted { cache, key, .. }) = key.extensions.get() else { return false };
-    let stored = cache.get(&key.url, &key.route, None);
-    stored.is_some_and(|entry| entry.head.freshness.fresh_until >= SystemTime::now())
+    stored(key).is_some_and(|entry| entry.head.freshness.fresh_until >= SystemTime::now())
+}
+
+fn stored(key: &CacheKey) -> Option<Arc<Entry>> {
+    let Wanted { cache, key: wanted, .. } = key.extensions.get()?;
+    cache.get(wanted, key.variance_bin().as_ref())
 }
 
 #[cfg(test)]
@@ -156,18 +184,41 @@ mod tests {
         fetches.release(&key("a"), again, LockStatus::Done);
     }
 
-    #[test]
-    fn fetches_that_were_dropped_take_no_room() {
-        let fetches = Fetches::default();
-        let Locked::Write(held) = fetches.lock(&key("held"), false) else { panic!("it fetches") };
-        for number in 0..100_000 {
-            let Locked::Write(mut permit) = fetches.lock(&key(&number.to_string()), false) else { panic!("it fetches") };
-            // Given up without a word to the table.
-            permit.unlock(LockStatus::AgeTimeout);
+    impl Fetches {
+        fn count(&self) -> usize {
+            self.table.iter().map(|shard| shard.lock().len()).sum()
         }
-        let count: usize = fetches.shards.iter().map(|shard| shard.lock().locks.len()).sum();
-        assert!(count <= SHARDS * (FEW + 1), "{count}");
-        assert!(!fetches.lock(&key("held"), false).is_write(), "what is under way is not forgotten");
-        fetches.release(&key("held"), held, LockStatus::Done);
+    }
+
+    #[test]
+    fn a_fetch_that_is_cancelled_is_another_ones_turn() {
+        let fetches = Fetches::default();
+        let Locked::Write(permit) = fetches.lock(&key("a"), false) else { panic!("the first fetches") };
+        let Locked::Read(waiting) = fetches.lock(&key("a"), false) else { panic!("the second waits") };
+        assert!(waiting.locked());
+        drop(permit);
+        assert_eq!((waiting.locked(), waiting.lock_status()), (false, LockStatus::TransientError));
+        assert_eq!(fetches.count(), 0, "it takes no room");
+        let Locked::Write(permit) = fetches.lock(&key("a"), false) else { panic!("it is nobody's") };
+        let Locked::Read(waiting) = fetches.lock(&key("a"), false) else { panic!("the next one waits") };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _permit = permit;
+            panic!("a fault of ours while it is fetched");
+        }));
+        assert!(panicked.is_err() && !waiting.locked(), "neither does a panic keep it, nor end the process");
+        assert_eq!(fetches.count(), 0);
+    }
+
+    #[test]
+    fn a_fetch_that_took_too_long_ends_without_the_next_one() {
+        let fetches = Fetches::default();
+        let Locked::Write(slow) = fetches.lock(&key("a"), false) else { panic!("the first fetches") };
+        fetches.table.iter().for_each(|shard| shard.lock().values().for_each(|lock| lock.unlock(LockStatus::AgeTimeout)));
+        let Locked::Write(next) = fetches.lock(&key("a"), false) else { panic!("nobody waits for it any more") };
+        let Locked::Read(waiting) = fetches.lock(&key("a"), false) else { panic!("but for the next one") };
+        fetches.release(&key("a"), slow, LockStatus::Done);
+        assert!(waiting.locked(), "the next one is under way");
+        fetches.release(&key("a"), next, LockStatus::Done);
+        assert_eq!((waiting.lock_status(), fetches.count()), (LockStatus::Done, 0));
     }
 }

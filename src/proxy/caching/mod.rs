@@ -10,20 +10,23 @@
 mod behind;
 mod hit;
 mod locks;
+mod ranges;
 mod respond;
 mod stale;
 mod status;
 mod storage;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pingora_cache::{CacheKey, CacheOptionOverrides, NoCacheReason};
 use pingora_core::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 pub(super) use behind::{current as behind_ctx, resume};
 pub(super) use hit::filter as hit;
 pub(super) use locks::Locks;
+pub(super) use ranges::filter as ranges;
 pub(super) use respond::{body_piece, cacheable, validated, vary};
 pub(super) use stale::serve as serve_stale;
 pub(super) use status::{tell, word};
@@ -32,7 +35,7 @@ use self::storage::Wanted;
 use super::RequestCtx;
 use crate::{
     cache::{Asked, Cache, Key, Policy, Refusal},
-    types::{Cause, Reply, Who},
+    types::{Cause, Reply, Who, parse_authority},
 };
 use std::sync::Arc;
 
@@ -95,7 +98,9 @@ pub(super) fn begin(session: &mut Session, ctx: &mut RequestCtx, locks: &Locks) 
     // Who stores nothing waits for nobody, and nobody for it.
     let shares = asked.fills() && !asked.personal && !asked.directives.no_store && !asked.directives.only_if_cached;
     let mut patience = CacheOptionOverrides::default();
-    patience.wait_timeout = Some(caching.policy.lock_timeout.min(time_left.unwrap_or(caching.policy.lock_timeout)));
+    // What fetches behind a stale response has the lock; if that response is gone by now, it would wait for itself.
+    let longest = if caching.is_behind() { Duration::ZERO } else { caching.policy.lock_timeout };
+    patience.wait_timeout = Some(longest.min(time_left.unwrap_or(longest)));
     let lock = shares.then_some(locks.lock);
     session.cache.enable(caching.cache, None, Some(locks.hopeless), lock, Some(patience));
 }
@@ -110,7 +115,8 @@ fn take_part(session: &mut Session, ctx: &mut RequestCtx) -> Option<Box<Caching>
     let has_body = !session.as_downstream_mut().is_body_empty();
     let request = session.req_header();
     let (path, query) = (&ctx.outcome.path, admitted.query.as_deref());
-    let key = Key::new(&route.name, ctx.client.scheme, &ctx.outcome.host, admitted.port, path, query, &policy.query);
+    let mut key = Key::new(&route.name, ctx.client.scheme, &ctx.outcome.host, admitted.port, path, query, &policy.query);
+    key.spelling = spelling(&key.url, request, ctx);
     let personal = ctx.keeping.personal || ctx.client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
     let part = match Asked::of(&request.method, &request.headers, has_body, personal) {
         Ok(asked) => Part::Looks(asked),
@@ -119,6 +125,28 @@ fn take_part(session: &mut Session, ctx: &mut RequestCtx) -> Option<Box<Caching>
         Err(refusal) => Part::Passes(refusal),
     };
     Some(Box::new(Caching::new(policy, cache, key, part)))
+}
+
+/// Host and path as they will be forwarded, where the client spelled them in another way than the key does. `None` for what filters
+/// have put in their place: that depends on the canonical form alone.
+fn spelling(url: &str, request: &RequestHeader, ctx: &RequestCtx) -> Option<Arc<str>> {
+    let path = Some(request.uri.path()).filter(|path| ctx.onward.rewritten.is_none() && *path != ctx.outcome.path);
+    let sent = request.headers.get(http::header::HOST).map(http::HeaderValue::to_str).and_then(Result::ok);
+    let sent = sent.or_else(|| request.uri.authority().map(|authority| authority.as_str()));
+    let host = sent.filter(|sent| authority(url) != Some(*sent)).filter(|sent| {
+        let named = parse_authority(sent);
+        named.is_some_and(|(host, port)| host == ctx.outcome.host && port == ctx.arrival.admitted.port)
+    });
+    let (path, host) = match (path, host) {
+        (None, None) => return None,
+        parts => (parts.0.unwrap_or_default(), parts.1.unwrap_or_default()),
+    };
+    Some(format!("{host}{path}").into())
+}
+
+/// Host and port of a key's URL.
+fn authority(url: &str) -> Option<&str> {
+    Some(url.split_once("://")?.1.split_once('/')?.0)
 }
 
 impl Caching {

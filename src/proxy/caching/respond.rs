@@ -36,7 +36,10 @@ pub(in crate::proxy) fn cacheable(session: &Session, response: &ResponseHeader, 
     caching.story.hopeless = session.cache.bypassing();
     let now = SystemTime::now();
     let mut response = plain(response);
-    if let Some(said) = caching.validation.take() {
+    if let (Some(said), Some(stored)) = (caching.validation.take(), session.cache.maybe_cache_meta()) {
+        if is_of_another(&said, stored.headers()) {
+            return Cacheable(as_it_was(stored, now));
+        }
         renew(&mut response.headers, said);
     }
     match caching.policy.store(&asked, response.status, &response.headers, now) {
@@ -76,6 +79,23 @@ fn plain(response: &ResponseHeader) -> Parts {
 const OF_THE_BODY: [header::HeaderName; 4] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_TYPE, header::CONTENT_RANGE];
 
+/// Does a 304 speak of another response than the stored one? Then nothing of it is true of that (RFC 9111 section 4.3.4).
+fn is_of_another(said: &HeaderMap, stored: &HeaderMap) -> bool {
+    said.get(header::ETAG).zip(stored.get(header::ETAG)).is_some_and(|(said, stored)| opaque(said) != opaque(stored))
+}
+
+/// What is stored, no fresher than before: the next request asks again.
+fn as_it_was(stored: &CacheMeta, now: SystemTime) -> CacheMeta {
+    let (revalidate, error) = (stored.stale_while_revalidate_sec(), stored.stale_if_error_sec());
+    let mut meta = CacheMeta::new(stored.fresh_until(), now, revalidate, error, stored.response_header_copy());
+    meta.set_epoch_override(stored.epoch());
+    meta
+}
+
+fn opaque(tag: &HeaderValue) -> &[u8] {
+    tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes())
+}
+
 /// Every field that a 304 has takes the place of the stored one (RFC 9111 section 3.2), but not what varies: which request a stored
 /// response answers was settled by the response itself.
 fn renew(stored: &mut HeaderMap, mut said: HeaderMap) {
@@ -94,11 +114,14 @@ fn renew(stored: &mut HeaderMap, mut said: HeaderMap) {
 /// What is not kept: fields of one connection, and those that the response itself excludes. What must be there is added.
 fn strip(fields: &mut HeaderMap, now: SystemTime) {
     hop::strip_response(fields, Onward { upgrade: None, trailers: false });
-    for name in ResponseDirectives::of(fields).fields {
+    // But what it varies on: without that it would be everybody's answer.
+    for name in ResponseDirectives::of(fields).fields.iter().filter(|name| *name != header::VARY) {
         fields.remove(name);
     }
     // Ours is computed from it when it is sent.
     fields.remove(header::AGE);
+    // How long the body is will be known when all of it is there.
+    fields.remove(header::TRANSFER_ENCODING);
     if !fields.contains_key(header::DATE)
         && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(now))
     {

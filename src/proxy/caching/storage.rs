@@ -70,7 +70,7 @@ impl Storage for Cache {
     async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let wanted = &wanted(key)?.key;
         let variance = key.variance_bin();
-        let mut found = self.get(&wanted.url, &wanted.route, variance.as_ref());
+        let mut found = self.get(wanted, variance.as_ref());
         if found.is_none() && self.is_on_disk(wanted, variance.as_ref()) {
             // A thread waits for the disk, and not a worker.
             let wanted = wanted.clone();

@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
     (1, &["observe", "endpoint", "resilience"]),
-    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo"]),
+    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel"]),
     (3, &["upstream", "route"]),
     (4, &["config"]),
     (5, &["snapshot"]),

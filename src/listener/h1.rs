@@ -3,13 +3,17 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
+use pingora_core::{
+    apps::HttpServerApp,
+    protocols::{IO, http::ServerSession},
+};
 use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
 use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
     gate::{self, Admitted, Refusal, head},
     proxy::{Arrival, render_refusal},
+    tunnel::{End, Parting, Side, Tunnel},
 };
 
 /// How a connection goes on after its next head was waited for.
@@ -49,17 +53,36 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
             Ok(admitted) => admitted,
             Err(refusal) => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
         };
-        let link = stream.begin(admitted.body, admitted.upgrade.is_some(), &connection.head_limits());
+        let (tunnel, parting) = admitted.upgrade.map(|_| Tunnel::new()).unzip();
+        let link = stream.begin(admitted.body, tunnel.clone(), &connection.head_limits());
         let last = served + 1 == http.max_requests_per_connection.get();
         let arrival = Arrival::h1(connection.clone(), admitted, began, link, last);
-        let mut session = ServerSession::new_http1(Box::new(stream));
+        let mut session = ServerSession::new_http1(match tunnel {
+            None => Box::new(stream),
+            Some(tunnel) => Box::new(End::new(stream, Side::Client, tunnel)),
+        });
         session.set_pipelined_prefix(head);
         let reused = arrival.scope(shared.edge.process_new_http(session, connection.door.closed())).await;
-        let Some((returned, _)) = reused.map(|reused| reused.consume()) else { return };
-        match returned.into_any().downcast::<H1Stream>() {
-            Ok(returned) if returned.is_complete() => stream = *returned,
-            _ => return,
+        match reused.and_then(|reused| returned(reused.consume().0)) {
+            Some(returned) if returned.is_complete() => stream = returned,
+            _ => return part(parting).await,
         }
+    }
+}
+
+/// The stream that Pingora was given, when the connection may go on.
+fn returned(stream: Box<dyn IO>) -> Option<H1Stream> {
+    match stream.into_any().downcast::<H1Stream>() {
+        Ok(stream) => Some(*stream),
+        Err(end) => end.downcast::<End<H1Stream>>().ok()?.into_inner(),
+    }
+}
+
+/// Ends a tunnel, if there is one.
+async fn part(parting: Option<Parting>) {
+    if let Some(parting) = parting {
+        // Boxed, as what is rare.
+        Box::pin(parting.finish()).await;
     }
 }
 

@@ -19,7 +19,6 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
@@ -28,13 +27,16 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::transport::{Transport, pingora_stream, write_through};
-use crate::gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator};
+use crate::{
+    gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
+    tunnel::{End, Tunnel},
+};
 
 /// What the stream and the request that is using it tell each other.
 #[derive(Debug)]
 pub struct Link {
-    tunnel: AtomicBool,
-    wake: AtomicWaker,
+    /// Of a request that asks for one.
+    tunnel: Option<Arc<Tunnel>>,
     refusal: Mutex<Option<Refusal>>,
     since: Instant,
     /// In microseconds from `since`; [`NO_DEADLINE`] for none.
@@ -47,8 +49,7 @@ const NO_DEADLINE: u64 = u64::MAX;
 impl Default for Link {
     fn default() -> Self {
         Self {
-            tunnel: AtomicBool::default(),
-            wake: AtomicWaker::default(),
+            tunnel: None,
             refusal: Mutex::default(),
             since: Instant::now(),
             deadline: AtomicU64::new(NO_DEADLINE),
@@ -75,10 +76,9 @@ impl Link {
         let micros = self.deadline.load(Ordering::Relaxed);
         (micros != NO_DEADLINE).then(|| self.since + Duration::from_micros(micros))
     }
-    /// The upstream agreed to switch protocols: bytes flow freely from here on.
-    pub fn open_tunnel(&self) {
-        self.tunnel.store(true, Ordering::Release);
-        self.wake.wake();
+    /// The tunnel that the request asks for.
+    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.tunnel.as_ref()
     }
     /// Why the body was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
@@ -94,7 +94,7 @@ enum Framing {
     Length(u64),
     Chunked(Box<ChunkValidator>),
     /// Nothing more until the tunnel opens, then everything.
-    Upgrade,
+    Upgrade(Arc<Tunnel>),
 }
 
 /// One downstream HTTP/1 connection.
@@ -144,25 +144,25 @@ impl H1Stream {
         (self.transport, self.ahead)
     }
 
-    /// Starts a message whose head was taken off.
-    pub fn begin(&mut self, body: BodyFraming, upgrade: bool, limits: &Limits) -> Arc<Link> {
-        self.framing = match body {
-            BodyFraming::None | BodyFraming::Length(0) if upgrade => Framing::Upgrade,
+    /// Starts a message whose head was taken off, and which may ask for a tunnel.
+    pub fn begin(&mut self, body: BodyFraming, tunnel: Option<Arc<Tunnel>>, limits: &Limits) -> Arc<Link> {
+        self.framing = match (body, &tunnel) {
+            (BodyFraming::None | BodyFraming::Length(0), Some(tunnel)) => Framing::Upgrade(tunnel.clone()),
             // `Stream` is HTTP/2's, whose bodies do not come this way.
-            BodyFraming::None | BodyFraming::Stream | BodyFraming::Length(0) => Framing::Complete,
-            BodyFraming::Length(length) => Framing::Length(length),
-            BodyFraming::Chunked => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
+            (BodyFraming::None | BodyFraming::Stream | BodyFraming::Length(0), _) => Framing::Complete,
+            (BodyFraming::Length(length), _) => Framing::Length(length),
+            (BodyFraming::Chunked, _) => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
-        self.link = Arc::default();
+        self.link = Arc::new(Link { tunnel, ..Link::default() });
         self.link.clone()
     }
 
     /// Was the whole message read, so that the next one may begin? An upgrade that was answered without one had no body.
     pub fn is_complete(&self) -> bool {
-        match self.framing {
+        match &self.framing {
             Framing::Complete => true,
             // Refused an upgrade, the connection goes on with HTTP; what was sent for the tunnel must be a request.
-            Framing::Upgrade => !self.link.tunnel.load(Ordering::Acquire),
+            Framing::Upgrade(tunnel) => !tunnel.is_open(),
             Framing::Length(_) | Framing::Chunked(_) => false,
         }
     }
@@ -203,15 +203,10 @@ impl H1Stream {
                 Poll::Ready(Ok(()))
             }
             Framing::Chunked(_) => self.poll_chunked(cx, buf),
-            Framing::Upgrade => {
-                if !self.link.tunnel.load(Ordering::Acquire) {
-                    self.link.wake.register(cx.waker());
-                    if !self.link.tunnel.load(Ordering::Acquire) {
-                        return self.poll_idle(cx);
-                    }
-                }
-                self.poll_some(cx, buf, usize::MAX).map_ok(|_| ())
-            }
+            Framing::Upgrade(tunnel) => match tunnel.poll_open(cx) {
+                Poll::Ready(()) => self.poll_some(cx, buf, usize::MAX).map_ok(|_| ()),
+                Poll::Pending => self.poll_idle(cx),
+            },
         }
     }
 
@@ -292,3 +287,4 @@ impl AsyncRead for H1Stream {
 
 write_through!(H1Stream);
 pingora_stream!(H1Stream);
+pingora_stream!(End<H1Stream>);

@@ -1,7 +1,7 @@
 //! A socket as it was accepted: TCP or unix, with bytes that were read ahead and put back.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -104,7 +104,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         delegate_write!(self, stream => Pin::new(stream).poll_write(cx, buf))
     }
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         delegate_write!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }
     fn is_write_vectored(&self) -> bool {
@@ -126,36 +126,138 @@ impl WriteBuffer {
     /// One TLS record's worth. Larger writes go straight through.
     const CAPACITY: usize = 16 * 1024;
 
-    /// Takes the bytes, writing out what was waiting when both do not fit.
+    /// Pieces that go out in one call, what was waiting included. A chunk is three: its size, its bytes, its end.
+    const PIECES: usize = 8;
+
+    /// Takes the bytes of these or the first of them. What was waiting goes out first when both do not fit.
     pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
         to: &mut W,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.0.len() + bytes.len() > Self::CAPACITY {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.0.len() + length > Self::CAPACITY {
+            if length >= Self::CAPACITY {
+                return self.poll_write_through(to, cx, pieces);
+            }
             ready!(self.poll_drain(to, cx))?;
-            if bytes.len() >= Self::CAPACITY {
-                return Pin::new(to).poll_write(cx, bytes);
+        }
+        pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
+        Poll::Ready(Ok(length))
+    }
+
+    /// Writes what was waiting and these in one call: a header that goes ahead of its body costs a call, a segment, and a record.
+    fn poll_write_through<W: AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut W,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        while !self.0.is_empty() {
+            let mut all = [IoSlice::new(&self.0); Self::PIECES];
+            let count = pieces.len().min(Self::PIECES - 1);
+            all[1..=count].copy_from_slice(&pieces[..count]);
+            let written = ready!(Pin::new(&mut *to).poll_write_vectored(cx, &all[..=count]))?;
+            let waiting = self.0.len();
+            self.written(written.min(waiting))?;
+            if written > waiting {
+                return Poll::Ready(Ok(written - waiting));
             }
         }
-        self.0.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
+        Pin::new(to).poll_write_vectored(cx, pieces)
     }
 
     /// Writes out everything that waits, without flushing what is below.
     pub fn poll_drain<W: AsyncWrite + Unpin>(&mut self, to: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.0.is_empty() {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.0))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.0.advance(written);
-        }
-        // An idle connection holds no buffer.
-        if self.0.capacity() > 0 {
-            self.0 = BytesMut::new();
+            self.written(written)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// So many of the bytes that wait are out.
+    fn written(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.0.advance(count);
+        // An idle connection holds no buffer.
+        if self.0.is_empty() {
+            self.0 = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes at most so many bytes in a call.
+    struct Taking {
+        most: usize,
+        calls: Vec<Vec<u8>>,
+    }
+
+    impl AsyncWrite for Taking {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        }
+        fn poll_write_vectored(mut self: Pin<&mut Self>, _: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            let call: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).take(self.most).collect();
+            let count = call.len();
+            self.calls.push(call);
+            Poll::Ready(Ok(count))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The calls that these writes, each of several pieces, and a flush at the end become.
+    fn calls(most: usize, writes: &[&[&[u8]]]) -> Vec<Vec<u8>> {
+        let (mut to, mut buffer) = (Taking { most, calls: Vec::new() }, WriteBuffer::default());
+        let cx = &mut Context::from_waker(Waker::noop());
+        for pieces in writes {
+            let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut left = &mut slices[..];
+            while !left.is_empty() {
+                let Poll::Ready(Ok(count)) = buffer.poll_write(&mut to, cx, left) else { panic!("it takes bytes") };
+                IoSlice::advance_slices(&mut left, count);
+            }
+        }
+        assert!(matches!(buffer.poll_drain(&mut to, cx), Poll::Ready(Ok(()))));
+        assert_eq!(buffer.0.capacity(), 0, "an idle connection holds no buffer");
+        to.calls
+    }
+
+    #[test]
+    fn small_writes_go_out_together() {
+        assert_eq!(calls(usize::MAX, &[&[b"head"], &[b"5\r\n", b"small", b"\r\n"]]), [b"head5\r\nsmall\r\n"]);
+        let half = [1; 10_000];
+        let twice = calls(usize::MAX, &[&[&half], &[&half]]);
+        assert_eq!(twice, [half, half], "what does not fit beside it waits for its own turn");
+    }
+
+    #[test]
+    fn a_large_write_takes_along_what_was_waiting() {
+        let body = [7; 100_000];
+        let whole = [&b"head"[..], &body].concat();
+        assert_eq!(calls(usize::MAX, &[&[b"head"], &[&body]]), [&whole[..]]);
+        let chunk = calls(usize::MAX, &[&[b"head"], &[b"186A0\r\n", &body, b"\r\n"]]);
+        assert_eq!(chunk, [[&b"head186A0\r\n"[..], &body, b"\r\n"].concat()]);
+        assert_eq!(calls(usize::MAX, &[&[&body]]), [body]);
+        for most in [1, 3, 4, 5, 16_384, 99_999] {
+            assert_eq!(calls(most, &[&[b"head"], &[&body]]).concat(), whole, "{most} at a time");
+        }
+        let pieces: Vec<&[u8]> = body.chunks(5_000).collect();
+        assert_eq!(calls(usize::MAX, &[&[b"head"], &pieces]).concat(), whole, "more pieces than fit into a call");
     }
 }

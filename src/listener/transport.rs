@@ -1,7 +1,7 @@
 //! What carries the bytes of one connection: a socket, or TLS over it; buffered on the way out.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,7 +12,10 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
     raw_connect::ProxyDigest,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    task::coop,
+};
 use tokio_rustls::server::TlsStream;
 
 use super::socket::{Socket, WriteBuffer};
@@ -52,6 +55,20 @@ impl Transport {
     }
 }
 
+/// What counts as one operation of those that a task may do before others have their turn.
+const OPERATION: usize = 1024;
+
+/// Takes from the task's turn what writing so many bytes is worth. Tokio counts operations, 128 for a turn, and to it 64 KiB are one:
+/// a client that takes everything at once would keep the worker to itself for 8 MiB, when what is sent to it is at hand.
+fn spend(bytes: usize, cx: &mut Context<'_>) {
+    for _ in 0..bytes / OPERATION {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(operation) => operation.made_progress(),
+            Poll::Pending => return,
+        }
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
@@ -66,13 +83,21 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let Self { inner, out, unflushed } = &mut *self;
         *unflushed = true;
-        match inner {
-            Inner::Plain(socket) => out.poll_write(socket, cx, bytes),
-            Inner::Tls(stream) => out.poll_write(stream.as_mut(), cx, bytes),
-        }
+        let written = match inner {
+            Inner::Plain(socket) => ready!(out.poll_write(socket, cx, pieces)),
+            Inner::Tls(stream) => ready!(out.poll_write(stream.as_mut(), cx, pieces)),
+        };
+        spend(written.as_ref().map_or(0, |count| *count), cx);
+        Poll::Ready(written)
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { inner, out, unflushed } = &mut *self;
@@ -142,6 +167,16 @@ macro_rules! write_through {
             fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
                 Pin::new(&mut self.transport).poll_write(cx, bytes)
             }
+            fn poll_write_vectored(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                pieces: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.transport).poll_write_vectored(cx, pieces)
+            }
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
             fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 Pin::new(&mut self.transport).poll_flush(cx)
             }
@@ -154,3 +189,21 @@ macro_rules! write_through {
 pub(super) use write_through;
 
 pingora_stream!(Transport);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_long_writes_are_a_turn() {
+        let turn = std::future::poll_fn(|cx| {
+            let mut left = Vec::new();
+            for bytes in [OPERATION - 1, 64 * OPERATION, 64 * OPERATION, 64 * OPERATION] {
+                spend(bytes, cx);
+                left.push(coop::has_budget_remaining());
+            }
+            Poll::Ready(left)
+        });
+        assert_eq!(tokio::spawn(turn).await.unwrap(), [true, true, false, false]);
+    }
+}

@@ -16,6 +16,7 @@ use super::Edge;
 use crate::{
     gate::{Admitted, BodyFraming},
     listener::{Began, Connection, Link},
+    tunnel::Tunnel,
 };
 
 tokio::task_local! {
@@ -92,6 +93,11 @@ impl Arrival {
     /// A request on an HTTP/2 stream.
     pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began) -> Self {
         Self { connection, admitted, began, link: None, progress: Arc::new(Progress::new(began.at)), last: false }
+    }
+
+    /// The tunnel that it asks for.
+    pub(super) fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.link.as_ref()?.tunnel()
     }
 
     /// The same request once more, from now, for no connection that would wait for it.

@@ -40,7 +40,7 @@ use bytes::Bytes;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable, key::HashBinary};
 use pingora_core::{Error, Result, protocols::Digest, server::configuration::ServerConf, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session, http_proxy};
 
 use self::caching::Locks;
 use crate::{observe::Observer, snapshot::Store};
@@ -125,6 +125,10 @@ impl ProxyHttp for Weir {
 
     fn cache_vary_filter(&self, meta: &CacheMeta, _: &mut RequestCtx, request: &RequestHeader) -> Option<HashBinary> {
         caching::vary(meta, request)
+    }
+
+    fn range_header_filter(&self, session: &mut Session, response: &mut ResponseHeader, _: &mut RequestCtx) -> RangeType {
+        caching::ranges(session.req_header(), response)
     }
 
     async fn proxy_upstream_filter(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {

@@ -100,8 +100,8 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
     if upgraded {
         // Pingora writes the 101 before it reads from the client again: from here on bytes belong to the tunnel.
         session.set_read_timeout(None);
-        if let Some(link) = &ctx.arrival.link {
-            link.open_tunnel();
+        if let Some(tunnel) = ctx.arrival.tunnel() {
+            tunnel.open();
         }
     }
     Ok(())

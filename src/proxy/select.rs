@@ -44,8 +44,8 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
         ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
     let left = left.into_iter().chain(each).min();
     let mut peer = upstream.peer(&endpoint, left);
-    let (patience, hold) = match ctx.arrival.admitted.upgrade {
-        Some(_) => (upstream::for_tunnel(&mut peer), upstream::hold_answer(&mut peer)),
+    let (patience, hold) = match ctx.arrival.tunnel() {
+        Some(tunnel) => (upstream::for_tunnel(&mut peer), upstream::hold_answer(&mut peer, tunnel)),
         None => (left, None),
     };
     if let Some(link) = &ctx.arrival.link {

@@ -6,8 +6,8 @@
 //! Pingora comes in between. But at the socket the order can be seen, and kept: Pingora flushes behind the head, and
 //! once more when it has handled the end of the body. Between the two, reads wait; nothing else does.
 //!
-//! When Pingora is mended this file goes, and with it `hold_answer` and the field `Attempting::hold`. The tests in
-//! `tests/it/websockets.rs` tell whether it may.
+//! When Pingora is mended, reads need not wait, and what is left is the connection that is the endpoint's end of the tunnel
+//! ([`crate::tunnel`]). The tests in `tests/it/websockets.rs` tell whether it is.
 
 use std::{
     future::Future,
@@ -39,6 +39,8 @@ use tokio::{
     time::Sleep,
 };
 
+use crate::tunnel::{Carrier, End, Side, Tunnel};
+
 /// No read waits longer than this, whatever becomes of the request. What is waited for has no need of the network and
 /// takes microseconds.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -59,15 +61,16 @@ const OVER: u8 = 3;
 #[derive(Debug)]
 pub struct Hold(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     stage: AtomicU8,
     reader: AtomicWaker,
+    tunnel: Arc<Tunnel>,
 }
 
 impl Hold {
-    pub(super) fn new() -> Self {
-        Self(Arc::default())
+    pub(super) fn new(tunnel: Arc<Tunnel>) -> Self {
+        Self(Arc::new(Shared { stage: AtomicU8::new(OPEN), reader: AtomicWaker::new(), tunnel }))
     }
     /// Makes the connection.
     pub(super) fn connector(&self) -> Arc<dyn Connect + Send + Sync> {
@@ -128,16 +131,16 @@ impl Connect for Connector {
 
 /// A socket whose reads wait when they must.
 #[derive(Debug)]
-struct Held<S> {
-    socket: S,
+struct Held<S: Carrier> {
+    end: End<S>,
     shared: Arc<Shared>,
     /// Made by the first read that waits.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Held<S> {
+impl<S: Carrier> Held<S> {
     fn new(socket: S, shared: Arc<Shared>) -> Self {
-        Self { socket, shared, timer: None }
+        Self { end: End::new(socket, Side::Endpoint, shared.tunnel.clone()), shared, timer: None }
     }
 
     /// Ready when reads may pass.
@@ -153,7 +156,7 @@ impl<S> Held<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
+impl<S: Carrier> AsyncRead for Held<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // First, so that no change of stage is missed.
         self.shared.reader.register(cx.waker());
@@ -161,29 +164,39 @@ impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
         if self.shared.stage() == OVER {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        Pin::new(&mut self.end).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
+impl<S: Carrier> AsyncWrite for Held<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        Pin::new(&mut self.end).poll_write(cx, bytes)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        ready!(Pin::new(&mut self.end).poll_flush(cx))?;
         self.shared.flushed();
         Poll::Ready(Ok(()))
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.end).poll_shutdown(cx)
+    }
+}
+
+impl<S: Carrier> Drop for Held<S> {
+    fn drop(&mut self) {
+        if self.shared.stage() == OVER {
+            // The try was given up before its connection: should there be a tunnel, it is that of a later one.
+            self.end.abandon();
+        }
     }
 }
 
 impl VirtualSocket for Held<TcpStream> {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        let Some(socket) = self.end.get_ref() else { return Ok(()) };
         match option {
-            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
-            VirtualSockOpt::KeepAlive(keepalive) => set_tcp_keepalive(&self.socket, &keepalive).map_err(io::Error::other),
+            VirtualSockOpt::NoDelay => socket.set_nodelay(true),
+            VirtualSockOpt::KeepAlive(keepalive) => set_tcp_keepalive(socket, &keepalive).map_err(io::Error::other),
             _ => Ok(()),
         }
     }
@@ -213,7 +226,7 @@ mod tests {
     async fn answered() -> (Hold, Held<DuplexStream>, DuplexStream) {
         let (near, mut far) = duplex(64);
         far.write_all(b"answer").await.unwrap();
-        let hold = Hold::new();
+        let hold = Hold::new(Tunnel::new().0);
         let held = Held::new(near, hold.0.clone());
         hold.begin();
         (hold, held, far)
@@ -252,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn reads_pass_before_the_request() {
         let (near, mut far) = duplex(64);
-        let hold = Hold::new();
+        let hold = Hold::new(Tunnel::new().0);
         let mut held = Held::new(near, hold.0.clone());
         for _ in 0..3 {
             held.flush().await.unwrap();
@@ -280,14 +293,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_connection_of_an_earlier_try_is_no_end_of_the_tunnel() {
+        let (tunnel, _parting) = Tunnel::new();
+        let (near, mut far) = duplex(64);
+        let hold = Hold::new(tunnel.clone());
+        let held = Held::new(near, hold.0.clone());
+        drop(hold);
+        tunnel.open();
+        drop(held);
+        assert_eq!(far.read(&mut [0; 1]).now_or_never().expect("closed at once").unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn a_socket_takes_the_options_of_any_other() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let socket = connect(&listener.local_addr().unwrap(), None).await.unwrap();
-        let held = Held::new(socket, Arc::default());
+        let held = Held::new(socket, Hold::new(Tunnel::new().0).0.clone());
         let keepalive = crate::upstream::peer::keepalive();
         held.set_socket_option(VirtualSockOpt::KeepAlive(keepalive)).unwrap();
         held.set_socket_option(VirtualSockOpt::NoDelay).unwrap();
-        let socket = socket2::SockRef::from(&held.socket);
+        let socket = socket2::SockRef::from(held.end.get_ref().unwrap());
         assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
@@ -298,10 +323,11 @@ mod tests {
         let mut peers = [first_peer(plain), first_peer(plain)];
         assert!(peers.iter().all(|peer| peer.options.custom_l4.is_none()));
         let ordinary = peers[0].reuse_hash();
-        let _holds: Vec<_> = peers.iter_mut().map(|peer| hold_answer(peer).unwrap()).collect();
+        let tunnel = Tunnel::new().0;
+        let _holds: Vec<_> = peers.iter_mut().map(|peer| hold_answer(peer, &tunnel).unwrap()).collect();
         assert!(peers.iter().all(|peer| peer.options.custom_l4.is_some() && peer.reuse_hash() != ordinary));
         assert_ne!(peers[0].reuse_hash(), peers[1].reuse_hash());
         let mut h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
-        assert!(hold_answer(&mut h2c).is_none() && h2c.options.custom_l4.is_none());
+        assert!(hold_answer(&mut h2c, &tunnel).is_none() && h2c.options.custom_l4.is_none());
     }
 }

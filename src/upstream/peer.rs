@@ -3,6 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::Ipv4Addr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use super::{Protocol, UpstreamSpec, hold::Hold, tls::ClientTls};
 use crate::{
     discovery::socket_address,
     endpoint::Endpoint,
+    tunnel::Tunnel,
     types::{Address, Name},
 };
 
@@ -101,10 +103,11 @@ pub fn for_tunnel(peer: &mut HttpPeer) -> Option<Duration> {
     peer.options.read_timeout.take()
 }
 
-/// Gives a peer for a tunnel a connection of its own, on which the answer waits for the end of the request; see [`Hold`].
+/// Gives a peer for a tunnel a connection of its own, on which the answer waits for the end of the request (see [`Hold`]), and
+/// which is the endpoint's end of the tunnel.
 /// HTTP/2 in cleartext, which has no such tunnels, is left alone.
-pub fn hold_answer(peer: &mut HttpPeer) -> Option<Hold> {
-    let hold = (peer.options.alpn == ALPN::H1).then(Hold::new)?;
+pub fn hold_answer(peer: &mut HttpPeer, tunnel: &Arc<Tunnel>) -> Option<Hold> {
+    let hold = (peer.options.alpn == ALPN::H1).then(|| Hold::new(tunnel.clone()))?;
     peer.options.custom_l4 = Some(hold.connector());
     peer.group_key ^= hold.number();
     Some(hold)

@@ -41,5 +41,6 @@ mod static_files;
 mod sticky;
 mod tls;
 mod tracing;
+mod tunnels;
 mod upstreams;
 mod websockets;

@@ -109,16 +109,20 @@ impl Framing {
     }
     /// Of a response to a request that was HEAD or not.
     pub fn of_response(status: u16, headers: &Headers, head_request: bool) -> Self {
+        let declared = Self::declared(headers);
         if head_request || status < 200 || status == 204 || status == 304 {
             return Self::None;
         }
-        Self::declared(headers).unwrap_or(Self::UntilClose)
+        declared.unwrap_or(Self::UntilClose)
     }
     fn declared(headers: &Headers) -> Option<Self> {
+        let length = headers.get("content-length").and_then(|value| value.trim().parse().ok()).map(Self::Length);
         if headers.all("transfer-encoding").iter().any(|value| value.to_ascii_lowercase().contains("chunked")) {
+            // RFC 9112 section 6.2: who reads the one and who reads the other disagree about where the next message begins.
+            assert_eq!(length, None, "a body with two lengths: {headers:?}");
             return Some(Self::Chunked);
         }
-        headers.get("content-length").and_then(|value| value.trim().parse().ok()).map(Self::Length)
+        length
     }
 }
 

@@ -38,9 +38,11 @@ test-browser: prerequisites
 test-api: prerequisites
 	@CARGO='$(CARGO)' sh tools/test-api
 
-# Around the binary of a debug build, unless WEIR_IMAGE names an image. Base images are made where no registry answers.
+# Around the binary of a debug build, unless WEIR_IMAGE names an image. Base images are made where no registry answers, before the
+# tests, which the work would disturb.
 test-docker: prerequisites
 	@docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1 || apt-get install -y --no-install-recommends docker-compose
+	@! docker version >/dev/null 2>&1 || sh tests/docker/base-images tests
 	$(CARGO) test --locked --test docker -- --nocapture
 
 # With link-time optimisation, which takes its time: PROFILE=bench-quick for less.

@@ -14,10 +14,7 @@ use tokio::{process::Command, sync::OnceCell};
 
 use weir::admin::Commands;
 
-use crate::support::{
-    edge::{Edge, edge},
-    within,
-};
+use crate::support::edge::{Edge, edge};
 
 /// Busybox and a page, with nothing pulled from anywhere.
 const IMAGE: &str = "weir-test-httpd";
@@ -25,8 +22,13 @@ const BUSYBOX: &str = "/bin/busybox";
 /// What the tests promise for "at once".
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How long the engine may take for what it is told: it is not what is tested, and others may be using it.
+const ENGINE: Duration = Duration::from_secs(60);
+
 async fn docker(arguments: &[&str]) -> Result<String, String> {
-    let output = within("docker", Command::new("docker").args(arguments).kill_on_drop(true).output()).await;
+    let command = Command::new("docker").args(arguments).kill_on_drop(true).output();
+    let output =
+        tokio::time::timeout(ENGINE, command).await.map_err(|_| format!("docker {arguments:?}: {ENGINE:?} have passed"))?;
     let output = output.map_err(|error| error.to_string())?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),

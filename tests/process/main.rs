@@ -4,6 +4,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod cache;
 mod child;
 mod command_line;
 mod demo;
@@ -12,4 +13,5 @@ mod health;
 mod leaks;
 mod operating;
 mod server;
+mod shared_limits;
 mod signals;

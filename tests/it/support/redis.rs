@@ -17,10 +17,19 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::within;
+use super::{certs::Identity, within};
 
 /// Starts a Redis. `None`, and a word of it, where there is none: `tools/test-redis` installs it.
 pub async fn redis() -> Option<Redis> {
+    redis_with(None).await
+}
+
+/// The same, which speaks TLS, too. `None` also where it was built without.
+pub async fn redis_over_tls(identity: &Identity) -> Option<Redis> {
+    redis_with(Some(identity)).await
+}
+
+async fn redis_with(identity: Option<&Identity>) -> Option<Redis> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/redis-server");
     let known = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"].map(PathBuf::from);
     let Some(program) = [own].into_iter().chain(known).find(|program| program.exists()) else {
@@ -28,10 +37,21 @@ pub async fn redis() -> Option<Redis> {
         return None;
     };
     // It cannot be told to take any port, so it is given one that was free a moment ago, and another if it was too late.
+    let free = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
     for _ in 0..5 {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let address = free().await;
         let directory = TempDir::new().unwrap();
-        let mut redis = Redis { child: start(&program, address, directory.path()), program: program.clone(), address, directory };
+        let (mut options, mut tls) = (Vec::new(), None);
+        if let Some(identity) = identity {
+            let address = free().await;
+            let [cert, key] = [&identity.cert_file, &identity.key_file].map(|file| file.to_str().unwrap().to_owned());
+            let words = ["--tls-port", &address.port().to_string(), "--tls-cert-file", &cert, "--tls-key-file", &key];
+            options.extend(words.map(str::to_owned));
+            options.extend(["--tls-ca-cert-file", &cert, "--tls-auth-clients", "no"].map(str::to_owned));
+            tls = Some(address);
+        }
+        let child = start(&program, address, directory.path(), &options);
+        let mut redis = Redis { child, program: program.clone(), address, tls, options, directory };
         if redis.answers().await {
             return Some(redis);
         }
@@ -39,10 +59,11 @@ pub async fn redis() -> Option<Redis> {
     panic!("redis-server does not start");
 }
 
-fn start(program: &Path, address: SocketAddr, directory: &Path) -> Child {
+fn start(program: &Path, address: SocketAddr, directory: &Path, options: &[String]) -> Child {
     Command::new(program)
         .args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
         .arg(directory)
+        .args(options)
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server")
@@ -53,13 +74,18 @@ pub struct Redis {
     child: Child,
     program: PathBuf,
     address: SocketAddr,
+    tls: Option<SocketAddr>,
+    options: Vec<String>,
     directory: TempDir,
 }
 
 impl Redis {
-    /// Its address, as users write it.
+    /// Its address, as users write it; the one with TLS where it speaks that.
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        match self.tls {
+            Some(address) => format!("rediss://{address}"),
+            None => format!("redis://{}", self.address),
+        }
     }
 
     /// The answer to a command without special characters.
@@ -105,7 +131,7 @@ impl Redis {
     }
     /// It is back at its address, and knows nothing.
     pub async fn restart(&mut self) {
-        self.child = start(&self.program, self.address, self.directory.path());
+        self.child = start(&self.program, self.address, self.directory.path(), &self.options);
         assert!(self.answers().await);
     }
 }

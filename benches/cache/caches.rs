@@ -11,7 +11,13 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use super::beside::{Contender, Process, search_path};
+use super::{
+    beside::{Contender, Process, search_path},
+    origin,
+};
+
+/// The largest file.
+pub const HUGE: usize = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -26,7 +32,7 @@ impl Contender for Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::Weir => "Weir",
-            Kind::Nginx => "nginx `proxy_cache`",
+            Kind::Nginx => "nginx",
             Kind::Varnish => "Varnish",
         }
     }
@@ -41,24 +47,33 @@ impl Contender for Kind {
 }
 
 impl Kind {
+    /// Varnish has no files.
+    pub fn serves_files(self) -> bool {
+        self != Kind::Varnish
+    }
+
     /// Half a GiB each, no access log, nothing that one does and the others do not.
     fn config(self, port: u16, origin: SocketAddr, directory: &Path) -> String {
+        let place = directory.display();
         match self {
             Kind::Weir => format!(
                 "server: {{threads: 1}}\nadmin: off\nobservability: {{access_log: {{path: off}}}}\ncache: {{memory: 512MiB}}\n\
                  listeners: {{w: {{address: 127.0.0.1:{port}}}}}\n\
-                 routes: [{{name: r, filters: [{{cache: {{}}}}], upstream: o}}]\n\
+                 routes: [{{name: r, filters: [{{cache: {{}}}}], upstream: o}},\n\
+                 {{name: f, match: {{path: /files/*}}, filters: [{{static_files: {{root: {place}}}}}], upstream: o}},\n\
+                 {{name: p, match: {{path: /pages/*}}, filters: [{{compress: {{algorithms: gzip}}}}, {{static_files: {{root: {place}}}}}], upstream: o}}]\n\
                  upstreams: {{o: {{endpoints: ['{origin}']}}}}\n"
             ),
             Kind::Nginx => {
-                let place = directory.display();
                 format!(
                     "worker_processes 1;\ndaemon off;\nerror_log stderr crit;\nevents {{ worker_connections 4096; }}\n\
                      http {{ access_log off; sendfile on; keepalive_requests 1000000000;\n\
                      client_body_temp_path {place}/b; proxy_temp_path {place}/t; fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;\n\
                      proxy_cache_path {place}/c levels=1:2 keys_zone=z:64m max_size=512m inactive=1h use_temp_path=off;\n\
                      open_file_cache max=20000 inactive=1h; open_file_cache_valid 1h;\n\
-                     server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{origin}; proxy_http_version 1.1; proxy_set_header Connection '';\n\
+                     server {{ listen 127.0.0.1:{port}; location /files/ {{ root {place}; }}\n\
+                     location /pages/ {{ root {place}; default_type text/html; gzip on; gzip_comp_level 5; }}\n\
+                     location / {{ proxy_pass http://{origin}; proxy_http_version 1.1; proxy_set_header Connection '';\n\
                      proxy_cache z; proxy_cache_key $scheme$host$request_uri; proxy_cache_lock on; add_header X-Cache $upstream_cache_status; }} }} }}\n"
                 )
             }
@@ -95,6 +110,12 @@ impl Cache {
     pub async fn start(kind: Kind, origin: SocketAddr) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
         open_to_all(directory.path())?;
+        fs::create_dir(directory.path().join("files"))?;
+        for (name, length) in [("small", origin::SMALL), ("large", origin::LARGE), ("huge", HUGE)] {
+            fs::write(directory.path().join("files").join(name), vec![b'x'; length])?;
+        }
+        fs::create_dir(directory.path().join("pages"))?;
+        fs::write(directory.path().join("pages/page.html"), page())?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let config = directory.path().join("config.yaml");
         fs::write(&config, kind.config(port, origin, directory.path()))?;
@@ -115,6 +136,22 @@ impl Cache {
         }
         bail!("{} does not listen", kind.name())
     }
+}
+
+/// 40 KiB of words in no order, which a third of their length is enough for.
+fn page() -> String {
+    let mut state = 1_u64;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let words: Vec<String> = (0..2000).map(|_| (0..3 + next(6)).map(|_| char::from(b'a' + next(26) as u8)).collect()).collect();
+    let mut page = String::new();
+    while page.len() < 40 << 10 {
+        page += &words[next(2000) as usize];
+        page.push(' ');
+    }
+    page
 }
 
 /// Started by root, nginx and Varnish work as users of their own.

@@ -1,5 +1,6 @@
 //! Hits beside nginx (`proxy_cache`) and Varnish: processor time for a hit, hits per second and their p99, for bodies of 1 KiB and of
-//! 100 KiB; memory with ten thousand small ones. `make bench-cache`.
+//! 100 KiB; memory with ten thousand small ones; and beside nginx, files (`sendfile`)
+//! and what small ones wait for pages that are being compressed. `make bench-cache`.
 //!
 //! Each cache is a process of its own in front of one origin in this process, which counts what it is asked: a round in which hits
 //! came from there is no round. Weir and nginx have one thread for traffic; Varnish has a thread for each connection, and no setting
@@ -26,7 +27,7 @@ struct Options {
     /// How often everything is measured.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only this: small, large, memory.
+    /// Only this: small, large, files, compress, memory.
     #[arg(long)]
     only: Option<String>,
     /// How long hits are asked for, in seconds.

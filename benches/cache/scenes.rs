@@ -6,8 +6,8 @@ use anyhow::ensure;
 
 use super::{
     Options,
-    caches::{Cache, Kind},
-    client::{self, Connection},
+    caches::{Cache, HUGE, Kind},
+    client::{self, Connection, Load},
     origin::Origin,
 };
 
@@ -19,6 +19,16 @@ pub enum Figure {
     LargeCpu,
     LargeRate,
     LargeP99,
+    SmallFileCpu,
+    SmallFileRate,
+    SmallFileP99,
+    LargeFileCpu,
+    LargeFileRate,
+    LargeFileP99,
+    HugeFileCpu,
+    BesideMedian,
+    BesideP99,
+    BesidePages,
     MemoryEmpty,
     MemoryFull,
     PerObject,
@@ -32,6 +42,16 @@ impl super::beside::Figure for Figure {
         Figure::LargeCpu,
         Figure::LargeRate,
         Figure::LargeP99,
+        Figure::SmallFileCpu,
+        Figure::SmallFileRate,
+        Figure::SmallFileP99,
+        Figure::LargeFileCpu,
+        Figure::LargeFileRate,
+        Figure::LargeFileP99,
+        Figure::HugeFileCpu,
+        Figure::BesideMedian,
+        Figure::BesideP99,
+        Figure::BesidePages,
         Figure::MemoryEmpty,
         Figure::MemoryFull,
         Figure::PerObject,
@@ -41,10 +61,17 @@ impl super::beside::Figure for Figure {
         match self {
             Figure::SmallCpu => "CPU per hit of 1 KiB, µs",
             Figure::SmallRate => "hits per second, 1 KiB",
-            Figure::SmallP99 => "p99 of these, ms",
+            Figure::SmallFileCpu => "CPU per file of 1 KiB, µs",
+            Figure::SmallFileRate => "files per second, 1 KiB",
+            Figure::LargeFileCpu => "CPU per file of 100 KiB, µs",
+            Figure::LargeFileRate => "files per second, 100 KiB",
+            Figure::HugeFileCpu => "CPU per GiB in files of 16 MiB, s",
+            Figure::BesideMedian => "1 KiB beside pages that are compressed, median, ms",
+            Figure::BesideP99 => "the same, p99, ms",
+            Figure::BesidePages => "such pages per second",
+            Figure::SmallP99 | Figure::LargeP99 | Figure::SmallFileP99 | Figure::LargeFileP99 => "p99 of these, ms",
             Figure::LargeCpu => "CPU per hit of 100 KiB, µs",
             Figure::LargeRate => "hits per second, 100 KiB",
-            Figure::LargeP99 => "p99 of these, ms",
             Figure::MemoryEmpty => "memory, empty, MB",
             Figure::MemoryFull => "memory with the objects of 1 KiB, MB",
             Figure::PerObject => "of that per object, kB",
@@ -52,10 +79,11 @@ impl super::beside::Figure for Figure {
     }
 
     fn show(self, value: f64) -> String {
+        use Figure::*;
         match self {
-            Figure::SmallRate | Figure::LargeRate => format!("{value:.0}"),
-            Figure::SmallP99 | Figure::LargeP99 | Figure::PerObject => format!("{value:.2}"),
-            _ => format!("{value:.1}"),
+            SmallRate | LargeRate | SmallFileRate | LargeFileRate | BesidePages => format!("{value:.0}"),
+            SmallCpu | LargeCpu | SmallFileCpu | LargeFileCpu | MemoryEmpty | MemoryFull => format!("{value:.1}"),
+            _ => format!("{value:.2}"),
         }
     }
 }
@@ -70,35 +98,64 @@ pub async fn all(kind: Kind, origin: &Origin, options: &Options) -> anyhow::Resu
         values.extend(memory(&cache, origin, options).await?);
     }
     let cache = Cache::start(kind, origin.address).await?;
-    for (scene, path, [cpu, rate, p99]) in [
+    let hits = [
         ("small", "/small/1", [Figure::SmallCpu, Figure::SmallRate, Figure::SmallP99]),
         ("large", "/large/1", [Figure::LargeCpu, Figure::LargeRate, Figure::LargeP99]),
-    ] {
+    ];
+    let files = [
+        ("files", "/files/small", [Figure::SmallFileCpu, Figure::SmallFileRate, Figure::SmallFileP99]),
+        ("files", "/files/large", [Figure::LargeFileCpu, Figure::LargeFileRate, Figure::LargeFileP99]),
+    ];
+    for (scene, path, [cpu, rate, p99]) in hits.into_iter().chain(files.into_iter().filter(|_| kind.serves_files())) {
         if wanted(scene) {
-            let (each, per_second, slow) = hits(&cache, origin, path, options).await?;
+            let (each, per_second, slow) = answers(&cache, origin, path, options).await?;
             values.extend([(cpu, each), (rate, per_second), (p99, slow)]);
         }
+    }
+    if wanted("files") && kind.serves_files() {
+        let (each, ..) = answers(&cache, origin, "/files/huge", options).await?;
+        values.push((Figure::HugeFileCpu, each / 1e6 * (1 << 30) as f64 / HUGE as f64));
+    }
+    if wanted("compress") && kind.serves_files() {
+        values.extend(beside_pages(&cache, options).await?);
     }
     Ok(values)
 }
 
-/// CPU for each in microseconds, hits per second, p99 in milliseconds.
-async fn hits(cache: &Cache, origin: &Origin, path: &str, options: &Options) -> anyhow::Result<(f64, f64, f64)> {
+/// CPU for each in microseconds, answers per second, p99 in milliseconds.
+async fn answers(cache: &Cache, origin: &Origin, path: &'static str, options: &Options) -> anyhow::Result<(f64, f64, f64)> {
     // Stored, and every connection's first request paid for.
-    client::run(cache.address, path, options.connections, 1).await?;
+    let load = Load { path, fields: "", connections: options.connections, seconds: options.seconds };
+    client::run(cache.address, Load { seconds: 1, ..load }).await?;
     let (before, asked) = (cache.process.cpu(), origin.asked());
-    let report = client::run(cache.address, path, options.connections, options.seconds).await?;
+    let report = client::run(cache.address, load).await?;
     let cpu = (cache.process.cpu() - before).as_secs_f64();
     ensure!(origin.asked() == asked, "{} requests went to the origin", origin.asked() - asked);
     let answers = report.answers.max(1) as f64;
-    Ok((cpu * 1e6 / answers, answers / report.took.as_secs_f64(), report.p99().as_secs_f64() * 1e3))
+    Ok((cpu * 1e6 / answers, answers / report.took.as_secs_f64(), report.quantile(0.99).as_secs_f64() * 1e3))
+}
+
+/// Small files, asked for on eight connections while four ask for pages that are compressed.
+async fn beside_pages(cache: &Cache, options: &Options) -> anyhow::Result<Values> {
+    let seconds = options.seconds;
+    let pages = Load { path: "/pages/page.html", fields: "Accept-Encoding: gzip\r\n", connections: 4, seconds: seconds + 1 };
+    let pages = tokio::spawn(client::run(cache.address, pages));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let small = client::run(cache.address, Load { path: "/files/small", fields: "", connections: 8, seconds }).await?;
+    let pages = pages.await??;
+    let milliseconds = |share| small.quantile(share).as_secs_f64() * 1e3;
+    Ok(vec![
+        (Figure::BesideMedian, milliseconds(0.5)),
+        (Figure::BesideP99, milliseconds(0.99)),
+        (Figure::BesidePages, pages.answers as f64 / pages.took.as_secs_f64()),
+    ])
 }
 
 async fn memory(cache: &Cache, origin: &Origin, options: &Options) -> anyhow::Result<Values> {
     let empty = cache.process.memory();
     let mut connection = Connection::open(cache.address).await?;
     for number in 0..options.objects {
-        connection.ask(&client::request(&format!("/small/{number}"))).await?;
+        connection.ask(&client::request(&format!("/small/{number}"), "")).await?;
     }
     drop(connection);
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -107,7 +164,7 @@ async fn memory(cache: &Cache, origin: &Origin, options: &Options) -> anyhow::Re
     let asked = origin.asked();
     let mut connection = Connection::open(cache.address).await?;
     for number in (0..options.objects).step_by(97) {
-        connection.ask(&client::request(&format!("/small/{number}"))).await?;
+        connection.ask(&client::request(&format!("/small/{number}"), "")).await?;
     }
     ensure!(origin.asked() == asked, "{} objects were not kept", origin.asked() - asked);
     let each = full.saturating_sub(empty) as f64 / options.objects.max(1) as f64;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{AttemptResult, Endpoint};
+use crate::resilience::Admission;
 
 /// One request in flight on an endpoint. Dropping it, on whatever path, counts the request out, and gives
 /// back its place if it was a probe.
@@ -11,13 +12,13 @@ pub struct InFlight {
     endpoint: Arc<Endpoint>,
     /// The epoch of the circuit in which it began.
     epoch: u32,
-    probe: bool,
+    admission: Admission,
 }
 
 impl InFlight {
-    pub(super) fn new(endpoint: Arc<Endpoint>, epoch: u32, probe: bool) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, epoch: u32, admission: Admission) -> Self {
         endpoint.state.enter();
-        Self { endpoint, epoch, probe }
+        Self { endpoint, epoch, admission }
     }
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
@@ -26,15 +27,17 @@ impl InFlight {
     /// Learns how this attempt ended, just now. The circuit breaker ignores what began before its last
     /// transition: that is old news.
     pub fn record(&self, result: AttemptResult) {
-        self.endpoint.learn(result, Some(self.epoch), Instant::now());
+        self.endpoint.learn(result, Some(self.epoch), self.admission == Admission::Early, Instant::now());
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.state.leave();
-        if self.probe {
-            self.endpoint.probe_ended(self.epoch);
+        match self.admission {
+            Admission::Probe => self.endpoint.probe_ended(self.epoch),
+            Admission::Early => self.endpoint.early_ended(),
+            Admission::Pass | Admission::Refused => {}
         }
     }
 }

@@ -165,7 +165,7 @@ impl Endpoint {
     }
     /// Counts a request in until the guard drops, whatever the state of the endpoint.
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        InFlight::new(self.clone(), self.standing.epoch(), false)
+        InFlight::new(self.clone(), self.standing.epoch(), Admission::Pass)
     }
     /// The same for a request that was balanced: to an endpoint whose circuit is not closed it goes as a
     /// probe, if there is room for one. `None` when there is not, unless the pool panics.
@@ -176,11 +176,16 @@ impl Endpoint {
         let now = Instant::now();
         let (admission, epoch) = self.change(|detail| detail.admit(now));
         match admission {
-            Admission::Pass => Some(InFlight::new(self.clone(), epoch, false)),
-            Admission::Probe => Some(InFlight::new(self.clone(), epoch, true)),
-            Admission::Refused if self.pool.is_panicking() => Some(InFlight::new(self.clone(), epoch, false)),
+            Admission::Refused if self.pool.is_panicking() => Some(InFlight::new(self.clone(), epoch, Admission::Pass)),
             Admission::Refused => None,
+            admission => Some(InFlight::new(self.clone(), epoch, admission)),
         }
+    }
+    /// The same for a request whom all others have failed, to an endpoint that would be left alone for some time yet: its circuit is
+    /// open, and nothing else is held against it. `None` when that is not so, or when enough others do the same.
+    pub fn enter_early(self: &Arc<Self>) -> Option<InFlight> {
+        let (admission, epoch) = self.change(Detail::admit_early);
+        (admission == Admission::Early).then(|| InFlight::new(self.clone(), epoch, admission))
     }
     /// May any request be sent to it at any time? True in the ordinary state, at the cost of one load;
     /// otherwise [`Endpoint::may_take`] tells.
@@ -287,14 +292,14 @@ impl Endpoint {
     }
     /// Learns from an attempt that finished `now`. Whoever has its guard calls [`InFlight::record`].
     pub fn record_at(&self, result: AttemptResult, now: Instant) {
-        self.learn(result, None, now);
+        self.learn(result, None, false, now);
     }
     /// Learns from an attempt that finished just now.
     pub fn record(&self, result: AttemptResult) {
         self.record_at(result, Instant::now());
     }
     /// `epoch` is that of the attempt's beginning, if it is known.
-    fn learn(&self, result: AttemptResult, epoch: Option<u32>, now: Instant) {
+    fn learn(&self, result: AttemptResult, epoch: Option<u32>, early: bool, now: Instant) {
         self.state.record(result, now);
         if !self.standing.is_news(result.ok) {
             return;
@@ -304,6 +309,7 @@ impl Endpoint {
                 return;
             }
             match (result.ok, result.first_byte) {
+                (true, _) if early => detail.recovered(now),
                 (true, _) => detail.succeed(now),
                 (false, Some(_)) => self.fail(detail, "a server error", now),
                 (false, None) => self.fail(detail, "without an answer", now),
@@ -319,6 +325,9 @@ impl Endpoint {
                 detail.probe_ended();
             }
         });
+    }
+    fn early_ended(&self) {
+        self.change(Detail::early_ended);
     }
     /// Discovery has found it just now: it may still be starting, for which its circuit makes allowances.
     pub fn found(&self, now: Instant) {

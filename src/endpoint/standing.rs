@@ -326,6 +326,20 @@ impl Detail {
         self.breaker.admit(now, &settings)
     }
 
+    /// A request is about to be sent whom all others have failed.
+    pub(super) fn admit_early(&mut self) -> Admission {
+        match self.settings {
+            Some(settings) if !self.is_closed() && self.health.status != HealthStatus::Unhealthy => {
+                self.breaker.admit_early(&settings)
+            }
+            _ => Admission::Refused,
+        }
+    }
+
+    pub(super) fn early_ended(&mut self) {
+        self.breaker.early_ended();
+    }
+
     pub(super) fn probe_ended(&mut self) {
         self.breaker.probe_ended();
     }

@@ -101,6 +101,28 @@ fn what_began_before_a_transition_is_old_news() {
 }
 
 #[test]
+fn whom_all_others_failed_gets_in_early_and_its_answer_lets_probes_go() {
+    let endpoints = pool(2, settings(), 0);
+    assert!(endpoints[0].enter_early().is_none(), "it is not out");
+    fail(&endpoints[0], 5);
+    let early: Vec<_> = (0..4).map_while(|_| endpoints[0].enter_early()).collect();
+    assert_eq!((early.len(), endpoints[0].in_flight()), (3, 3));
+    early[0].record(FAILED);
+    assert!(!endpoints[0].may_take(Instant::now()), "a failure is no news");
+    early[1].record(FINE);
+    assert!(endpoints[0].may_take(Instant::now()) && condition(&endpoints[0]) == Condition::Open);
+    drop(early);
+    assert_eq!(endpoints[0].in_flight(), 0);
+    // Each gave its place back.
+    assert_eq!((0..4).map_while(|_| endpoints[0].enter_early()).count(), 4, "one after the other");
+    endpoints[0].set_health(HealthStatus::Unhealthy, "test");
+    assert!(endpoints[0].enter_early().is_none(), "what checks say stands");
+    endpoints[0].set_health(HealthStatus::Healthy, "passed");
+    endpoints[0].set_draining(true);
+    assert!(endpoints[0].enter_early().is_none(), "and so does an order");
+}
+
+#[test]
 fn at_least_half_stays_in() {
     let endpoints = pool(5, settings(), 0);
     endpoints.iter().for_each(|endpoint| fail(endpoint, 50));

@@ -79,7 +79,7 @@ pub(super) async fn endpoint(upstream: &Arc<Upstream>, record: &mut Record) -> R
     let key = upstream.key_of_connection(record.client());
     let mut tried = Vec::new();
     loop {
-        let Some(endpoint) = upstream.take(&key, &tried) else {
+        let Some(endpoint) = upstream.take_another(&key, &tried) else {
             return Err(ours(Cause::DestinationUnavailable, "no_endpoint"));
         };
         let started = Instant::now();

@@ -97,12 +97,18 @@ fn stay(ctx: &RequestCtx) -> Option<InFlight> {
 /// An endpoint that this request has not tried; where that may be, else any but the last one, else any.
 fn take(upstream: &Upstream, request: &RequestHeader, ctx: &RequestCtx) -> Option<InFlight> {
     let head = request::head(request, ctx);
-    let key = &upstream.key(&head, &ctx.client);
-    let fresh = upstream.take(key, &ctx.onward.tried);
-    let (Some(last), true) = (ctx.onward.tried.last(), ctx.onward.forgiven || ctx.route.as_ref()?.retry.same_endpoint()) else {
-        return fresh;
-    };
-    fresh.or_else(|| upstream.take(key, std::slice::from_ref(last))).or_else(|| upstream.take(key, &[]))
+    let (key, tried) = (&upstream.key(&head, &ctx.client), &ctx.onward.tried);
+    let Some(last) = tried.last() else { return upstream.take(key, tried) };
+    let but_last = std::slice::from_ref(last);
+    if ctx.onward.forgiven {
+        // What was tried has not failed: it comes before those that are left alone.
+        return upstream.take(key, tried).or_else(|| upstream.take(key, but_last)).or_else(|| upstream.take(key, &[]));
+    }
+    let another = upstream.take_another(key, tried);
+    if !ctx.route.as_ref()?.retry.same_endpoint() {
+        return another;
+    }
+    another.or_else(|| upstream.take_another(key, but_last)).or_else(|| upstream.take(key, &[]))
 }
 
 /// No endpoint may take the request: what the last try failed with says more than that.

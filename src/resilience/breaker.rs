@@ -117,6 +117,8 @@ pub enum Admission {
     Pass,
     /// Yes, as a probe: [`Breaker::probe_ended`] must be called when it ended, however it did.
     Probe,
+    /// Yes, before its time, since all else has failed it: [`Breaker::early_ended`] must be called when it ended.
+    Early,
     /// No.
     Refused,
 }
@@ -131,11 +133,13 @@ pub struct Breaker {
     closed: Option<Instant>,
     /// Until when the endpoint may still be starting; `None` once a request has succeeded.
     starting: Option<Instant>,
+    /// Requests under way that were let through before the time out has passed.
+    early: u32,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { state: BreakerState::Closed { failures: 0 }, last: None, closed: None, starting: None }
+        Self { state: BreakerState::Closed { failures: 0 }, last: None, closed: None, starting: None, early: 0 }
     }
 }
 
@@ -177,6 +181,18 @@ impl Breaker {
         }
     }
 
+    /// A request wants to pass whom every other endpoint has failed. While the time out runs a few at a time may: a try that may
+    /// succeed is better than an error that is certain, and tells whether the endpoint is back.
+    pub fn admit_early(&mut self, settings: &BreakerSettings) -> Admission {
+        match self.state {
+            BreakerState::Open { .. } if self.early < settings.half_open_requests.get() => {
+                self.early += 1;
+                Admission::Early
+            }
+            _ => Admission::Refused,
+        }
+    }
+
     /// Would [`Breaker::admit`] let a request pass at some time, without anything else happening before?
     pub fn admits_from(&self, settings: &BreakerSettings) -> AdmitsFrom {
         match self.state {
@@ -192,6 +208,11 @@ impl Breaker {
         if let BreakerState::HalfOpen { probes, .. } = &mut self.state {
             *probes = probes.saturating_sub(1);
         }
+    }
+
+    /// One that was let through early ended, with or without a result.
+    pub fn early_ended(&mut self) {
+        self.early = self.early.saturating_sub(1);
     }
 
     /// A request failed. `room` tells whether one more endpoint may be out; it is asked only when it matters.
@@ -226,7 +247,7 @@ impl Breaker {
         }
     }
 
-    /// Something else says that the endpoint is back: probes may go at once.
+    /// Something says that the endpoint is back, such as an answer to a request that was let through early: probes may go at once.
     pub fn recovered(&mut self, now: Instant) {
         if let BreakerState::Open { until } = &mut self.state {
             *until = now.min(*until);
@@ -426,6 +447,22 @@ mod tests {
         assert_eq!(bench.admit(), Admission::Probe);
         bench.breaker.recovered(bench.now);
         assert!(!bench.is_closed(), "only requests close it");
+    }
+
+    #[test]
+    fn whom_all_others_failed_is_let_through_early_but_only_so_many() {
+        let mut bench = Bench::new();
+        let mut early = |bench: &mut Bench| bench.breaker.admit_early(&bench.settings);
+        assert_eq!(early(&mut bench), Admission::Refused, "a closed circuit has no time out to cut");
+        bench.fail(5);
+        assert_eq!(
+            [(); 4].map(|()| early(&mut bench)),
+            [Admission::Early, Admission::Early, Admission::Early, Admission::Refused]
+        );
+        bench.fail(1);
+        assert_eq!(bench.out(), Some(30), "the time out stands, and is no longer than it was");
+        bench.breaker.early_ended();
+        assert_eq!((early(&mut bench), early(&mut bench)), (Admission::Early, Admission::Refused));
     }
 
     #[test]

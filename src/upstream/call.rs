@@ -122,7 +122,7 @@ impl Target {
         let key = self.upstream.key_of_connection(call.client);
         let (mut tried, mut error) = (Vec::new(), CallError::Unavailable);
         while tried.len() < TRIES {
-            let Some(guard) = self.upstream.take(&key, &tried) else { break };
+            let Some(guard) = self.upstream.take_another(&key, &tried) else { break };
             let failed = match self.attempt(&guard, &mut call, deadline).await {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,

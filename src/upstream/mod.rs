@@ -233,7 +233,26 @@ impl Upstream {
         None
     }
 
-    /// Is there an endpoint that could take a request now and is none of `tried`?
+    /// The same for a request that these have failed. When nobody else is left it goes to the endpoint that was left alone for the
+    /// longest time: the circuit is open, but the endpoint may well be back, and an error would be certain.
+    pub fn take_another(&self, key: &[u8], failed: &[Arc<Endpoint>]) -> Option<InFlight> {
+        self.take(key, failed).or_else(|| self.waiting(failed).iter().find_map(|(_, endpoint)| endpoint.enter_early()))
+    }
+
+    /// Those that are none of `failed` and wait for the time out of their circuit, the one that returns first ahead. None for a request
+    /// that has tried nothing: it learns as soon as can be that nobody is left.
+    fn waiting(&self, failed: &[Arc<Endpoint>]) -> Vec<(Instant, Arc<Endpoint>)> {
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        let others = self.endpoints.endpoints();
+        let others = others.iter().filter(|endpoint| !failed.iter().any(|failed| Arc::ptr_eq(failed, endpoint)));
+        let mut waiting: Vec<_> = others.filter_map(|endpoint| Some((endpoint.returns_at()?, endpoint.clone()))).collect();
+        waiting.sort_unstable_by_key(|(returns, _)| *returns);
+        waiting
+    }
+
+    /// Would [`Upstream::take_another`] find one?
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
         let clock = Clock::default();
         let available = |endpoint: &Endpoint| {
@@ -244,6 +263,7 @@ impl Upstream {
             .endpoints()
             .iter()
             .any(|endpoint| available(endpoint) && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)))
+            || !self.waiting(tried).is_empty()
     }
 
     /// Are so few endpoints available that all are used?

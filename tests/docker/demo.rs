@@ -35,6 +35,8 @@ const PORTS: [&str; 7] = [
     "PROMETHEUS_PORT",
     "GRAFANA_PORT",
 ];
+/// Lines of the edge's log that are shown when a test fails.
+const LOGGED: usize = 60;
 /// The demo's token, which everybody may know.
 const TOKEN: &str = include_str!("../../docker/admin_token");
 
@@ -195,9 +197,13 @@ impl Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Ok(logs) = self.command(&["logs", "--no-color", "--tail", "40", "edge"]).output()
+            && let Ok(logs) = self.command(&["logs", "--no-color", "edge"]).output()
         {
-            eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+            let text = String::from_utf8_lossy(&logs.stdout);
+            // Under load there are thousands of lines of nothing.
+            let ordinary = |line: &&str| line.contains(r#""status":200"#);
+            let telling: Vec<_> = text.lines().filter(|line| !ordinary(line)).collect();
+            eprintln!("{}", telling[telling.len().saturating_sub(LOGGED)..].join("\n"));
         }
         let _ = self.command(&["down", "--volumes", "--remove-orphans", "--timeout", "1"]).output();
     }

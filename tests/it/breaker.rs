@@ -126,6 +126,34 @@ async fn only_so_many_probes_at_a_time() {
     edge.stop().await;
 }
 
+/// As in a rolling restart: one is back sooner than its circuit knows when the next one goes.
+#[tokio::test]
+async fn whom_all_others_fail_is_served_by_one_that_would_be_left_alone_for_an_hour() {
+    let mut one = origin().answer(Answer::new(200, "one").close()).spawn().await;
+    let broken = Arc::new(AtomicBool::new(true));
+    let seen = broken.clone();
+    let answer = move |_: &_| Answer::new(if seen.load(Relaxed) { 500 } else { 200 }, "other").close();
+    let mut other = origin().respond_with(answer).spawn().await;
+    let breaker = "circuit_breaker: {failure_threshold: 1, recovery_timeout: 1h}";
+    let edge = edge().upstream_with("app", &[one.addr(), other.addr()], breaker).route("all", "upstream: app").start().await;
+    eventually!(get(&edge, 1).await[0], |status| *status == 500);
+    assert_eq!(endpoint(&edge, &other).await["state"], "open");
+    broken.store(false, Relaxed);
+    let before = other.request_count();
+    assert_eq!(get(&edge, 8).await, [200; 8]);
+    assert_eq!(other.request_count(), before, "while there is another one, it is left alone");
+
+    one.stop_listening().await;
+    assert_eq!(get(&edge, 8).await, [200; 8], "it is the only one left, and answers");
+    assert_eq!(endpoint(&edge, &other).await["state"], "healthy", "the first answer shortened its time out");
+
+    // When it does not answer, nothing is gained and nothing lost.
+    other.stop_listening().await;
+    let statuses = get(&edge, 4).await;
+    assert!(statuses.iter().all(|status| [502, 503].contains(status)), "{statuses:?}");
+    edge.stop().await;
+}
+
 #[tokio::test]
 async fn refused_connections_count_and_off_is_off() {
     let one = origin().respond(200, "one").spawn().await;

@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn whom_all_others_failed_is_let_through_early_but_only_so_many() {
         let mut bench = Bench::new();
-        let mut early = |bench: &mut Bench| bench.breaker.admit_early(&bench.settings);
+        let early = |bench: &mut Bench| bench.breaker.admit_early(&bench.settings);
         assert_eq!(early(&mut bench), Admission::Refused, "a closed circuit has no time out to cut");
         bench.fail(5);
         assert_eq!(

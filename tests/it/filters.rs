@@ -112,10 +112,11 @@ async fn ip_access_goes_by_the_clients_address() {
         let upgrade = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         assert_eq!(client.exchange(upgrade).await.status, status, "an upgrade is a request like any other");
     }
-    assert_eq!(origin.request_count(), 2);
+    assert_eq!(h2(&edge).await.get("localhost", "/").await.status, 200);
+    assert_eq!(origin.request_count(), 3);
     crate::eventually!(edge.metric("weir_rejected_requests_total", &[("reason", "ip_denied")]).await, |count| *count
         == Some(4.0));
-    let log = edge.access_log_of(6).await;
+    let log = edge.access_log_of(7).await;
     let denied = log.iter().find(|line| line["status"] == 403).expect("a refusal");
     assert_eq!((&denied["end"]["type"], &denied["end"]["reason"]), (&"http_request_denied".into(), &"ip_denied".into()));
     assert_eq!((&denied["route"], &denied["upstream"]), (&"all".into(), &serde_json::Value::Null));
@@ -194,6 +195,29 @@ async fn cors_answers_preflights_and_marks_responses() {
     let request = H2Request::get("localhost", "/").header("origin", "https://app.test");
     let answer = h2(&edge).await.send(&request).await.expect("a response");
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
+}
+
+#[tokio::test]
+async fn cors_lets_pages_of_subdomains_read_the_fields_that_it_names() {
+    let fields = [("x-total", "12"), ("access-control-expose-headers", "x-own")];
+    let origin = origin().respond_headers(200, &fields, "hello").spawn().await;
+    let filter = "cors: {origins: 'https://*.app.test', credentials: true, expose_headers: [x-total, x-request-id]}";
+    let edge = filtered(&origin, filter).tls().start().await;
+    let (mut client, mut h2) = (edge.client().await, h2(&edge).await);
+    for (page, admitted) in [("https://pr-1.app.test", true), ("https://app.test", false), ("https://app.test.evil.test", false)]
+    {
+        let told = if admitted { (Some(page), Some("x-total, x-request-id")) } else { (None, Some("x-own")) };
+        let answer = client.exchange(format!("GET / HTTP/1.1\r\nhost: x\r\norigin: {page}\r\n\r\n")).await;
+        let seen = (answer.header("access-control-allow-origin"), answer.header("access-control-expose-headers"));
+        assert_eq!(seen, told, "{page}");
+        let answer = h2.send(&H2Request::get("localhost", "/").header("origin", page)).await.expect("a response");
+        let seen = (answer.header("access-control-allow-origin"), answer.header("access-control-expose-headers"));
+        assert_eq!(seen, told, "{page} over HTTP/2");
+        let preflight = format!("OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: {page}\r\naccess-control-request-method: GET\r\n\r\n");
+        let answer = client.exchange(preflight).await;
+        let seen = (answer.status, answer.header("access-control-expose-headers"));
+        assert_eq!(seen, (if admitted { 204 } else { 403 }, None), "{page}");
+    }
 }
 
 #[tokio::test]

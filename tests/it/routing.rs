@@ -232,6 +232,31 @@ async fn a_redirect_fills_its_target_and_keeps_to_its_status() {
 }
 
 #[tokio::test]
+async fn a_redirect_goes_where_a_rewrite_points_and_to_no_host_of_the_clients() {
+    let edge = edge()
+        .route("posts", "match: {path: /blog/*}\nfilters: [{rewrite: {regex: '^/blog/([0-9]+)/.*', replace: '/posts/$1'}}]\nredirect: {to: 'https://{host}{path}{query}'}")
+        .route("key", "match: {path: /key/*}\nfilters: [{api_key: {from: 'query:key', keys: {a: only-for-this-test-0}}}]\nredirect: {to: '/new{path}'}")
+        .route("open", "match: {path: /open/*}\nfilters: [{rewrite: {regex: '^/open(.*)', replace: '/$1'}}]\nredirect: {to: '{path}'}")
+        .route("slash", "match: {path: /slash/*}\nredirect: {to: '/{path}'}")
+        .tls()
+        .start()
+        .await;
+    let mut h2 = H2Client::connect_tls(edge.address("edge"), &edge.trust()).await;
+    for (path, location) in [
+        ("/blog/12/a-title?x=1", "https://localhost/posts/12?x=1"),
+        ("/blog/about", "https://localhost/about"),
+        ("/key/a?key=only-for-this-test-0", "/new/a"),
+        ("/open/evil.test", "/evil.test"),
+        ("/slash/evil.test", "/evil.test"),
+    ] {
+        let answer = edge.client().await.get("localhost", path).await;
+        assert_eq!((answer.status, answer.header("location")), (308, Some(location)), "{path}");
+        let answer = h2.get("localhost", path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (308, Some(location)), "{path} over HTTP/2");
+    }
+}
+
+#[tokio::test]
 async fn a_fixed_response_has_its_status_body_and_type() {
     let edge = edge()
         .route("ping", "match: {path: /ping}\nrespond: {body: \"pong\\n\"}")

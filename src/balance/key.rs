@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::{
     string_type,
-    types::{Client, RequestHead},
+    types::{Client, RequestHead, is_cookie_name},
 };
 
 /// The part of a request that decides where it goes.
@@ -85,7 +85,8 @@ impl FromStr for SelectionKey {
             Some(("header", name)) => {
                 HeaderName::from_str(name).map(SelectionKey::Header).map_err(|_| format!("`{name}` is not a header field's name"))
             }
-            Some(("cookie", name)) => Ok(SelectionKey::Cookie(name.into())),
+            Some(("cookie", name)) if is_cookie_name(name) => Ok(SelectionKey::Cookie(name.into())),
+            Some(("cookie", name)) => Err(format!("`{name}` is not the name of a cookie")),
             Some(("query", name)) => Ok(SelectionKey::Query(name.into())),
             _ => Err(format!("`{text}` is not a key; write `client_ip`, `header:NAME`, `cookie:NAME`, `path` or `query:NAME`")),
         }
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_key_is_refused() {
-        for text in ["", "ip", "header", "header:", "header:a b", "cookie:", "host:x"] {
+        for text in ["", "ip", "header", "header:", "header:a b", "cookie:", "cookie:a b", "cookie:a=b", "host:x"] {
             assert!(text.parse::<SelectionKey>().is_err(), "{text}");
         }
     }

@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 use http::HeaderName;
 
 use super::FilterRequest;
-use crate::{string_type, types::RequestHead};
+use crate::{
+    string_type,
+    types::{RequestHead, is_cookie_name},
+};
 
 /// The part of a request that says with whom it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +67,8 @@ impl FromStr for LimitKey {
             Some(("header", name)) => {
                 HeaderName::from_str(name).map(LimitKey::Header).map_err(|_| format!("`{name}` is not a header field's name"))
             }
-            Some(("cookie", name)) => Ok(LimitKey::Cookie(name.into())),
+            Some(("cookie", name)) if is_cookie_name(name) => Ok(LimitKey::Cookie(name.into())),
+            Some(("cookie", name)) => Err(format!("`{name}` is not the name of a cookie")),
             _ => Err(format!("`{text}` is not a key; write `client_ip`, `header:NAME`, `cookie:NAME` or `route`")),
         }
     }
@@ -90,4 +94,19 @@ string_type!(
 /// The parts as one text, for telling filters apart.
 pub(super) fn text(parts: &[LimitKey]) -> String {
     parts.iter().map(LimitKey::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_key_is_refused() {
+        for text in ["", "ip", "header", "header:", "header:a b", "cookie:", "cookie:a b", "cookie:a=b", "cookie:a;b", "path"] {
+            assert!(text.parse::<LimitKey>().is_err(), "{text}");
+        }
+        for text in ["client_ip", "route", "header:x-key", "cookie:session", "cookie:a[b]"] {
+            assert_eq!(text.parse::<LimitKey>().unwrap().to_string(), text);
+        }
+    }
 }

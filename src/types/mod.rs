@@ -26,7 +26,7 @@ pub use cause::{Cause, Phase, Who};
 pub use cidr::{Cidr, CidrSet};
 pub use client::{Client, Scheme, TlsClient};
 pub use country::{Countries, Country, Whereabouts};
-pub use fields::{Fields, FieldsMut, RequestHead};
+pub use fields::{Fields, FieldsMut, RequestHead, is_cookie_name};
 pub use host::{HostError, HostPattern, parse_authority};
 pub use name::Name;
 pub use path::ConfigPath;

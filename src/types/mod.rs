@@ -30,7 +30,7 @@ pub use fields::{Fields, FieldsMut, RequestHead, is_cookie_name};
 pub use host::{HostError, HostPattern, parse_authority};
 pub use name::Name;
 pub use path::ConfigPath;
-pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, closest, nearest};
+pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, closest, nearest, unreadable};
 pub use reply::{BodyStream, Reply};
 pub use secret::Secret;
 pub use switch::Switch;

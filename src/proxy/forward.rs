@@ -16,6 +16,12 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
         // client, which they cannot through HTTP/1; gRPC services insist on it. Pingora has removed it.
         request.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
+    if asked.version == Version::HTTP_2
+        && let Some(host) = asked.headers.get(header::HOST)
+    {
+        // For an endpoint that speaks HTTP/1 Pingora has put `:authority` in the place of what `headers` has set.
+        request.insert_header(header::HOST, host.clone())?;
+    }
     if let Some(target) = &ctx.onward.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);

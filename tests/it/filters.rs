@@ -4,6 +4,7 @@ use crate::support::{
     client::RawClient,
     edge::{Edge, EdgeBuilder, edge},
     h2_client::{H2Client, H2Request},
+    h2_origin::h2_origin,
     origin::{Answer, Origin, origin, refused_address},
 };
 
@@ -78,6 +79,40 @@ async fn headers_are_removed_set_and_added_both_ways() {
     assert_eq!((answer.header("x-secret"), answer.header("x-served-by")), (None, Some(served_by.as_str())));
     let sent = origin.next_request().await;
     assert_eq!((sent.header("x-debug"), sent.header("x-host")), (None, Some("localhost")));
+}
+
+#[tokio::test]
+async fn a_host_that_is_set_is_the_one_that_the_endpoint_is_asked_for() {
+    let (origin, over_h2) = (echoing().await, h2_origin().respond(200, "hello").spawn().await);
+    let set = "{headers: {request: {set: {host: 'inside.test:81'}}}}";
+    let edge = edge()
+        .upstream("app", &[origin.addr()])
+        .upstream_with("two", &[over_h2.addr()], "connections: {protocol: h2c}")
+        .route("plain", &format!("match: {{path: /plain}}\nupstream: app\nfilters: [{set}]"))
+        .route("moved", &format!("match: {{path: /moved}}\nupstream: app\nfilters: [{set}, {{rewrite: {{add_prefix: /x}}}}]"))
+        .route("two", &format!("match: {{path: /two}}\nupstream: two\nfilters: [{set}]"))
+        .route("left", "match: {path: /left}\nupstream: app")
+        .tls()
+        .start()
+        .await;
+    let (mut client, mut h2) = (edge.client().await, h2(&edge).await);
+    for (path, host) in [("/plain", "inside.test:81"), ("/moved", "inside.test:81"), ("/left", "localhost")] {
+        assert_eq!(client.get("localhost", path).await.status, 200, "{path}");
+        assert_eq!(origin.next_request().await.headers.all("host"), [host], "{path}");
+        assert_eq!(h2.get("localhost", path).await.status, 200, "{path}");
+        let received = origin.next_request().await;
+        assert_eq!(
+            (received.headers.all("host"), received.header("x-forwarded-host")),
+            (vec![host], Some("localhost")),
+            "{path} over HTTP/2"
+        );
+    }
+    assert_eq!(client.get("localhost", "/two").await.status, 200);
+    assert_eq!(h2.get("localhost", "/two").await.status, 200);
+    for _ in 0..2 {
+        let received = over_h2.next_request().await;
+        assert_eq!(received.head.uri.authority().map(http::uri::Authority::as_str), Some("inside.test:81"));
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr, ops::Deref, str::FromStr};
 
-use http::HeaderName;
+use http::{HeaderName, header};
 
 use crate::{
     string_type,
@@ -15,7 +15,7 @@ pub enum SelectionKey {
     /// The client's address.
     #[default]
     ClientIp,
-    /// The first value of a header field.
+    /// The first value of a header field. `host` is the request's host without its port, which HTTP/2 has in no field.
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
@@ -31,6 +31,7 @@ impl SelectionKey {
     pub fn of<'a>(&self, head: &RequestHead<'a>, client: &Client) -> Key<'a> {
         let found = match self {
             SelectionKey::ClientIp => None,
+            SelectionKey::Header(name) if *name == header::HOST => Some(head.host.as_bytes()),
             SelectionKey::Header(name) => head.fields.get(name.as_str()),
             SelectionKey::Cookie(name) => head.cookie(name).map(str::as_bytes),
             SelectionKey::Path => Some(head.path.as_bytes()),
@@ -137,6 +138,7 @@ mod tests {
             ("client_ip", client_ip),
             ("header:x-tenant", b"a"),
             ("header:x-other", client_ip),
+            ("header:host", b"example.com"),
             ("cookie:session", b"s7"),
             ("cookie:other", client_ip),
             ("path", b"/p"),

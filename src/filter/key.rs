@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
-use http::HeaderName;
+use http::{HeaderName, header};
 
 use super::FilterRequest;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub enum LimitKey {
     /// The client's address: an IPv4 address, or the /64 network of an IPv6 one.
     ClientIp,
-    /// The first value of a header field.
+    /// The first value of a header field. `host` is the request's host without its port, which HTTP/2 has in no field.
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
@@ -35,6 +35,7 @@ impl LimitKey {
         let found = match self {
             LimitKey::Route => return part(b'r', request.route.as_bytes()),
             LimitKey::ClientIp => None,
+            LimitKey::Header(name) if *name == header::HOST => Some(request.host.as_bytes()),
             LimitKey::Header(name) => request.fields.get(name.as_str()),
             LimitKey::Cookie(name) => cookie(request, name),
         };

@@ -84,6 +84,7 @@ async fn headers_are_removed_set_and_added_both_ways() {
 #[tokio::test]
 async fn a_host_that_is_set_is_the_one_that_the_endpoint_is_asked_for() {
     let (origin, over_h2) = (echoing().await, h2_origin().respond(200, "hello").spawn().await);
+    let stripped = "match: {path: /v1/*}\nupstream: two\nfilters: [{rewrite: {strip_prefix: /v1}}]";
     let set = "{headers: {request: {set: {host: 'inside.test:81'}}}}";
     let edge = edge()
         .upstream("app", &[origin.addr()])
@@ -92,6 +93,7 @@ async fn a_host_that_is_set_is_the_one_that_the_endpoint_is_asked_for() {
         .route("moved", &format!("match: {{path: /moved}}\nupstream: app\nfilters: [{set}, {{rewrite: {{add_prefix: /x}}}}]"))
         .route("two", &format!("match: {{path: /two}}\nupstream: two\nfilters: [{set}]"))
         .route("left", "match: {path: /left}\nupstream: app")
+        .route("stripped", stripped)
         .tls()
         .start()
         .await;
@@ -112,6 +114,14 @@ async fn a_host_that_is_set_is_the_one_that_the_endpoint_is_asked_for() {
     for _ in 0..2 {
         let received = over_h2.next_request().await;
         assert_eq!(received.head.uri.authority().map(http::uri::Authority::as_str), Some("inside.test:81"));
+    }
+    assert_eq!(client.get("localhost", "/v1/a?b").await.status, 200);
+    assert_eq!(h2.get("localhost", "/v1/a?b").await.status, 200, "a path that was rewritten keeps its host");
+    for _ in 0..2 {
+        let received = over_h2.next_request().await;
+        let authority = received.head.uri.authority().map(http::uri::Authority::as_str);
+        assert_eq!((authority, received.head.uri.path_and_query().unwrap().as_str()), (Some("localhost"), "/a?b"));
+        assert_eq!(received.header("host"), None);
     }
 }
 
@@ -199,6 +209,29 @@ async fn body_limit_of_an_undeclared_length_ends_the_request_where_it_is_passed(
     let answer = h2.send(&H2Request::post("localhost", "/", "x".repeat(11))).await.expect("a response");
     assert_eq!(answer.status, 413);
     assert_eq!(origin.request_count(), 1, "no more than the first arrived whole");
+}
+
+#[tokio::test]
+async fn body_limit_ends_a_request_to_an_endpoint_that_speaks_http2_as_well() {
+    let origin = h2_origin().respond(200, "hello").spawn().await;
+    let edge = edge()
+        .upstream_with("app", &[origin.addr()], "connections: {protocol: h2c}")
+        .route("all", "upstream: app\nfilters: [{body_limit: {max: 10B}}]")
+        .tls()
+        .start()
+        .await;
+    let chunked = |body: &str| format!("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{body}0\r\n\r\n");
+    let mut client = edge.client().await;
+    assert_eq!(client.exchange(chunked("5\r\nhello\r\n5\r\nhello\r\n")).await.status, 200);
+    let answer = client.exchange(chunked("5\r\nhello\r\n6\r\nhello!\r\n")).await;
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+    let mut h2 = h2(&edge).await;
+    // Of no declared length, and not over yet when the limit is.
+    let mut exchange = h2.open(&H2Request::post("localhost", "/", "")).await.expect("a stream");
+    exchange.send("hello", false);
+    exchange.send("hello!", false);
+    assert_eq!(exchange.response().await.expect("a response").status, 413);
+    assert_eq!(origin.requests().len(), 1, "no more than the first arrived whole");
 }
 
 const CORS: &str =

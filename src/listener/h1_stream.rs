@@ -4,6 +4,9 @@
 //! stream counts and checks the body's framing and stops at its end. That makes three things hold whatever
 //! Pingora does: malformed chunks are refused (`http.md` rule 1), pipelined requests wait their turn, and no
 //! byte is taken for tunnel data before the upstream has agreed to a tunnel (rule 12).
+//!
+//! It also gives up a client that takes nothing of what is written. Pingora times its writes of bodies, and waits for a head
+//! or a flush however long they take: answers without a body would hold a connection for as long as nobody reads them.
 
 use std::{
     future::Future,
@@ -26,7 +29,10 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::transport::{Transport, pingora_stream, write_through};
+use super::{
+    patience::Patience,
+    transport::{Transport, pingora_stream},
+};
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
     tunnel::{End, Tunnel},
@@ -108,15 +114,19 @@ pub struct H1Stream {
     /// Made for the first request with a deadline, and left running for the next ones: it is set anew only when it
     /// rings or is late, which spares a request the timer's lock.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// With a client that takes nothing.
+    patience: Patience,
 }
 
 /// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
 const AHEAD: usize = 4096;
 
 impl H1Stream {
-    /// A connection on which no request was read yet; `ahead` holds what was read already.
-    pub fn new(transport: Transport, ahead: BytesMut) -> Self {
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None }
+    /// A connection on which no request was read yet; `ahead` holds what was read already. A client that takes nothing of what is
+    /// written to it for this long is given up, outside of tunnels.
+    pub fn new(transport: Transport, ahead: BytesMut, patience: Option<Duration>) -> Self {
+        let patience = Patience::new(patience);
+        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None, patience }
     }
 
     /// The bytes that wait to be understood.
@@ -285,6 +295,45 @@ impl AsyncRead for H1Stream {
     }
 }
 
-write_through!(H1Stream);
+impl H1Stream {
+    /// What the transport says to a write, or that the client has taken nothing for too long. A tunnel has a patience of its own.
+    fn poll_taken<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut Transport>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let written = write(Pin::new(&mut self.transport), cx);
+        let in_tunnel = || matches!(&self.framing, Framing::Upgrade(tunnel) if tunnel.is_open());
+        if written.is_pending() && !in_tunnel() && self.patience.poll_over(cx, self.transport.sent()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
+impl AsyncWrite for H1Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_taken(cx, |transport, cx| transport.poll_write(cx, bytes))
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_taken(cx, |transport, cx| transport.poll_write_vectored(cx, pieces))
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_taken(cx, Transport::poll_flush))?;
+        self.patience.calm();
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_taken(cx, Transport::poll_shutdown)
+    }
+}
+
 pingora_stream!(H1Stream);
 pingora_stream!(End<H1Stream>);

@@ -20,7 +20,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::transport::{Transport, pingora_stream, write_through};
+use super::transport::{Transport, pingora_stream};
 use crate::gate::h2_frames::{Flood, FrameLimits, FrameObserver};
 
 /// Tells the driver of a flood that the stream has seen.
@@ -83,5 +83,26 @@ impl AsyncRead for H2Stream {
     }
 }
 
-write_through!(H2Stream);
+impl AsyncWrite for H2Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(cx, pieces)
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
 pingora_stream!(H2Stream);

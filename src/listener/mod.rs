@@ -12,6 +12,7 @@ mod h1_stream;
 mod h2;
 mod h2_stream;
 mod limit;
+mod patience;
 mod socket;
 mod tcp;
 mod transport;

@@ -19,6 +19,8 @@ use crate::l4::Stream;
 #[derive(Debug)]
 pub struct Socket {
     unread: BytesMut,
+    /// Bytes that the kernel has taken.
+    sent: u64,
     inner: Inner,
 }
 
@@ -30,13 +32,13 @@ enum Inner {
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self { unread: BytesMut::new(), inner: Inner::Tcp(stream) }
+        Self { unread: BytesMut::new(), sent: 0, inner: Inner::Tcp(stream) }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self { unread: BytesMut::new(), inner: Inner::Unix(stream) }
+        Self { unread: BytesMut::new(), sent: 0, inner: Inner::Unix(stream) }
     }
 }
 
@@ -47,6 +49,11 @@ impl Socket {
             Inner::Tcp(stream) => stream.local_addr().ok(),
             Inner::Unix(_) => None,
         }
+    }
+
+    /// How many bytes the kernel has taken so far: what it takes is what the other side gets on with.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The socket itself, and the bytes that were put back.
@@ -93,7 +100,7 @@ impl AsyncRead for Socket {
 
 macro_rules! delegate_write {
     ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().inner {
+        match &mut $self.inner {
             Inner::Tcp($stream) => $call,
             Inner::Unix($stream) => $call,
         }
@@ -101,19 +108,23 @@ macro_rules! delegate_write {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        delegate_write!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(delegate_write!(self, stream => Pin::new(stream).poll_write(cx, buf)))?;
+        self.sent += count as u64;
+        Poll::Ready(Ok(count))
     }
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        delegate_write!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let count = ready!(delegate_write!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs)))?;
+        self.sent += count as u64;
+        Poll::Ready(Ok(count))
     }
     fn is_write_vectored(&self) -> bool {
         true
     }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate_write!(self, stream => Pin::new(stream).poll_flush(cx))
     }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate_write!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

@@ -45,6 +45,14 @@ impl Transport {
         Self { inner: Inner::Tls(Box::new(stream)), out: WriteBuffer::default(), unflushed: false }
     }
 
+    /// How many bytes the kernel has taken so far, records and all.
+    pub fn sent(&self) -> u64 {
+        match &self.inner {
+            Inner::Plain(socket) => socket.sent(),
+            Inner::Tls(stream) => stream.get_ref().0.sent(),
+        }
+    }
+
     /// Starts to send what was collected, as far as the socket takes it now; for when there is nothing to read and thus
     /// nothing to do but wait. Pingora does not flush a response of known length before its end, and a piece of it may
     /// be all that comes for a long time. An error is found by the next write.
@@ -159,34 +167,6 @@ macro_rules! pingora_stream {
     };
 }
 pub(super) use pingora_stream;
-
-/// Implements writing for a type that only watches what is read from its `transport`.
-macro_rules! write_through {
-    ($type:ty) => {
-        impl AsyncWrite for $type {
-            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.transport).poll_write(cx, bytes)
-            }
-            fn poll_write_vectored(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                pieces: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.transport).poll_write_vectored(cx, pieces)
-            }
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
-            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.transport).poll_flush(cx)
-            }
-            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.transport).poll_shutdown(cx)
-            }
-        }
-    };
-}
-pub(super) use write_through;
 
 pingora_stream!(Transport);
 

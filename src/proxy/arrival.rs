@@ -41,6 +41,9 @@ pub struct Arrival {
     pub last: bool,
 }
 
+/// In place of the time of the last progress: no byte of the body was asked for yet.
+const UNASKED: u64 = u64::MAX;
+
 /// How a request body gets on, for the watch over HTTP/2 streams, whose reads have no timeout in Pingora.
 #[derive(Debug)]
 pub struct Progress {
@@ -52,9 +55,10 @@ pub struct Progress {
 
 impl Progress {
     fn new(since: Instant) -> Self {
-        Self { since, last_millis: AtomicU64::new(0), settled: AtomicBool::new(false), expired: AtomicBool::new(false) }
+        let last_millis = AtomicU64::new(UNASKED);
+        Self { since, last_millis, settled: AtomicBool::new(false), expired: AtomicBool::new(false) }
     }
-    /// Body bytes arrived.
+    /// Body bytes arrived, or are asked for from now on.
     pub fn moved(&self) {
         self.last_millis.store(self.since.elapsed().as_millis() as u64, Relaxed);
     }
@@ -67,15 +71,20 @@ impl Progress {
         self.expired.load(Relaxed)
     }
 
-    /// Resolves when the body made no progress for this long. Never, once it is settled.
+    /// Resolves when the body made no progress for this long. Never, once it is settled; nor while nobody reads it, since a request
+    /// that waits in a queue or for a connection is not held up by its client.
     async fn stalled(&self, patience: Duration) {
         loop {
-            let idle_since = self.since + Duration::from_millis(self.last_millis.load(Relaxed));
+            let now = Instant::now();
+            let idle_since = match self.last_millis.load(Relaxed) {
+                UNASKED => now,
+                millis => self.since + Duration::from_millis(millis),
+            };
             let deadline = idle_since + patience;
             if self.settled.load(Relaxed) {
                 std::future::pending::<()>().await;
             }
-            if Instant::now() >= deadline {
+            if now >= deadline {
                 self.expired.store(true, Relaxed);
                 return;
             }

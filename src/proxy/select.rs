@@ -129,6 +129,8 @@ fn unavailable() -> Reply {
 
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
+    // From here on the body is read.
+    ctx.arrival.progress.moved();
     ctx.outcome.phase = Phase::Request;
     let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();

@@ -108,18 +108,43 @@ async fn rule6_a_body_that_stalls_is_reset_and_logged() {
 
 #[tokio::test]
 async fn rule6_a_body_that_goes_on_is_not_reset() {
-    let bed = bed_of(origin().respond(200, "ok"), "body_idle_timeout: 400ms").await;
+    let bed = bed_of(origin().respond(200, "ok"), "body_idle_timeout: 1s").await;
     let mut client = h2(&bed.edge).await;
     let upload = H2Request { method: http::Method::POST, ..H2Request::get("example.com", "/up") };
     let mut exchange = client.open(&upload).await.expect("a stream");
-    for _ in 0..6 {
+    for _ in 0..12 {
         exchange.send("piece", false);
         // Time itself is what is tested: slower in all than the limit, faster at each step.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     exchange.send(Bytes::new(), true);
     assert_eq!(exchange.response().await.expect("an answer").status, 200);
-    assert_eq!(bed.origin.next_request().await.text(), "piece".repeat(6));
+    assert_eq!(bed.origin.next_request().await.text(), "piece".repeat(12));
+}
+
+#[tokio::test]
+async fn rule6_a_body_that_nobody_reads_yet_does_not_stall() {
+    let gate = Gate::new();
+    let origin = origin().slow(&gate, "late").spawn().await;
+    let edge = edge()
+        .listener("http: {h2c: true, body_idle_timeout: 100ms}")
+        .upstream_with("app", &[origin.addr()], "limits: {max_requests: 1, queue_timeout: 1h}")
+        .route("app", "upstream: app")
+        .start()
+        .await;
+    let mut client = h2(&edge).await;
+    let first = client.start(&H2Request::get("example.com", "/")).await.expect("a stream");
+    origin.next_request().await;
+    let without = client.start(&H2Request::get("example.com", "/")).await.expect("a stream");
+    let upload = H2Request { method: http::Method::POST, body: "whole".into(), ..H2Request::get("example.com", "/up") };
+    let with = client.start(&upload).await.expect("a stream");
+    eventually!(crate::setup::sample(&edge, "weir_http_requests_in_flight{route=\"app\"}").await == 3);
+    // Time itself is what is tested: they wait in the queue for five times what a body may stand still.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open();
+    for exchange in [first, without, with] {
+        assert_eq!(exchange.response().await.expect("an answer").text(), "late");
+    }
 }
 
 #[tokio::test]

@@ -40,21 +40,23 @@ fn is_hit(response: &RawResponse) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_at_a_time_make_one_request() {
+async fn hundreds_at_a_time_make_one_request() {
     let gate = Gate::new();
     let answer =
         Answer::nothing().wait(&gate).bytes("HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 6\r\n\r\nshared");
     let origin = origin().answer(answer).spawn().await;
-    let edge = Arc::new(behind("{cache: {}}", &origin).await);
+    let edge = Arc::new(behind("{cache: {lock_timeout: 1h}}", &origin).await);
     let mut clients = Vec::new();
-    for _ in 0..1000 {
-        let mut client = edge.client().await;
+    for _ in 0..400 {
+        clients.push(edge.client().await);
+    }
+    // Connected before: the time in which a fetch is waited for has an end, and a busy machine takes long to connect so many.
+    for client in &mut clients {
         client.send("GET /popular HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
-        clients.push(client);
     }
     // All are in flight before the origin says a word.
     crate::eventually!(edge.metric("weir_http_requests_in_flight", &[("route", "all")]).await, |count: &Option<f64>| *count
-        == Some(1000.0));
+        == Some(400.0));
     gate.open();
     let mut hits = 0;
     for client in &mut clients {
@@ -62,9 +64,9 @@ async fn a_thousand_at_a_time_make_one_request() {
         assert_eq!((response.status, response.text().as_str()), (200, "shared"));
         hits += usize::from(is_hit(&response));
     }
-    assert_eq!((origin.request_count(), hits), (1, 999));
+    assert_eq!((origin.request_count(), hits), (1, 399));
     let counted = edge.metric("weir_cache_requests_total", &[("route", "all"), ("status", "hit")]).await;
-    assert_eq!(counted, Some(999.0));
+    assert_eq!(counted, Some(399.0));
 }
 
 #[tokio::test]
@@ -373,11 +375,8 @@ async fn web_sockets_and_deadlines_store_nothing() {
     let half =
         Answer::raw("HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 8\r\n\r\nhalf").wait(&gate).bytes("half");
     let origin = origin().answer(half).respond_headers(200, FRESH, "whole").spawn().await;
-    let edge = edge()
-        .upstream("app", &[origin.addr()])
-        .route("all", "upstream: app\ntimeout: 200ms\nfilters: [{cache: {}}]")
-        .start()
-        .await;
+    let edge =
+        edge().upstream("app", &[origin.addr()]).route("all", "upstream: app\ntimeout: 2s\nfilters: [{cache: {}}]").start().await;
     let mut client = edge.client().await;
     client.send("GET / HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
     assert!(client.try_read_response().await.is_err(), "cut by the deadline");

@@ -38,7 +38,7 @@ async fn a_header_block_has_its_time() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_the_keepalive_timeout() {
-    let (edge, _origin) = limited("keepalive_timeout: 200ms").await;
+    let (edge, _origin) = limited("keepalive_timeout: 1s").await;
     let mut client = edge.client().await;
     for _ in 0..2 {
         assert_eq!(client.get("x", "/").await.status, 200);

@@ -6,8 +6,10 @@ use std::{
 };
 
 use crate::support::{
+    client::RawClient,
     edge::{Edge, edge},
     redis::{Redis, redis},
+    wire::RawResponse,
 };
 
 /// Lists the buckets.
@@ -18,43 +20,55 @@ async fn sharing(redis: &Redis, options: &str) -> Edge {
     edge().route("all", &format!("respond: {{body: ok}}\nfilters:\n  - {filter}")).start().await
 }
 
-/// Waits until the edge has asked the store and had an answer: each time for somebody who has not asked before.
-async fn connected(edge: &Edge, redis: &Redis) {
+/// The address of somebody who has not asked before.
+fn stranger() -> String {
     static STRANGERS: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = STRANGERS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    format!("127.1.{high}.{low}")
+}
+
+/// Waits until the edge has asked the store and had an answer.
+async fn connected(edge: &Edge, redis: &Redis) {
     crate::eventually!({
-        let [high, low] = STRANGERS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let before = redis.command(BUCKETS).await;
-        from(&format!("127.1.{high}.{low}"), edge).await;
+        from(&stranger(), edge).await;
         redis.command(BUCKETS).await != before
     });
 }
 
+async fn answer(ip: &str, edge: &Edge) -> RawResponse {
+    RawClient::connect_from(ip, edge.address("web")).await.get("x", "/").await
+}
+
 async fn from(ip: &str, edge: &Edge) -> u16 {
-    crate::support::client::RawClient::connect_from(ip, edge.address("web")).await.get("x", "/").await.status
+    answer(ip, edge).await.status
 }
 
 #[tokio::test]
 async fn edges_that_share_a_store_admit_together_what_one_would() {
     let Some(redis) = redis().await else { return };
     let (a, b) = (sharing(&redis, "rate: 1/h, burst: 10").await, sharing(&redis, "rate: 1/h, burst: 10").await);
-    connected(&a, &redis).await;
-    connected(&b, &redis).await;
-    let mut admitted = [0, 0];
-    for _ in 0..10 {
-        admitted[0] += u32::from(from("127.0.0.1", &a).await == 200);
-        admitted[1] += u32::from(from("127.0.0.1", &b).await == 200);
-    }
-    assert_eq!(admitted, [5, 5]);
-    let mut client = a.client().await;
-    let refused = client.get("x", "/").await;
-    assert_eq!(
-        (refused.status, refused.header("ratelimit")),
-        (429, Some("\"1/h\";r=0;t=36000")),
-        "what is told is what all have left"
+    let mut ip;
+    // An edge that a busy machine gives no answer in 3 ms decides by itself: then another client tries the same.
+    crate::eventually!(
+        {
+            connected(&a, &redis).await;
+            connected(&b, &redis).await;
+            ip = stranger();
+            let mut admitted = [0, 0];
+            for _ in 0..10 {
+                admitted[0] += u32::from(from(&ip, &a).await == 200);
+                admitted[1] += u32::from(from(&ip, &b).await == 200);
+            }
+            // What is told is what all have left.
+            let refused = answer(&ip, &a).await;
+            (admitted, refused.status, refused.header("ratelimit").map(str::to_owned))
+        },
+        |(admitted, status, told)| (*admitted, *status, told.as_deref()) == ([5, 5], 429, Some("\"1/h\";r=0;t=36000"))
     );
-    assert_eq!(from("127.0.0.2", &a).await, 200);
+    assert_eq!(from(&stranger(), &a).await, 200);
     let keys = redis.command(BUCKETS).await;
-    assert!(keys.contains("weir:route all, rate_limit client_ip") && !keys.contains("127.0.0.1"), "{keys}");
+    assert!(keys.contains("weir:route all, rate_limit client_ip") && !keys.contains(&ip), "{keys}");
 }
 
 #[tokio::test]
@@ -67,7 +81,7 @@ async fn while_the_store_says_nothing_each_edge_counts_on_by_itself() {
     }
     let store = redis.url().replace("redis://", "");
     let up = async || edge.metric("weir_rate_limit_store_up", &[("store", &store)]).await;
-    assert_eq!(up().await, Some(1.0));
+    crate::eventually!(up().await == Some(1.0));
     // Slow: it holds its connections and answers nobody.
     redis.pause();
     let mut client = edge.client().await;
@@ -78,8 +92,9 @@ async fn while_the_store_says_nothing_each_edge_counts_on_by_itself() {
         took.push(began.elapsed());
     }
     took.sort();
-    // Three wait 3 ms; this machine may do something else meanwhile.
-    assert!(took[10] < Duration::from_millis(100) && took[19] < Duration::from_secs(2), "{took:?}");
+    // Three wait 3 ms, and nobody after them; the rest is for what this machine does meanwhile.
+    assert!(took[10] < Duration::from_secs(1), "{took:?}");
+    assert_eq!(up().await, Some(0.0));
     redis.resume();
     connected(&edge, &redis).await;
     // Gone.

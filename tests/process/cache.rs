@@ -49,7 +49,7 @@ async fn what_waits_for_the_disk_is_written_before_the_end() {
     let (keys, pipe) = slow_disk(directory.path());
     let origin = origin().respond_headers(200, FRESH, "kept").spawn().await;
     let mut run = Run::start(caching(&origin, "60s", &keys)).await;
-    fetch(&run, 50).await;
+    fetch(&run, 10).await;
     run.weir.signal(Signal::SIGTERM);
     run.weir.err.line_with("drained in").await;
     // Opening waits for the reader, who then finds that it is nothing.
@@ -59,7 +59,7 @@ async fn what_waits_for_the_disk_is_written_before_the_end() {
 
     let mut run = Run::start(caching(&origin, "60s", &keys)).await;
     let entries = async || run.admin_get("/api/v1/cache").await.json()["disk"]["entries"].clone();
-    eventually!(entries().await, |count: &serde_json::Value| *count == 50);
+    eventually!(entries().await, |count: &serde_json::Value| *count == 10);
     run.end(Signal::SIGTERM).await;
 }
 

@@ -61,7 +61,15 @@ async fn upstreams_are_read_together_and_alone() {
     let admin = Admin::open().await;
     let all = admin.read("/api/v1/upstreams").await;
     let one = admin.read("/api/v1/upstreams/pool").await;
-    assert_eq!(all["upstreams"][0], one);
+    // But for the rates, which go on between the two.
+    let without_rates = |upstream: &Value| {
+        let mut upstream = upstream.clone();
+        for part in ["", "/endpoints/0"] {
+            upstream.pointer_mut(part).unwrap()["requests_per_second"] = Value::Null;
+        }
+        upstream
+    };
+    assert_eq!(without_rates(&all["upstreams"][0]), without_rates(&one));
     assert_eq!((&one["strategy"], &one["alive"], &one["in_flight"]), (&"round_robin".into(), &0.into(), &2.into()));
     let endpoint = &one["endpoints"][0];
     for (key, value) in [("endpoint", Value::from("127.0.0.1:9001")), ("state", "unhealthy".into()), ("ejections", 4.into())] {

@@ -126,13 +126,13 @@ fn a_stuck_sink_costs_lines_and_never_time_or_memory() {
     let (log, step, _, dropped) = scripted();
     let started = Instant::now();
     let long = Outcome { path: "\u{1}".repeat(2048), ..outcome() };
-    for _ in 0..20_000 {
+    for _ in 0..4_000 {
         log.finished(&long);
     }
     assert!(started.elapsed() < LONG);
     let queued = log.open.as_ref().unwrap().shared.queued_bytes.load(Relaxed);
     assert!(queued <= QUEUE_BYTES, "{queued}");
-    assert!(dropped.load(Relaxed) > 10_000);
+    assert!(dropped.load(Relaxed) > 2_000);
     assert!(!log.flush(Duration::from_millis(1)));
     drop(step);
     assert!(log.flush(LONG), "it goes on as soon as the sink does");

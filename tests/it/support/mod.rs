@@ -30,7 +30,7 @@ use tokio::{
 };
 
 /// How long a fixture waits for anything: far beyond what a loaded machine needs, short of what a person tolerates.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Awaits `future`, or panics naming `what` when it takes longer than [`PATIENCE`].
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
@@ -40,7 +40,7 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Polls until it holds, and fails with the last value when it does not within ten seconds.
+/// Polls until it holds, and fails with the last value when it does not within [`PATIENCE`].
 ///
 /// `eventually!(condition)` for a condition, `eventually!(value, |value| check)` to see the value in the failure.
 /// Both may contain `.await`.

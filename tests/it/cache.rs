@@ -238,6 +238,32 @@ async fn hits_over_http_2_and_1_share_what_is_stored() {
     assert_eq!(edge.client().await.get("localhost", "/").await.text(), "answer 2");
 }
 
+/// A fill asks for all of it, whatever the client asked for.
+#[tokio::test]
+async fn what_is_fetched_for_the_store_does_not_reach_who_asked_for_a_head() {
+    let count = AtomicUsize::new(0);
+    let origin = origin()
+        .respond_with(move |_| {
+            let tag = format!("\"{}\"", count.fetch_add(1, SeqCst) + 1);
+            // Stale from the start: the endpoint is asked each time, and has another one.
+            Answer::with_headers(200, &[("cache-control", "max-age=0"), ("etag", &tag)], "a body")
+        })
+        .spawn()
+        .await;
+    let edge = behind("{cache: {}}", &origin).await;
+    let mut client = H2Client::connect_tls(edge.address("edge"), &edge.trust().alpn("h2")).await;
+    let known = client.send(&H2Request::get("localhost", "/").header("if-none-match", "\"1\"")).await.unwrap();
+    assert_eq!((known.status.as_u16(), known.text().as_str()), (304, ""));
+    let mut head = H2Request::get("localhost", "/");
+    head.method = http::Method::HEAD;
+    let head = client.send(&head).await.unwrap();
+    assert_eq!((head.status.as_u16(), head.header("content-length"), head.text().as_str()), (200, Some("6"), ""));
+    assert!(origin.requests().iter().all(|request| request.method == "GET"), "both were fills");
+    let log = edge.access_log_of(2).await;
+    assert!(log.iter().all(|line| line["bytes_out"] == 0), "{log:?}");
+    assert_eq!(client.get("localhost", "/").await.text(), "a body");
+}
+
 #[tokio::test]
 async fn filters_of_the_response_see_hits_too() {
     let body = "compress me ".repeat(200);

@@ -293,3 +293,29 @@ async fn a_file_that_shrinks_while_it_is_sent_is_cut_visibly() {
     let (body, _) = client.read_to_end().await;
     assert!(body.len() < 64 << 20, "{}", body.len());
 }
+
+#[tokio::test]
+async fn a_body_that_its_client_does_not_take_is_cut_visibly() {
+    let builder = edge().listener("http: {body_idle_timeout: 300ms}");
+    let builder = builder.route("all", "respond: {status: 404}\nfilters: [{compress: {}}, {static_files: {root: public}}]");
+    fill(&builder);
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        for (left, by) in [(true, 13), (false, 7), (true, 17)] {
+            state ^= if left { state << by } else { state >> by };
+        }
+        state.to_le_bytes()
+    });
+    let noise: Vec<u8> = noise.take(1_500_000).flatten().collect();
+    std::fs::write(builder.file("public/huge.txt"), noise).unwrap();
+    let edge = builder.start().await;
+    let mut client = edge.client().await;
+    client.small_receive_buffer(16 * 1024);
+    client.send("GET /huge.txt HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n\r\nGET /next HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let log = edge.access_log().await;
+    assert_eq!((&log[0]["end"]["who"], &log[0]["end"]["reason"]), (&"client".into(), &"client_gone".into()));
+    assert_eq!(client.read_head().await.headers.get("transfer-encoding"), Some("chunked"));
+    let (body, _) = client.read_to_end().await;
+    assert!(!body.ends_with(b"0\r\n\r\n"), "it looks whole");
+    assert!(!body.windows(9).any(|window| window == b"HTTP/1.1 "), "the next answer is in it");
+}

@@ -26,7 +26,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::transport::{Transport, pingora_stream, write_through};
+use super::transport::{Transport, pingora_stream};
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
     tunnel::{End, Tunnel},
@@ -108,15 +108,20 @@ pub struct H1Stream {
     /// Made for the first request with a deadline, and left running for the next ones: it is set anew only when it
     /// rings or is late, which spares a request the timer's lock.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// How long a client may take nothing of what is left of a response.
+    patience: Option<Duration>,
+    /// Made when it takes nothing.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
 const AHEAD: usize = 4096;
 
 impl H1Stream {
-    /// A connection on which no request was read yet; `ahead` holds what was read already.
-    pub fn new(transport: Transport, ahead: BytesMut) -> Self {
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None }
+    /// A connection on which no request was read yet. A client that takes nothing for longer than `patience` is given up.
+    pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
+        let (framing, link) = (Framing::Complete, Arc::default());
+        Self { transport, ahead: BytesMut::new(), framing, link, timer: None, patience, stalled: None }
     }
 
     /// The bytes that wait to be understood.
@@ -253,6 +258,19 @@ impl H1Stream {
         false
     }
 
+    /// Bounds the wait for the client to take what is left. Pingora has a timeout for writes, but waits for the last flush of a
+    /// response, and for the end of a connection, as long as that takes. Bytes of a tunnel may wait.
+    fn poll_taken(&mut self, taken: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let tunnel = matches!(&self.framing, Framing::Upgrade(tunnel) if tunnel.is_open());
+        let Some(patience) = self.patience.filter(|_| taken.is_pending() && !tunnel) else {
+            self.stalled = None;
+            return taken;
+        };
+        // It stays when it has rung: what comes after the flush that failed has no time left.
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Between the end of a request and the end of its response: notices a client that goes away, and
     /// keeps what a pipelining client sends.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -285,6 +303,84 @@ impl AsyncRead for H1Stream {
     }
 }
 
-write_through!(H1Stream);
+impl AsyncWrite for H1Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, pieces));
+        self.stalled = None;
+        Poll::Ready(written)
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.transport).poll_flush(cx);
+        self.poll_taken(flushed, cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.transport).poll_shutdown(cx);
+        self.poll_taken(closed, cx)
+    }
+}
+
 pingora_stream!(H1Stream);
 pingora_stream!(End<H1Stream>);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::{net::UnixStream, task::unconstrained, time};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A connection to a client that takes nothing, when no more fits into its socket.
+    async fn full() -> (H1Stream, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut stream = H1Stream::new(Transport::plain(near.into()), Some(PATIENCE));
+        while unconstrained(stream.write_all(&[0; 1000])).now_or_never().is_some() {}
+        (stream, far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_response_is_not_waited_for_longer_than_the_rest() {
+        let (mut stream, _far) = full().await;
+        let began = time::Instant::now();
+        assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), 30);
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 30, "nor again for the end of the connection");
+        let (mut stream, _far) = full().await;
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_something_in_time_gets_all_of_it() {
+        let (mut stream, mut far) = full().await;
+        let reading = async {
+            time::sleep(PATIENCE - Duration::from_secs(1)).await;
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).await.unwrap()
+        };
+        let (sent, read) = tokio::join!(AsyncWriteExt::shutdown(&mut stream), reading);
+        sent.unwrap();
+        assert_ne!(read, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_tunnel_is_sent_may_wait() {
+        let (mut stream, _far) = full().await;
+        let (tunnel, _parting) = Tunnel::new();
+        stream.begin(BodyFraming::None, Some(tunnel.clone()), &Limits::default());
+        tunnel.open();
+        assert!(time::timeout(2 * PATIENCE, stream.flush()).await.is_err(), "it waits");
+    }
+}

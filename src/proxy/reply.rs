@@ -145,6 +145,7 @@ async fn pour(
         if let Err(reason) = ctx.filters.response_body(&mut piece, end) {
             break reason;
         }
+        ctx.body_out += piece.len() as u64;
         let downstream = session.as_downstream_mut();
         match (end, piece.is_empty()) {
             (false, true) => {}

@@ -31,6 +31,7 @@ pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     if ctx.arrival.admitted.body == BodyFraming::Stream && session.as_downstream_mut().is_body_empty() {
         // Its head was the end of the stream.
         ctx.arrival.admitted.body = BodyFraming::None;
+        ctx.arrival.progress.settle();
     }
     let request = session.req_header_mut();
     // Policy edits plain parts: Pingora's header also keeps the case that names were sent in, which nobody may rely on.

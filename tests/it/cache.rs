@@ -12,7 +12,7 @@ use crate::support::{
     Gate,
     client::RawClient,
     edge::{Edge, edge},
-    h2_client::{H2Client, H2Request},
+    h2_client::{H2Client, H2Request, sip},
     h2_origin::{H2Answer, H2Received, h2_origin},
     origin::{Answer, Origin, OriginBuilder, origin},
     wire::{RawRequest, RawResponse},
@@ -262,6 +262,20 @@ async fn what_is_fetched_for_the_store_does_not_reach_who_asked_for_a_head() {
     let log = edge.access_log_of(2).await;
     assert!(log.iter().all(|line| line["bytes_out"] == 0), "{log:?}");
     assert_eq!(client.get("localhost", "/").await.text(), "a body");
+}
+
+#[tokio::test]
+async fn who_takes_a_hit_slowly_gets_all_of_it_over_http_2() {
+    let origin = origin().answer(Answer::with_headers(200, FRESH, vec![7; 8 << 20])).spawn().await;
+    let edge = edge().listener("http: {h2c: true, body_idle_timeout: 1500ms}").upstream("app", &[origin.addr()]);
+    let edge = edge.route("all", "upstream: app\nfilters: [{cache: {max_object: 16MiB}}]").start().await;
+    let mut client = H2Client::connect(edge.address("web")).await;
+    client.get("localhost", "/").await;
+    let began = Instant::now();
+    let response = client.start(&H2Request::get("localhost", "/")).await.unwrap().head().await.unwrap();
+    assert!(response.headers()["cache-status"].to_str().unwrap().starts_with("weir; hit"));
+    assert_eq!(sip(&mut response.into_body()).await.unwrap(), 8 << 20);
+    assert!(began.elapsed() > Duration::from_millis(1500), "it took longer than a pause may");
 }
 
 #[tokio::test]

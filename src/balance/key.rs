@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr, ops::Deref, str::FromStr};
 
-use http::HeaderName;
+use http::{HeaderName, header};
 
 use crate::{
     string_type,
-    types::{Client, RequestHead},
+    types::{Client, RequestHead, is_cookie_name},
 };
 
 /// The part of a request that decides where it goes.
@@ -15,7 +15,7 @@ pub enum SelectionKey {
     /// The client's address.
     #[default]
     ClientIp,
-    /// The first value of a header field.
+    /// The first value of a header field. `host` is the request's host without its port, which HTTP/2 has in no field.
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
@@ -31,6 +31,7 @@ impl SelectionKey {
     pub fn of<'a>(&self, head: &RequestHead<'a>, client: &Client) -> Key<'a> {
         let found = match self {
             SelectionKey::ClientIp => None,
+            SelectionKey::Header(name) if *name == header::HOST => Some(head.host.as_bytes()),
             SelectionKey::Header(name) => head.fields.get(name.as_str()),
             SelectionKey::Cookie(name) => head.cookie(name).map(str::as_bytes),
             SelectionKey::Path => Some(head.path.as_bytes()),
@@ -85,7 +86,8 @@ impl FromStr for SelectionKey {
             Some(("header", name)) => {
                 HeaderName::from_str(name).map(SelectionKey::Header).map_err(|_| format!("`{name}` is not a header field's name"))
             }
-            Some(("cookie", name)) => Ok(SelectionKey::Cookie(name.into())),
+            Some(("cookie", name)) if is_cookie_name(name) => Ok(SelectionKey::Cookie(name.into())),
+            Some(("cookie", name)) => Err(format!("`{name}` is not the name of a cookie")),
             Some(("query", name)) => Ok(SelectionKey::Query(name.into())),
             _ => Err(format!("`{text}` is not a key; write `client_ip`, `header:NAME`, `cookie:NAME`, `path` or `query:NAME`")),
         }
@@ -136,6 +138,7 @@ mod tests {
             ("client_ip", client_ip),
             ("header:x-tenant", b"a"),
             ("header:x-other", client_ip),
+            ("header:host", b"example.com"),
             ("cookie:session", b"s7"),
             ("cookie:other", client_ip),
             ("path", b"/p"),
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_key_is_refused() {
-        for text in ["", "ip", "header", "header:", "header:a b", "cookie:", "host:x"] {
+        for text in ["", "ip", "header", "header:", "header:a b", "cookie:", "cookie:a b", "cookie:a=b", "host:x"] {
             assert!(text.parse::<SelectionKey>().is_err(), "{text}");
         }
     }

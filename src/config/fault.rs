@@ -22,8 +22,8 @@ pub(super) enum What {
     UnknownKind { kind: String, known: &'static [&'static str], of: Option<&'static str> },
     /// A required key that is not there.
     Missing(&'static str),
-    /// A value of another type or out of range. `found` is `None` where the value was not looked at.
-    Mismatch { found: String, expected: String },
+    /// A value of another type or out of range. `keys` are those of the mapping that belongs in its place.
+    Mismatch { found: String, expected: String, keys: &'static [&'static str] },
     /// What the parser of a word said.
     Refused(String),
     /// A value below was reported and poisoned; the next try will find it absent.
@@ -45,7 +45,14 @@ impl Fault {
         Self::new(What::Refused("one kind is expected here; make each kind an item of its own".into()))
     }
     pub(super) fn mismatch(found: impl Into<String>, expected: &dyn Expected) -> Self {
-        Self::new(What::Mismatch { found: found.into(), expected: in_plain_words(&expected.to_string()) })
+        Self::new(What::Mismatch { found: found.into(), expected: in_plain_words(&expected.to_string()), keys: &[] })
+    }
+    /// The same for a value in the place of a mapping with these keys.
+    pub(super) fn with_keys(mut self, known: &'static [&'static str]) -> Self {
+        if let What::Mismatch { keys, .. } = &mut self.what {
+            *keys = known;
+        }
+        self
     }
 }
 
@@ -163,9 +170,10 @@ impl Fault {
                 }
             }
             What::Missing(key) => say(Code::MissingKey, format!("the key `{key}` is missing"), None),
-            What::Mismatch { found, expected } => {
+            What::Mismatch { found, expected, keys } => {
                 let found = written.map_or_else(|| found.clone(), |(written, _)| format!("the value of `{written}`"));
-                say(Code::BadValue, format!("expected {expected}, found {found}"), None)
+                let hint = (!keys.is_empty()).then(|| format!("allowed here: {}", listed(keys)));
+                say(Code::BadValue, format!("expected {expected}, found {found}"), hint)
             }
             What::Refused(message) => match written {
                 None => {

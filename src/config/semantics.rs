@@ -17,7 +17,7 @@ use crate::{
     filter::{self, FilterSpec},
     health::HealthCheckSpec,
     route::RouteSpec,
-    types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath, closest},
+    types::{Address, At, Code, ConfigPath, Name, Seg, YamlPath, closest, unreadable},
     upstream::{Protocol, UpstreamSpec},
 };
 
@@ -66,12 +66,7 @@ fn readable(file: &ConfigPath, at: &At) {
         true => Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)),
         false => Ok(()),
     }) {
-        let reason = match error.kind() {
-            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-            std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-            _ => error.to_string(),
-        };
-        at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {reason}"));
+        at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {}", unreadable(&error)));
     }
 }
 

@@ -307,6 +307,9 @@ fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, upgrade: bo
             let location = reply.headers.iter().find(|(name, _)| *name == header::LOCATION);
             let location = location.map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned());
             told.answer = Some(Answer { location, ..Answer::new(reply.status.as_u16(), "the route redirects") });
+            if told.listener_filters.iter().chain(&told.filters).any(|kind| kind == "rewrite") {
+                told.notes.push("`{path}` of the redirect is what `rewrite` makes of the path, which is not shown here".into());
+            }
         }
         Action::Respond(reply) => told.answer = Some(Answer::new(reply.status.as_u16(), "the route answers by itself")),
     }

@@ -18,6 +18,7 @@ routes:
 - {name: shut, match: {path: /shut}, websocket: false, upstream: one}
 - {name: split, match: {path: /split}, split: [{upstream: one, weight: 3}, {upstream: two, weight: 1}]}
 - {name: old, match: {path: /old/*}, redirect: {to: 'https://{host}/new{path}'}}
+- {name: blog, match: {path: /blog/*}, filters: [{rewrite: {strip_prefix: /blog}}], redirect: {to: 'https://{host}{path}'}}
 - {name: inner, match: {path: /inner, client_ip: 10.0.0.0/8}, respond: {status: 204}}
 - {name: all, match: {host: a.test}, respond: {body: ok}}
 upstreams:
@@ -45,7 +46,7 @@ fn told(json: serde_json::Value) -> Explanation {
 fn every_route_says_why_it_does_not_match() {
     let told = told(serde_json::json!({"url": "http://a.test:8080/v1/x"}));
     let line = |name: &str| told.routes.iter().find(|considered| considered.route == name).unwrap();
-    assert_eq!(told.routes.len(), 7);
+    assert_eq!(told.routes.len(), 8);
     assert_eq!(
         told.routes[0],
         Considered {
@@ -97,6 +98,9 @@ fn answers_of_our_own() {
     let answer = |json| told(json).answer.unwrap();
     let redirect = answer(serde_json::json!({"url": "http://b.test:8080/old/x?y=1"}));
     assert_eq!((redirect.status, redirect.location.as_deref()), (308, Some("https://b.test/new/x")));
+    let notes = |url| told(serde_json::json!({"url": url})).notes.join(" ");
+    assert!(notes("http://b.test:8080/blog/x").contains("what `rewrite` makes"), "it does not run here");
+    assert!(!notes("http://b.test:8080/old/x").contains("rewrite"));
     let https = answer(serde_json::json!({"url": "http://a.test:8081/v1/?q"}));
     assert_eq!((https.status, https.location.as_deref()), (308, Some("https://a.test:8443/v1/?q")));
     assert_eq!(answer(serde_json::json!({"url": "http://other.test:8080/"})).status, 404);

@@ -424,7 +424,7 @@ mod tests {
             (r#"{"keys": {"a": ""}}"#, "is empty"),
             (r#"{"keys": {"a b": "0123456789abcdef"}}"#, "name of a client"),
             (r#"{"keys": {"a": "0123456789abcdef", "b": "0123456789abcdef"}}"#, "the same key"),
-            (r#"{"file": "/nonexistent/keys"}"#, "cannot read"),
+            (r#"{"file": "/nonexistent/keys"}"#, "there is no such file"),
         ] {
             let problems = refused(&format!(r#"[{{"api_key": {options}}}]"#));
             assert!(problems.len() == 1 && problems[0].message.contains(word), "{options}: {problems:?}");

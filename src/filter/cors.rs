@@ -3,20 +3,20 @@
 //! Preflights are answered here. On every other response, Weir's own errors included, the fields of the
 //! upstream are replaced: two values of `access-control-allow-origin` are none to a browser.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, field_text};
+use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, exchange::vary, field_text};
 use crate::types::{At, Code, OneOrMany, Reply, Span, parse_authority};
 
 /// Lets pages of other origins read the answers, and answers their preflights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorsSpec {
-    /// These origins, as in `https://app.example.com`, or `*` for all.
+    /// These origins, as in `https://app.example.com`, `https://*.example.com` for all subdomains, or `*` for all.
     pub origins: OneOrMany<String>,
     /// The methods that pages may use.
     #[serde(default = "CorsSpec::default_methods")]
@@ -24,6 +24,9 @@ pub struct CorsSpec {
     /// The request fields that pages may send beside those that are always allowed.
     #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
     pub headers: OneOrMany<String>,
+    /// The response fields that pages may read beside those that they always may. Left out: what the endpoint says.
+    #[serde(default, skip_serializing_if = "OneOrMany::is_absent")]
+    pub expose_headers: OneOrMany<String>,
     /// Pages may send cookies and read answers to them. Not with the origin `*`.
     #[serde(default)]
     pub credentials: bool,
@@ -44,11 +47,14 @@ impl CorsSpec {
             at.key("origins").problem(Code::MissingKey, "`cors` allows no origin").hint("name one, or write `*`");
             sound = false;
         }
-        for (index, origin) in self.origins.iter().enumerate() {
-            if origin != "*" && !is_origin(origin) {
+        let mut origins = Vec::new();
+        for (index, text) in self.origins.iter().enumerate().filter(|(_, text)| *text != "*") {
+            if let Some(origin) = Origin::parse(text) {
+                origins.push(origin);
+            } else {
                 item("origins", index, self.origins.len())
-                    .problem(Code::BadValue, format!("`{origin}` is not an origin"))
-                    .hint("write scheme and host in lower case, and the port if it is unusual: `https://app.example.com`");
+                    .problem(Code::BadValue, format!("`{text}` is not an origin"))
+                    .hint("write scheme and host in lower case, and the port if it is unusual: `https://app.example.com`; `https://*.example.com` is every subdomain");
                 sound = false;
             }
         }
@@ -60,7 +66,7 @@ impl CorsSpec {
                 .hint("name the origins");
             sound = false;
         }
-        for (key, items) in [("methods", &self.methods), ("headers", &self.headers)] {
+        for (key, items) in [("methods", &self.methods), ("headers", &self.headers), ("expose_headers", &self.expose_headers)] {
             if self.credentials && items.iter().any(|item| item == "*") {
                 at.key(key)
                     .problem(Code::Conflict, format!("with credentials, browsers take `*` in `{key}` for a name"))
@@ -75,20 +81,23 @@ impl CorsSpec {
                 sound = false;
             }
         }
-        for (index, name) in self.headers.iter().enumerate() {
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
-                let message = format!("`{name}` is not the name of a header field");
-                item("headers", index, self.headers.len()).problem(Code::BadValue, message);
-                sound = false;
+        for (key, names) in [("headers", &self.headers), ("expose_headers", &self.expose_headers)] {
+            for (index, name) in names.iter().enumerate() {
+                if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                    let message = format!("`{name}` is not the name of a header field");
+                    item(key, index, names.len()).problem(Code::BadValue, message);
+                    sound = false;
+                }
             }
         }
         let list = |items: &[String]| HeaderValue::from_str(&items.join(", ")).ok().filter(|value| !value.is_empty());
         sound.then(|| -> Arc<dyn Filter> {
             Arc::new(Cors {
-                origins: self.origins.iter().map(|origin| origin.as_str().into()).collect(),
+                origins: origins.into(),
                 any,
                 methods: list(&self.methods),
                 headers: list(&self.headers),
+                expose: list(&self.expose_headers),
                 credentials: self.credentials,
                 max_age: self.max_age.map(|age| HeaderValue::from(age.get().as_secs())),
             })
@@ -109,14 +118,56 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
+/// Whose pages may read the answers.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// This one.
+    One(Box<str>),
+    /// All subdomains of a host, at any depth: what is in front of their labels, and what is behind.
+    Subdomains { scheme: Box<str>, parent: Box<str> },
+}
+
+impl Origin {
+    fn parse(text: &str) -> Option<Self> {
+        let Some((scheme, host)) = text.split_once("*.") else { return is_origin(text).then(|| Self::One(text.into())) };
+        let parent = format!("{scheme}{host}");
+        // An address has no subdomains.
+        let address = host.split(':').next().is_none_or(|host| host.is_empty() || host.parse::<Ipv4Addr>().is_ok())
+            || host.starts_with('[');
+        (scheme.ends_with("://") && is_origin(&parent) && !address)
+            .then(|| Self::Subdomains { scheme: scheme.into(), parent: format!(".{host}").into() })
+    }
+
+    /// Is this what a browser has sent for one of these?
+    fn is(&self, sent: &str) -> bool {
+        match self {
+            Self::One(origin) => **origin == *sent,
+            Self::Subdomains { scheme, parent } => sent
+                .strip_prefix(&**scheme)
+                .and_then(|host| host.strip_suffix(&**parent))
+                // Labels and nothing else: no other host, port or path may hide in front of the parent.
+                .is_some_and(|labels| parse_authority(labels).is_some_and(|(name, port)| name == labels && port.is_none())),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Cors {
-    origins: Box<[Box<str>]>,
+    origins: Box<[Origin]>,
     any: bool,
     methods: Option<HeaderValue>,
     headers: Option<HeaderValue>,
+    expose: Option<HeaderValue>,
     credentials: bool,
     max_age: Option<HeaderValue>,
+}
+
+/// What is kept of a request whose page may read the answer.
+struct Admitted {
+    /// As it is told to the browser.
+    origin: HeaderValue,
+    /// Asked before the request itself: no page will see this answer.
+    preflight: bool,
 }
 
 impl Filter for Cors {
@@ -126,11 +177,12 @@ impl Filter for Cors {
 
     fn request(&self, request: &mut FilterRequest<'_>, slot: &mut Slot) -> Verdict {
         let Some(origin) = field_text(&*request.fields, "origin") else { return Verdict::Continue };
-        let allowed = self.any || self.origins.iter().any(|one| **one == *origin);
+        let preflight = request.method == "OPTIONS" && request.fields.get("access-control-request-method").is_some();
+        let allowed = self.any || self.origins.iter().any(|one| one.is(origin));
         if allowed && let Ok(origin) = HeaderValue::from_str(if self.any { "*" } else { origin }) {
-            *slot = Some(Box::new(origin));
+            *slot = Some(Box::new(Admitted { origin, preflight }));
         }
-        if request.method != "OPTIONS" || request.fields.get("access-control-request-method").is_none() {
+        if !preflight {
             return Verdict::Continue;
         }
         if !allowed {
@@ -149,12 +201,15 @@ impl Filter for Cors {
     fn response(&self, response: &mut FilterResponse<'_>, slot: &mut Slot) {
         if !self.any {
             // Answers differ by origin, so a shared cache must keep them apart, also those without one.
-            response.fields.append(header::VARY, HeaderValue::from_static("origin"));
+            vary(response.fields, "origin");
         }
         response.fields.remove(&header::ACCESS_CONTROL_ALLOW_ORIGIN);
         response.fields.remove(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
-        let Some(origin) = slot.as_ref().and_then(|slot| slot.downcast_ref::<HeaderValue>()) else { return };
+        let Some(Admitted { origin, preflight }) = slot.as_ref().and_then(|slot| slot.downcast_ref()) else { return };
         response.fields.set(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        if let Some(expose) = self.expose.as_ref().filter(|_| !preflight) {
+            response.fields.set(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+        }
         if self.credentials {
             response.fields.set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -163,6 +218,7 @@ impl Filter for Cors {
 
 #[cfg(test)]
 mod tests {
+    use super::Origin;
     use crate::filter::tests_support::{Exchange, compile, refused};
 
     const CORS: &str = r#"[{"cors": {"origins": ["https://app.example.com"], "methods": ["GET", "PUT"], "headers": ["x-a"],
@@ -201,6 +257,57 @@ mod tests {
     }
 
     #[test]
+    fn pages_read_the_fields_that_are_named_and_preflights_name_none() {
+        let chain = compile(r#"[{"cors": {"origins": "https://a.example", "expose_headers": ["x-total", "etag"]}}]"#);
+        let mut exchange = Exchange::default();
+        exchange.set("origin", "https://a.example");
+        exchange.request(&chain).unwrap();
+        let sent = [("access-control-expose-headers", "x-own"), ("vary", "Accept, Origin")];
+        let fields = exchange.response_with(&chain, 200, &sent);
+        assert_eq!(fields["access-control-expose-headers"], "x-total, etag", "in place of the endpoint's own");
+        assert_eq!(fields.get_all("vary").iter().collect::<Vec<_>>(), ["Accept, Origin"], "said once");
+        let mut preflight = Exchange { method: "OPTIONS".into(), ..Exchange::default() };
+        preflight.set("origin", "https://a.example");
+        preflight.set("access-control-request-method", "GET");
+        preflight.request(&chain).unwrap_err();
+        assert!(!preflight.response(&chain, 204).contains_key("access-control-expose-headers"));
+        let silent = compile(r#"[{"cors": {"origins": "https://a.example"}}]"#);
+        let mut exchange = Exchange::default();
+        exchange.set("origin", "https://a.example");
+        exchange.request(&silent).unwrap();
+        assert_eq!(
+            exchange.response_with(&silent, 200, &sent)["access-control-expose-headers"],
+            "x-own",
+            "nothing was said of it"
+        );
+    }
+
+    #[test]
+    fn subdomains_are_those_of_this_host_by_this_scheme_and_port() {
+        let origin = Origin::parse("https://*.example.com").unwrap();
+        for (sent, is) in [
+            ("https://a.example.com", true),
+            ("https://pr-12.preview.example.com", true),
+            ("https://example.com", false),
+            ("https://.example.com", false),
+            ("https://evilexample.com", false),
+            ("http://a.example.com", false),
+            ("https://a.example.com:8443", false),
+            ("https://a.example.com.evil.test", false),
+            ("https://evil.test/.example.com", false),
+            ("https://evil.test:1.example.com", false),
+            ("https://user@a.example.com", false),
+            ("https://A.example.com", false),
+            ("https://a..example.com", false),
+            ("null", false),
+        ] {
+            assert_eq!(origin.is(sent), is, "{sent}");
+        }
+        let elsewhere = Origin::parse("http://*.example.com:8080").unwrap();
+        assert!(elsewhere.is("http://a.example.com:8080") && !elsewhere.is("http://a.example.com"));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (options, word) in [
             (r#"{"origins": []}"#, "no origin"),
@@ -214,6 +321,16 @@ mod tests {
             (r#"{"origins": "https://a.example", "credentials": true, "methods": ["GET", "*"]}"#, "for a name"),
             (r#"{"origins": "*", "methods": "a b"}"#, "not a method"),
             (r#"{"origins": "*", "headers": "a b"}"#, "not the name"),
+            (r#"{"origins": "*", "expose_headers": "a b"}"#, "not the name"),
+            (r#"{"origins": "https://a.example", "credentials": true, "expose_headers": "*"}"#, "for a name"),
+            (r#"{"origins": "https://*"}"#, "not an origin"),
+            (r#"{"origins": "https://*."}"#, "not an origin"),
+            (r#"{"origins": "*.example.com"}"#, "not an origin"),
+            (r#"{"origins": "https://a*.example.com"}"#, "not an origin"),
+            (r#"{"origins": "https://*.*.example.com"}"#, "not an origin"),
+            (r#"{"origins": "https://*.192.0.2.1"}"#, "not an origin"),
+            (r#"{"origins": "https://*.[::1]"}"#, "not an origin"),
+            (r#"{"origins": "https://*.example.com:443"}"#, "not an origin"),
         ] {
             let problems = refused(&format!(r#"[{{"cors": {options}}}]"#));
             assert!(problems.len() == 1 && problems[0].message.contains(word), "{options}: {problems:?}");

@@ -2,17 +2,20 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
-use http::HeaderName;
+use http::{HeaderName, header};
 
 use super::FilterRequest;
-use crate::{string_type, types::RequestHead};
+use crate::{
+    string_type,
+    types::{RequestHead, is_cookie_name},
+};
 
 /// The part of a request that says with whom it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitKey {
     /// The client's address: an IPv4 address, or the /64 network of an IPv6 one.
     ClientIp,
-    /// The first value of a header field.
+    /// The first value of a header field. `host` is the request's host without its port, which HTTP/2 has in no field.
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
@@ -32,6 +35,7 @@ impl LimitKey {
         let found = match self {
             LimitKey::Route => return part(b'r', request.route.as_bytes()),
             LimitKey::ClientIp => None,
+            LimitKey::Header(name) if *name == header::HOST => Some(request.host.as_bytes()),
             LimitKey::Header(name) => request.fields.get(name.as_str()),
             LimitKey::Cookie(name) => cookie(request, name),
         };
@@ -64,7 +68,8 @@ impl FromStr for LimitKey {
             Some(("header", name)) => {
                 HeaderName::from_str(name).map(LimitKey::Header).map_err(|_| format!("`{name}` is not a header field's name"))
             }
-            Some(("cookie", name)) => Ok(LimitKey::Cookie(name.into())),
+            Some(("cookie", name)) if is_cookie_name(name) => Ok(LimitKey::Cookie(name.into())),
+            Some(("cookie", name)) => Err(format!("`{name}` is not the name of a cookie")),
             _ => Err(format!("`{text}` is not a key; write `client_ip`, `header:NAME`, `cookie:NAME` or `route`")),
         }
     }
@@ -90,4 +95,19 @@ string_type!(
 /// The parts as one text, for telling filters apart.
 pub(super) fn text(parts: &[LimitKey]) -> String {
     parts.iter().map(LimitKey::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_key_is_refused() {
+        for text in ["", "ip", "header", "header:", "header:a b", "cookie:", "cookie:a b", "cookie:a=b", "cookie:a;b", "path"] {
+            assert!(text.parse::<LimitKey>().is_err(), "{text}");
+        }
+        for text in ["client_ip", "route", "header:x-key", "cookie:session", "cookie:a[b]"] {
+            assert_eq!(text.parse::<LimitKey>().unwrap().to_string(), text);
+        }
+    }
 }

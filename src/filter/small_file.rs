@@ -8,13 +8,13 @@ use std::{
     time::SystemTime,
 };
 
-use crate::types::{At, Code, ConfigPath};
+use crate::types::{At, Code, ConfigPath, unreadable};
 
 /// The content of a regular file of at most `max` bytes, or why there is none, in words for users.
 ///
 /// Anything else than a regular file is refused before it is read: a pipe would wait for a writer.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let kind = |error: io::Error| error.kind().to_string();
+    let kind = |error: io::Error| unreadable(&error);
     if !std::fs::metadata(path).map_err(kind)?.is_file() {
         return Err("it is not a file".into());
     }

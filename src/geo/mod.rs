@@ -10,7 +10,7 @@ use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{At, Code, ConfigPath, Countries, Country};
+use crate::types::{At, Code, ConfigPath, Countries, Country, unreadable};
 
 /// The largest database. The largest ones that are sold have less; what is over it is no such file.
 const MAX_BYTES: u64 = 1 << 30;
@@ -39,7 +39,7 @@ impl GeoIpSpec {
         let file = &self.database;
         match std::fs::metadata(&**file) {
             Err(error) => {
-                at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {}", error.kind()));
+                at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {}", unreadable(&error)));
                 return None;
             }
             Ok(found) if !found.is_file() || found.len() > MAX_BYTES => {
@@ -51,7 +51,7 @@ impl GeoIpSpec {
         let reader = match Reader::open_readfile(&**file) {
             Ok(reader) => reader,
             Err(maxminddb::MaxMindDbError::Io(error)) => {
-                at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {}", error.kind()));
+                at.problem(Code::UnreadableFile, format!("cannot read `{file}`: {}", unreadable(&error)));
                 return None;
             }
             Err(_) => {
@@ -128,7 +128,7 @@ mod tests {
         for (path, word) in [
             (file.to_str().unwrap(), "is not a database"),
             (directory.path().to_str().unwrap(), "is not a file"),
-            ("/nonexistent.mmdb", "cannot read"),
+            ("/nonexistent.mmdb", "there is no such file"),
         ] {
             let (geoip, problems) = compile(path);
             assert!(geoip.is_none() && problems.len() == 1 && problems[0].contains(word), "{problems:?}");

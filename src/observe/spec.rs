@@ -17,7 +17,9 @@ use crate::{
 pub struct ObservabilitySpec {
     /// The process log, on standard error.
     pub log: LogSpec,
-    /// One line for each request.
+    /// One line for each request. `off` writes none.
+    #[serde(deserialize_with = "access_log")]
+    #[schemars(with = "Switch<AccessLogSpec>")]
     pub access_log: AccessLogSpec,
     /// Spans of requests, for a collector that speaks OTLP. `off` by default.
     pub tracing: Switch<TracingSpec>,
@@ -27,6 +29,14 @@ impl Default for ObservabilitySpec {
     fn default() -> Self {
         Self { log: LogSpec::default(), access_log: AccessLogSpec::default(), tracing: TracingSpec::off() }
     }
+}
+
+/// As the other sections that can be switched off: `off` in place of the options, beside `path: off` among them.
+fn access_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessLogSpec, D::Error> {
+    Ok(match Switch::deserialize(deserializer)? {
+        Switch::Off => AccessLogSpec { path: "off".into(), ..AccessLogSpec::default() },
+        Switch::On(spec) => spec,
+    })
 }
 
 /// The process log.
@@ -154,3 +164,18 @@ string_type!(
     "`json`, `combined`, or a template such as `{client} {method} {path} {status}`.",
     None
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_log_is_switched_off_as_other_sections_are() {
+        for (written, path) in
+            [(r#"{"access_log": "off"}"#, "off"), (r#"{"access_log": {"path": "off"}}"#, "off"), ("{}", "stdout")]
+        {
+            let spec: ObservabilitySpec = serde_json::from_str(written).expect("it can be read");
+            assert_eq!(spec.access_log.path, path, "{written}");
+        }
+    }
+}

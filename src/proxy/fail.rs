@@ -82,6 +82,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }
+    let clients = *error.esource() == ErrorSource::Downstream && ctx.decided.is_none();
     let decided = match ctx.decided.take() {
         Some(decided) => Some(decided),
         None => explain(ctx, error),
@@ -111,7 +112,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     } else {
         ctx.outcome.status = status;
         let sent = reply::send(session, ctx, reply, None).await;
-        if sent.is_ok() && *error.esource() != ErrorSource::Downstream {
+        if sent.is_ok() && !clients {
             take_in(session, ctx).await;
         }
     }

@@ -16,6 +16,14 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
         // client, which they cannot through HTTP/1; gRPC services insist on it. Pingora has removed it.
         request.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
+    if asked.version == Version::HTTP_2 {
+        // For an endpoint that speaks HTTP/1 Pingora has put `:authority` in the place of what `headers` has set; for one that
+        // speaks HTTP/2 the host would go with the target that a rewrite replaces.
+        let named = || asked.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        if let Some(host) = asked.headers.get(header::HOST).cloned().or_else(named) {
+            request.insert_header(header::HOST, host)?;
+        }
+    }
     if let Some(target) = &ctx.onward.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);

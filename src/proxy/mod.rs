@@ -163,7 +163,8 @@ impl ProxyHttp for Weir {
         end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        body::request(session, body, end, ctx)
+        // What Pingora takes for a failure of an HTTP/2 upstream here, it logs, and waits for the answer to a body without an end.
+        body::request(session, body, end, ctx).map_err(|error| error.into_down())
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {

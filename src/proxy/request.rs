@@ -80,7 +80,7 @@ async fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Box<A
     filters::request(session, ctx, Level::Listener).await?;
     ctx.passed(Passed::ListenerFilters);
     ctx.outcome.phase = Phase::Route;
-    let (route, redirect) = choose(session.req_header(), ctx)?;
+    let (route, tail) = choose(session.req_header(), ctx)?;
     ctx.passed(Passed::Route);
     ctx.outcome.phase = Phase::Filter;
     if !route.chain.is_empty() {
@@ -98,16 +98,24 @@ async fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Box<A
             forward(split.draw(&mut rand::rng()), ctx);
             Ok(())
         }
-        Action::Redirect(_) => {
-            let reply = redirect.unwrap_or_else(|| Reply::status(500));
-            Err(Answer::ordinary(reply))
+        Action::Redirect(redirect) => {
+            let head = head(session.req_header(), ctx);
+            let tail = rewritten(ctx).unwrap_or_else(|| head.path.get(tail..).unwrap_or_default());
+            Err(Answer::ordinary(redirect.reply(&head, &ctx.client, tail)))
         }
         Action::Respond(reply) => Err(Answer::ordinary(reply.clone())),
     }
 }
 
-/// The route, and where it redirects to, if it does.
-fn choose(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<(Arc<Route>, Option<Reply>), Box<Answer>> {
+/// The path that `rewrite` has made, if one did. A filter that takes a key out of the query leaves the path as it is.
+fn rewritten(ctx: &RequestCtx) -> Option<&str> {
+    let target = ctx.onward.rewritten.as_deref()?;
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    (path != &*ctx.outcome.path).then_some(path)
+}
+
+/// The route, and where in the path begins what [`crate::route::Match::tail`] says.
+fn choose(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<(Arc<Route>, usize), Box<Answer>> {
     misdirected(ctx)?;
     redirect_to_https(request, ctx)?;
     if max_forwards(ctx.arrival.admitted.max_forwards) == MaxForwards::Answer {
@@ -120,10 +128,7 @@ fn choose(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<(Arc<Route>, 
         return Err(Answer::weir(Reply::status(404), Cause::DestinationNotFound, "no_route"));
     };
     let route = found.route.clone();
-    let redirect = match &route.action {
-        Action::Redirect(redirect) => Some(redirect.reply(&head, &ctx.client, found.tail)),
-        Action::Upstream(_) | Action::Split(_) | Action::Respond(_) => None,
-    };
+    let tail = head.path.len() - found.tail.len();
     ctx.outcome.route = Some(route.name.clone());
     ctx.in_flight = Some(ctx.observer.metrics().request(Some(&route.name)));
     ctx.deadline = route.timeout.map(|timeout| ctx.arrival.began.at + timeout);
@@ -135,7 +140,7 @@ fn choose(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<(Arc<Route>, 
         // A tunnel lives as long as both sides like.
         ctx.deadline = None;
     }
-    Ok((route, redirect))
+    Ok((route, tail))
 }
 
 fn forward(upstream: &Arc<Upstream>, ctx: &mut RequestCtx) {

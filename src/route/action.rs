@@ -28,6 +28,8 @@ pub enum Action {
 pub struct Redirect {
     status: StatusCode,
     to: Template<Variable>,
+    /// The user names a host right behind `//`, so that two slashes at the start are meant.
+    scheme_relative: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,8 @@ impl Redirect {
             at.problem(Code::BadValue, format!("`{}` is not a URL", spec.to)).hint("start with `https://`, `{scheme}://` or `/`");
             return None;
         }
-        status_ok.then(|| Self { status: StatusCode::from_u16(spec.status).unwrap_or(StatusCode::PERMANENT_REDIRECT), to })
+        let status = StatusCode::from_u16(spec.status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
+        status_ok.then(|| Self { status, to, scheme_relative: spec.to.starts_with("//") })
     }
 
     /// The status of every answer.
@@ -76,7 +79,7 @@ impl Redirect {
         self.status.as_u16()
     }
 
-    /// The answer for this request. `tail` is what [`super::Match`] says of it.
+    /// The answer for this request. `tail` is what [`super::Match`] says of it, or the path that a `rewrite` has made.
     pub fn reply(&self, head: &RequestHead<'_>, client: &Client, tail: &str) -> Reply {
         let target = self.to.fill(|variable, out| match variable {
             Variable::Scheme => out.push_str(client.scheme.as_str()),
@@ -90,6 +93,11 @@ impl Redirect {
             }
         });
         let reply = Reply::status(self.status.as_u16());
+        // A browser takes `//` for the start of another host, which a request must not name.
+        let target = match target.strip_prefix('/') {
+            Some(rest) if !self.scheme_relative => format!("/{}", rest.trim_start_matches('/')),
+            _ => target,
+        };
         match HeaderValue::from_str(&encode(&target)) {
             Ok(location) => reply.with(header::LOCATION, location),
             // Cannot be: encode leaves visible ASCII only.
@@ -108,8 +116,7 @@ fn has_a_start(to: &str) -> bool {
 
 /// Percent-encodes what may not stand in a URL, so that no byte of a request can end the field or start another.
 ///
-/// A target that comes out relative is anchored: an empty one is `/`, and `//` at its start (which a browser
-/// takes for another host) cannot come from a request, because only one slash is left of several.
+/// A target that comes out relative is anchored: an empty one is `/`.
 fn encode(target: &str) -> String {
     let mut out = String::with_capacity(target.len().max(1));
     for byte in target.bytes() {
@@ -188,6 +195,18 @@ mod tests {
     fn nothing_in_a_request_can_end_the_field() {
         assert_eq!(location("/n{path}{query}", "/x", Some("a=\r\nx: y"), "/\u{e4} \t"), "/n/%C3%A4%20%09?a=%0D%0Ax:%20y");
         assert_eq!(location("/{path}", "/x", Some(""), "\"<>\\^`|\u{7f}"), "/%22%3C%3E%5C%5E%60%7C%7F");
+    }
+
+    #[test]
+    fn a_request_cannot_name_another_host() {
+        assert_eq!(location("/{path}", "/old/evil.test", None, "/evil.test"), "/evil.test");
+        assert_eq!(
+            location("{path}{query}", "/old", Some("a"), "//evil.test/x"),
+            "/evil.test/x?a",
+            "as a rewrite may put it together"
+        );
+        assert_eq!(location("/{path}", "/x", None, "/\\evil.test"), "/%5Cevil.test");
+        assert_eq!(location("//cdn.example{path}", "/x", None, "/x"), "//cdn.example/x", "as it is written");
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl JsonSchema for HeaderMatch {
 #[serde(deny_unknown_fields)]
 pub struct RedirectSpec {
     /// The target; `{scheme}`, `{host}`, `{path}` and `{query}` are the request's own (`{query}` brings its `?`).
-    /// For a prefix match, `{path}` is what follows the prefix.
+    /// For a prefix match, `{path}` is what follows the prefix; where a `rewrite` has made another path, it is that.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "RedirectSpec::default_status")]

@@ -59,6 +59,11 @@ impl FieldsMut for HeaderMap {
     }
 }
 
+/// Can a cookie have this name? Wider than RFC 6265, as browsers and services are; what could not be found again is none.
+pub fn is_cookie_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"=;,\"".contains(&byte))
+}
+
 /// The head of a request that passed the gate.
 #[derive(Clone, Copy)]
 pub struct RequestHead<'a> {

@@ -270,6 +270,16 @@ impl Added<'_> {
     }
 }
 
+/// Why a file cannot be read, in words for users.
+pub fn unreadable(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "there is no such file".into(),
+        ErrorKind::IsADirectory => "it is a directory".into(),
+        kind => kind.to_string(),
+    }
+}
+
 /// The most similar known word, if one is similar enough to be meant.
 pub fn closest<'k>(wanted: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Of two numbers, neither is a misspelling of the other.

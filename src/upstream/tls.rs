@@ -21,7 +21,7 @@ use super::{Protocol, UpstreamSpec, UpstreamTlsSpec};
 use crate::{
     health::ProbeTls,
     tls::Unverified,
-    types::{Address, At, Code, ConfigPath},
+    types::{Address, At, Code, ConfigPath, unreadable},
 };
 
 /// Compiled TLS settings of an upstream.
@@ -111,10 +111,10 @@ fn read(path: &Path, at: &At) -> Option<Vec<u8>> {
     let content = match fs::metadata(path) {
         Ok(file) if !file.is_file() => Err("it is not a file".into()),
         Ok(file) if file.len() > MAX => Err("it is over 4 MiB".into()),
-        Ok(_) => fs::read(path).map_err(|error| error.kind().to_string()),
-        Err(error) => Err(error.kind().to_string()),
+        Ok(_) => fs::read(path).map_err(|error| unreadable(&error)),
+        Err(error) => Err(unreadable(&error)),
     };
-    content.map_err(|reason| at.problem(Code::UnreadableFile, format!("cannot read {}: {reason}", path.display()))).ok()
+    content.map_err(|reason| at.problem(Code::UnreadableFile, format!("cannot read `{}`: {reason}", path.display()))).ok()
 }
 
 fn certificates(path: &ConfigPath, at: &At) -> Option<Vec<CertificateDer<'static>>> {

@@ -4,6 +4,7 @@ use crate::support::{
     client::RawClient,
     edge::{Edge, EdgeBuilder, edge},
     h2_client::{H2Client, H2Request},
+    h2_origin::h2_origin,
     origin::{Answer, Origin, origin, refused_address},
 };
 
@@ -81,6 +82,50 @@ async fn headers_are_removed_set_and_added_both_ways() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_set_is_the_one_that_the_endpoint_is_asked_for() {
+    let (origin, over_h2) = (echoing().await, h2_origin().respond(200, "hello").spawn().await);
+    let stripped = "match: {path: /v1/*}\nupstream: two\nfilters: [{rewrite: {strip_prefix: /v1}}]";
+    let set = "{headers: {request: {set: {host: 'inside.test:81'}}}}";
+    let edge = edge()
+        .upstream("app", &[origin.addr()])
+        .upstream_with("two", &[over_h2.addr()], "connections: {protocol: h2c}")
+        .route("plain", &format!("match: {{path: /plain}}\nupstream: app\nfilters: [{set}]"))
+        .route("moved", &format!("match: {{path: /moved}}\nupstream: app\nfilters: [{set}, {{rewrite: {{add_prefix: /x}}}}]"))
+        .route("two", &format!("match: {{path: /two}}\nupstream: two\nfilters: [{set}]"))
+        .route("left", "match: {path: /left}\nupstream: app")
+        .route("stripped", stripped)
+        .tls()
+        .start()
+        .await;
+    let (mut client, mut h2) = (edge.client().await, h2(&edge).await);
+    for (path, host) in [("/plain", "inside.test:81"), ("/moved", "inside.test:81"), ("/left", "localhost")] {
+        assert_eq!(client.get("localhost", path).await.status, 200, "{path}");
+        assert_eq!(origin.next_request().await.headers.all("host"), [host], "{path}");
+        assert_eq!(h2.get("localhost", path).await.status, 200, "{path}");
+        let received = origin.next_request().await;
+        assert_eq!(
+            (received.headers.all("host"), received.header("x-forwarded-host")),
+            (vec![host], Some("localhost")),
+            "{path} over HTTP/2"
+        );
+    }
+    assert_eq!(client.get("localhost", "/two").await.status, 200);
+    assert_eq!(h2.get("localhost", "/two").await.status, 200);
+    for _ in 0..2 {
+        let received = over_h2.next_request().await;
+        assert_eq!(received.head.uri.authority().map(http::uri::Authority::as_str), Some("inside.test:81"));
+    }
+    assert_eq!(client.get("localhost", "/v1/a?b").await.status, 200);
+    assert_eq!(h2.get("localhost", "/v1/a?b").await.status, 200, "a path that was rewritten keeps its host");
+    for _ in 0..2 {
+        let received = over_h2.next_request().await;
+        let authority = received.head.uri.authority().map(http::uri::Authority::as_str);
+        assert_eq!((authority, received.head.uri.path_and_query().unwrap().as_str()), (Some("localhost"), "/a?b"));
+        assert_eq!(received.header("host"), None);
+    }
+}
+
+#[tokio::test]
 async fn rewrite_changes_what_is_forwarded_and_nothing_else() {
     let origin = echoing().await;
     let edge = edge()
@@ -112,10 +157,11 @@ async fn ip_access_goes_by_the_clients_address() {
         let upgrade = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         assert_eq!(client.exchange(upgrade).await.status, status, "an upgrade is a request like any other");
     }
-    assert_eq!(origin.request_count(), 2);
+    assert_eq!(h2(&edge).await.get("localhost", "/").await.status, 200);
+    assert_eq!(origin.request_count(), 3);
     crate::eventually!(edge.metric("weir_rejected_requests_total", &[("reason", "ip_denied")]).await, |count| *count
         == Some(4.0));
-    let log = edge.access_log_of(6).await;
+    let log = edge.access_log_of(7).await;
     let denied = log.iter().find(|line| line["status"] == 403).expect("a refusal");
     assert_eq!((&denied["end"]["type"], &denied["end"]["reason"]), (&"http_request_denied".into(), &"ip_denied".into()));
     assert_eq!((&denied["route"], &denied["upstream"]), (&"all".into(), &serde_json::Value::Null));
@@ -165,6 +211,29 @@ async fn body_limit_of_an_undeclared_length_ends_the_request_where_it_is_passed(
     assert_eq!(origin.request_count(), 1, "no more than the first arrived whole");
 }
 
+#[tokio::test]
+async fn body_limit_ends_a_request_to_an_endpoint_that_speaks_http2_as_well() {
+    let origin = h2_origin().respond(200, "hello").spawn().await;
+    let edge = edge()
+        .upstream_with("app", &[origin.addr()], "connections: {protocol: h2c}")
+        .route("all", "upstream: app\nfilters: [{body_limit: {max: 10B}}]")
+        .tls()
+        .start()
+        .await;
+    let chunked = |body: &str| format!("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{body}0\r\n\r\n");
+    let mut client = edge.client().await;
+    assert_eq!(client.exchange(chunked("5\r\nhello\r\n5\r\nhello\r\n")).await.status, 200);
+    let answer = client.exchange(chunked("5\r\nhello\r\n6\r\nhello!\r\n")).await;
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+    let mut h2 = h2(&edge).await;
+    // Of no declared length, and not over yet when the limit is.
+    let mut exchange = h2.open(&H2Request::post("localhost", "/", "")).await.expect("a stream");
+    exchange.send("hello", false);
+    exchange.send("hello!", false);
+    assert_eq!(exchange.response().await.expect("a response").status, 413);
+    assert_eq!(origin.requests().len(), 1, "no more than the first arrived whole");
+}
+
 const CORS: &str =
     "cors: {origins: ['https://app.test'], methods: [GET, PUT], headers: [x-token], credentials: true, max_age: 1h}";
 
@@ -194,6 +263,29 @@ async fn cors_answers_preflights_and_marks_responses() {
     let request = H2Request::get("localhost", "/").header("origin", "https://app.test");
     let answer = h2(&edge).await.send(&request).await.expect("a response");
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
+}
+
+#[tokio::test]
+async fn cors_lets_pages_of_subdomains_read_the_fields_that_it_names() {
+    let fields = [("x-total", "12"), ("access-control-expose-headers", "x-own")];
+    let origin = origin().respond_headers(200, &fields, "hello").spawn().await;
+    let filter = "cors: {origins: 'https://*.app.test', credentials: true, expose_headers: [x-total, x-request-id]}";
+    let edge = filtered(&origin, filter).tls().start().await;
+    let (mut client, mut h2) = (edge.client().await, h2(&edge).await);
+    for (page, admitted) in [("https://pr-1.app.test", true), ("https://app.test", false), ("https://app.test.evil.test", false)]
+    {
+        let told = if admitted { (Some(page), Some("x-total, x-request-id")) } else { (None, Some("x-own")) };
+        let answer = client.exchange(format!("GET / HTTP/1.1\r\nhost: x\r\norigin: {page}\r\n\r\n")).await;
+        let seen = (answer.header("access-control-allow-origin"), answer.header("access-control-expose-headers"));
+        assert_eq!(seen, told, "{page}");
+        let answer = h2.send(&H2Request::get("localhost", "/").header("origin", page)).await.expect("a response");
+        let seen = (answer.header("access-control-allow-origin"), answer.header("access-control-expose-headers"));
+        assert_eq!(seen, told, "{page} over HTTP/2");
+        let preflight = format!("OPTIONS / HTTP/1.1\r\nhost: x\r\norigin: {page}\r\naccess-control-request-method: GET\r\n\r\n");
+        let answer = client.exchange(preflight).await;
+        let seen = (answer.status, answer.header("access-control-expose-headers"));
+        assert_eq!(seen, (if admitted { 204 } else { 403 }, None), "{page}");
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,20 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_host_is_counted_by_its_name_however_it_is_told() {
+    let origin = origin().respond(200, "ok").spawn().await;
+    let edge =
+        limited(&origin, "rate_limit: {rate: 1/h, burst: 2, key: 'header:host'}").listener("http: {h2c: true}").start().await;
+    let (mut client, mut h2) = (edge.client().await, H2Client::connect(edge.address("web")).await);
+    for host in ["a.test", "b.test"] {
+        assert_eq!(h2.get(host, "/").await.status.as_u16(), 200, "{host}: HTTP/2 has it in no field");
+        assert_eq!(client.get(&host.to_uppercase(), "/").await.status, 200, "{host}");
+        assert_eq!(client.get(&format!("{host}:8080"), "/").await.status, 429, "{host} was asked for twice");
+        assert_eq!(h2.get(host, "/").await.status.as_u16(), 429, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_limit_of_a_listener_holds_where_no_route_serves() {
     let edge = edge()
         .route("one", "match: {path: /one}\nrespond: {body: one}")

@@ -4,7 +4,7 @@ use crate::support::{
     client::RawClient,
     edge::{Edge, EdgeBuilder, edge},
     h2_client::{H2Client, H2Request},
-    origin::origin,
+    origin::{origin, refused_address},
 };
 
 /// An edge whose routes answer with their own name: `(name, match)` each.
@@ -232,6 +232,31 @@ async fn a_redirect_fills_its_target_and_keeps_to_its_status() {
 }
 
 #[tokio::test]
+async fn a_redirect_goes_where_a_rewrite_points_and_to_no_host_of_the_clients() {
+    let edge = edge()
+        .route("posts", "match: {path: /blog/*}\nfilters: [{rewrite: {regex: '^/blog/([0-9]+)/.*', replace: '/posts/$1'}}]\nredirect: {to: 'https://{host}{path}{query}'}")
+        .route("key", "match: {path: /key/*}\nfilters: [{api_key: {from: 'query:key', keys: {a: only-for-this-test-0}}}]\nredirect: {to: '/new{path}'}")
+        .route("open", "match: {path: /open/*}\nfilters: [{rewrite: {regex: '^/open(.*)', replace: '/$1'}}]\nredirect: {to: '{path}'}")
+        .route("slash", "match: {path: /slash/*}\nredirect: {to: '/{path}'}")
+        .tls()
+        .start()
+        .await;
+    let mut h2 = H2Client::connect_tls(edge.address("edge"), &edge.trust()).await;
+    for (path, location) in [
+        ("/blog/12/a-title?x=1", "https://localhost/posts/12?x=1"),
+        ("/blog/about", "https://localhost/about"),
+        ("/key/a?key=only-for-this-test-0", "/new/a"),
+        ("/open/evil.test", "/evil.test"),
+        ("/slash/evil.test", "/evil.test"),
+    ] {
+        let answer = edge.client().await.get("localhost", path).await;
+        assert_eq!((answer.status, answer.header("location")), (308, Some(location)), "{path}");
+        let answer = h2.get("localhost", path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (308, Some(location)), "{path} over HTTP/2");
+    }
+}
+
+#[tokio::test]
 async fn a_fixed_response_has_its_status_body_and_type() {
     let edge = edge()
         .route("ping", "match: {path: /ping}\nrespond: {body: \"pong\\n\"}")
@@ -247,6 +272,50 @@ async fn a_fixed_response_has_its_status_body_and_type() {
     assert_eq!((answer.status, answer.text().as_str(), kind), (418, "{}", Some("application/json")));
     client.send("HEAD /ping HTTP/1.1\r\nhost: example.com\r\n\r\n").await;
     assert_eq!(client.read_head_response().await.header("content-length"), Some("5"));
+}
+
+#[tokio::test]
+async fn what_a_route_answers_or_tries_is_the_same_over_http2() {
+    let (silent, first, second) = (
+        origin().never_answer().spawn().await,
+        origin().respond(502, "down").spawn().await,
+        origin().respond(200, "up").spawn().await,
+    );
+    let edge = edge()
+        .upstream("gone", &[refused_address().await])
+        .upstream("silent", &[silent.addr()])
+        .upstream("pair", &[first.addr(), second.addr()])
+        .route("json", "match: {path: /json}\nrespond: {status: 418, body: '{}', content_type: application/json}")
+        .route("none", "match: {path: /none}\nrespond: {status: 404}")
+        .route("sorry", "match: {path: /sorry}\nupstream: gone\nfallback: {body: sorry, content_type: text/plain}")
+        .route("late", "match: {path: /late}\nupstream: silent\ntimeout: 100ms")
+        .route("again", "match: {path: /again}\nupstream: pair\nretry: {on: [502]}")
+        .route(
+            "share",
+            "match: {path: /share}\nsplit: [{upstream: gone, weight: 0}, {upstream: pair, weight: 1}]\nretry: {on: [502]}",
+        )
+        .tls()
+        .start()
+        .await;
+    let mut h2 = H2Client::connect_tls(edge.address("edge"), &edge.trust()).await;
+    for (path, status, kind, body) in [
+        ("/json", 418, Some("application/json"), Some("{}")),
+        ("/none", 404, Some("text/plain; charset=utf-8"), None),
+        ("/sorry", 503, Some("text/plain"), Some("sorry")),
+        ("/late", 504, Some("text/plain; charset=utf-8"), None),
+        ("/again", 200, None, Some("up")),
+        ("/share", 200, None, Some("up")),
+    ] {
+        let one = edge.client().await.get("localhost", path).await;
+        let two = h2.get("localhost", path).await;
+        assert_eq!((one.status, one.header("content-type")), (status, kind), "{path}");
+        assert_eq!((two.status.as_u16(), two.header("content-type")), (status, kind), "{path} over HTTP/2");
+        assert_eq!(one.header("cache-control"), two.header("cache-control"), "{path}");
+        assert_eq!(one.header("retry-after"), two.header("retry-after"), "{path}");
+        if let Some(body) = body {
+            assert_eq!((one.text().as_str(), two.text().as_str()), (body, body), "{path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -298,10 +298,14 @@ impl<'d> de::Deserializer<'d> for De<'_, 'd> {
     fn deserialize_struct<V: Visitor<'d>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        keys: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.map(visitor)
+        match self.kind() {
+            Kind::Map(_) | Kind::Alias(_) => self.map(visitor),
+            _ if self.is_null() => self.map(visitor),
+            _ => Err(self.unexpected(&visitor).with_keys(keys)),
+        }
     }
     fn deserialize_enum<V: Visitor<'d>>(
         self,

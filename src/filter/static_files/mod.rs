@@ -32,7 +32,7 @@ use super::{
     Filter, FilterRequest, Slot, Verdict,
     coding::{Accepted, Coding},
 };
-use crate::types::{At, BodyStream, Code, ConfigPath, OneOrMany, Reply};
+use crate::types::{At, BodyStream, Code, ConfigPath, OneOrMany, Reply, unreadable};
 
 /// A piece of a file that is sent: what one request holds at most. A shorter file is read where it is opened, which
 /// saves a change of threads.
@@ -85,7 +85,7 @@ impl StaticFilesSpec {
         };
         match std::fs::metadata(&*self.root) {
             Err(error) => {
-                let message = format!("cannot read `{}`: {}", self.root, error.kind());
+                let message = format!("cannot read `{}`: {}", self.root, unreadable(&error));
                 refuse(at.key("root"), Code::UnreadableFile, message, "name a directory that Weir can read");
             }
             Ok(found) if !found.is_dir() => {

@@ -73,7 +73,8 @@ pub fn admit_response(
     fields: &HeaderMap,
 ) -> Result<ResponseFraming, BadResponse> {
     match status {
-        101 if !upgrading || !to_websocket(fields) => return Err(BadResponse::UnaskedUpgrade),
+        // HTTP/1.0 knows no upgrades (RFC 9110 section 7.8).
+        101 if !upgrading || version == Version::Http10 || !to_websocket(fields) => return Err(BadResponse::UnaskedUpgrade),
         100..=599 => {}
         _ => return Err(BadResponse::Status),
     }
@@ -169,6 +170,8 @@ mod tests {
         assert_eq!(switch(&websocket("WebSocket")), Ok(ResponseFraming::None));
         assert_eq!(switch(&websocket("h2c")), Err(BadResponse::UnaskedUpgrade));
         assert_eq!(switch(&HeaderMap::new()), Err(BadResponse::UnaskedUpgrade));
+        let old = admit_response("GET", 101, Version::Http10, true, &websocket("websocket"));
+        assert_eq!(old, Err(BadResponse::UnaskedUpgrade));
         assert_eq!(
             admit_response(
                 "GET",

@@ -36,7 +36,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves requests until the connection closes.
 pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
-    let mut stream = H1Stream::new(transport, BytesMut::new(), http.body_idle_timeout.limit());
+    let mut stream = H1Stream::new(transport, http.body_idle_timeout.limit());
     for served in 0..http.max_requests_per_connection.get() {
         let patience = if served == 0 { http.header_timeout.get() } else { http.keepalive_timeout.get() };
         let (length, began) = match next_head(&mut stream, &connection, patience, served == 0).await {

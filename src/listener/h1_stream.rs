@@ -122,10 +122,10 @@ pub struct H1Stream {
 const AHEAD: usize = 4096;
 
 impl H1Stream {
-    /// A connection on which no request was read yet; `ahead` holds what was read already. A client that takes nothing of what is
-    /// written to it for this long is given up, outside of tunnels.
-    pub fn new(transport: Transport, ahead: BytesMut, patience: Option<Duration>) -> Self {
-        let patience = Patience::new(patience);
+    /// A connection on which no request was read yet. A client that takes nothing of what is written to it for this long is given up,
+    /// outside of tunnels.
+    pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
+        let (ahead, patience) = (BytesMut::new(), Patience::new(patience));
         Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None, patience }
     }
 
@@ -337,3 +337,56 @@ impl AsyncWrite for H1Stream {
 
 pingora_stream!(H1Stream);
 pingora_stream!(End<H1Stream>);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::{net::UnixStream, task::unconstrained, time};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A connection to a client that takes nothing, when no more fits into its socket.
+    async fn full() -> (H1Stream, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut stream = H1Stream::new(Transport::plain(near.into()), Some(PATIENCE));
+        while unconstrained(stream.write_all(&[0; 1000])).now_or_never().is_some() {}
+        (stream, far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_response_is_not_waited_for_longer_than_the_rest() {
+        let (mut stream, _far) = full().await;
+        let began = time::Instant::now();
+        assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), 30);
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 30, "nor again for the end of the connection");
+        let (mut stream, _far) = full().await;
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_something_in_time_gets_all_of_it() {
+        let (mut stream, mut far) = full().await;
+        let reading = async {
+            time::sleep(PATIENCE - Duration::from_secs(1)).await;
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).await.unwrap()
+        };
+        let (sent, read) = tokio::join!(AsyncWriteExt::shutdown(&mut stream), reading);
+        sent.unwrap();
+        assert_ne!(read, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_tunnel_is_sent_may_wait() {
+        let (mut stream, _far) = full().await;
+        let (tunnel, _parting) = Tunnel::new();
+        stream.begin(BodyFraming::None, Some(tunnel.clone()), &Limits::default());
+        tunnel.open();
+        assert!(time::timeout(2 * PATIENCE, stream.flush()).await.is_err(), "it waits");
+    }
+}

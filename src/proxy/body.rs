@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use pingora_core::Result;
 use pingora_proxy::Session;
 
@@ -59,13 +60,16 @@ pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: boo
     if overdue(ctx) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
     }
-    if ctx.filters.wants_response_body() && !session.was_upgraded() {
+    if is_bodiless(session, ctx) {
+        *body = None;
+    } else if ctx.filters.wants_response_body() && !session.was_upgraded() {
         let had_one = body.is_some();
         let mut piece = body.take().unwrap_or_default();
         let passed = ctx.filters.response_body(&mut piece, end);
         *body = (had_one || !piece.is_empty()).then_some(piece);
         passed.map_err(|reason| ctx.decide(Reply::status(500), Cause::ProxyInternalError, reason, Who::Weir))?;
     }
+    ctx.body_out += body.as_ref().map_or(0, Bytes::len) as u64;
     if end && !session.was_upgraded() {
         ctx.answered = true;
         if !session.is_body_done() {
@@ -76,6 +80,12 @@ pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: boo
         }
     }
     Ok(())
+}
+
+/// Has the response a head and no more? A body comes all the same where the store asked for one: with the answer to a HEAD, or one
+/// that became a 304. Pingora leaves it out on HTTP/1 alone.
+fn is_bodiless(session: &Session, ctx: &RequestCtx) -> bool {
+    session.req_header().method == Method::HEAD || matches!(ctx.outcome.status, 204 | 304)
 }
 
 /// Trailers end a body too: what filters have kept back is sent in their place, for lack of a way to send both.

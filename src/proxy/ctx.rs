@@ -34,6 +34,8 @@ pub struct RequestCtx {
     /// What Weir decided to answer, when a phase can only fail to say so.
     pub(super) decided: Option<Decided>,
     pub(super) body_in: u64,
+    /// Bytes of the response's body that were passed on to be sent.
+    pub(super) body_out: u64,
     /// The client was told to go on with its body.
     pub(super) continued: bool,
     /// The whole response went to the client, whatever becomes of the rest of the request.
@@ -158,6 +160,7 @@ impl RequestCtx {
             onward: Onward::default(),
             decided: None,
             body_in: 0,
+            body_out: 0,
             continued: false,
             answered: false,
             outcome,

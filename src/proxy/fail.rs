@@ -88,10 +88,12 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         None => explain(ctx, error),
     };
     let Some(Decided { reply, cause, reason, who }) = decided else {
-        // The client is gone: there is nobody to answer.
-        ctx.outcome.who = Who::Client;
-        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
-        ctx.outcome.reason = Some("client_gone");
+        // The client is gone: there is nobody to answer. What was decided on before that stands.
+        if ctx.outcome.cause.is_none() {
+            ctx.outcome.who = Who::Client;
+            ctx.outcome.cause = Some(Cause::ConnectionTerminated);
+            ctx.outcome.reason = Some("client_gone");
+        }
         ctx.outcome.status = status_sent(session);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
@@ -109,8 +111,8 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         session.as_downstream_mut().shutdown().await;
     } else {
         ctx.outcome.status = status;
-        reply::send(session, ctx, reply, None).await;
-        if !clients {
+        let sent = reply::send(session, ctx, reply, None).await;
+        if sent.is_ok() && !clients {
             take_in(session, ctx).await;
         }
     }
@@ -151,6 +153,8 @@ fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
                 .unwrap_or_else(|| upstream_cause(error, ctx.outcome.phase));
             Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream })
         }
+        // Pingora does not say whose it is when the last flush of a response fails. To endpoints it says.
+        ErrorSource::Unset if *error.etype() == WriteError => None,
         ErrorSource::Internal | ErrorSource::Unset => {
             log::error!("request {} failed inside: {error}", ctx.outcome.request_id);
             let cause = Cause::ProxyInternalError;

@@ -30,7 +30,8 @@ pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
 
 /// The request's task was cancelled: its client reset the stream, its body stalled, or a drain had no time left for it.
 pub(super) fn abandoned(ctx: &mut RequestCtx) {
-    ctx.outcome.bytes_in = ctx.body_in;
+    // What Pingora has counted is gone with its session. A piece that was on its way counts as sent.
+    (ctx.outcome.bytes_in, ctx.outcome.bytes_out) = (ctx.body_in, ctx.body_out);
     ctx.outcome.who = Who::Client;
     if ctx.arrival.progress.expired() {
         // The stream is reset, since its task is gone; in the log it is what it would be on HTTP/1.

@@ -70,15 +70,20 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Sends a reply through the response filters of the request's listener and route. A client that is gone by now is
-/// no error.
-pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Reply, stream: Option<BodyStream>) {
+/// Sends a reply through the response filters of the request's listener and route. An error is that of the client, which went away
+/// or takes nothing: its connection is of no more use.
+pub(super) async fn send(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    reply: Reply,
+    stream: Option<BodyStream>,
+) -> pingora_core::Result<()> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
     let measured = stream.as_ref().map(|stream| stream.length);
     let standard = stream.is_none() && reply.body.is_none() && (reply.status.is_client_error() || reply.status.is_server_error());
     let Some((mut response, mut body)) = build(reply, &ctx.outcome.request_id, Form::for_accept(accept), measured) else {
-        return;
+        return Ok(());
     };
     let wish = filters::response(request.method.as_str(), &mut response, Origin::Weir { standard }, ctx);
     let bodiless = request.method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304);
@@ -88,13 +93,11 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Rep
         if let Err(reason) = passed {
             (ctx.outcome.cause, ctx.outcome.reason) = (Some(Cause::ProxyInternalError), Some(reason));
             session.as_downstream_mut().shutdown().await;
-            return;
+            return Ok(());
         }
-        if response.insert_header(header::CONTENT_LENGTH, body.len()).is_err() {
-            return;
-        }
-    } else if (measured == Some(None) || wish == BodyWish::Replace) && respond::unmeasured(session, &mut response).is_err() {
-        return;
+        response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    } else if measured == Some(None) || wish == BodyWish::Replace {
+        respond::unmeasured(session, &mut response)?;
     }
     told::tell(&mut response, ctx);
     if !ctx.arrival.connection.stays_open() {
@@ -107,9 +110,7 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, reply: Rep
             write(session.as_downstream_mut(), response, body, bodiless).await
         }
     };
-    if sent.is_err() {
-        log::debug!("request {}: the client went away before its answer", ctx.outcome.request_id);
-    }
+    sent.map_err(|error| error.into_down())
 }
 
 /// Sends a body as it is read. What cannot be read to its end is cut, visibly: a reset on HTTP/2, a close on HTTP/1.
@@ -119,6 +120,7 @@ async fn pour(
     response: ResponseHeader,
     mut stream: BodyStream,
 ) -> pingora_core::Result<()> {
+    ctx.arrival.progress.settle();
     session.as_downstream_mut().write_response_header(Box::new(response)).await?;
     let mut left = stream.length;
     let failed = loop {
@@ -144,6 +146,7 @@ async fn pour(
         if let Err(reason) = ctx.filters.response_body(&mut piece, end) {
             break reason;
         }
+        ctx.body_out += piece.len() as u64;
         let downstream = session.as_downstream_mut();
         match (end, piece.is_empty()) {
             (false, true) => {}

@@ -40,7 +40,8 @@ pub(super) async fn decide(session: &mut Session, ctx: &mut RequestCtx) -> Resul
     ctx.outcome.cause = cause;
     ctx.outcome.reason = reason;
     ctx.outcome.who = who;
-    reply::send(session, ctx, reply, stream).await;
+    // With an error the connection ends as it is. Otherwise Pingora would close the body in order, complete or not.
+    reply::send(session, ctx, reply, stream).await?;
     Ok(true)
 }
 

@@ -70,7 +70,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
             session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
             ctx.continued = true;
         }
-        return Ok(());
+        return clean(session, response, None);
     }
     clean(session, response, ctx.arrival.admitted.upgrade.filter(|_| upgraded))?;
     if ctx.arrival.admitted.http == "1.0" {
@@ -136,15 +136,18 @@ fn keep(response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
     }
 }
 
-/// Removes what was meant for us alone (RFC 9110 section 7.6.1).
+/// Removes what was meant for us alone (RFC 9110 section 7.6.1), and speaks our version of HTTP (RFC 9112 section 2.3).
 fn clean(session: &mut Session, response: &mut ResponseHeader, upgrade: Option<gate::Upgrade>) -> Result<()> {
     // Trailers go on between HTTP/2 connections; Pingora has no way for them through HTTP/1.
     let trailers = session.req_header().version == Version::HTTP_2 && response.version == Version::HTTP_2;
     let placeholder = ResponseHeader::build_no_case(response.status, Some(0))?;
     let mut parts = Parts::from(std::mem::replace(response, placeholder));
     hop::strip_response(&mut parts.headers, Onward { upgrade, trailers });
-    if parts.status == StatusCode::NO_CONTENT {
+    if parts.status == StatusCode::NO_CONTENT || parts.status.is_informational() {
         parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    if parts.version == Version::HTTP_10 {
+        parts.version = Version::HTTP_11;
     }
     if session.req_header().version == Version::HTTP_10 && parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
         // HTTP/1.0 knows no chunks (RFC 9112 section 6.1): the body ends where the connection does.

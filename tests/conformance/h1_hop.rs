@@ -2,7 +2,7 @@
 
 use crate::{
     setup::{bed, bed_with},
-    support::origin::origin,
+    support::origin::{Answer, origin},
 };
 
 fn with(lines: &str) -> String {
@@ -119,6 +119,34 @@ async fn rfc9110_7_6_1_fields_of_the_origin_s_connection_stay_on_it() {
     assert_eq!((answer.header("content-type"), answer.header("x-end")), (Some("text/plain"), Some("1")));
     assert_ne!(answer.header("connection"), Some("close"));
     assert_eq!(client.get("example.com", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn rfc9110_7_6_1_an_interim_response_has_fields_of_its_connection_too() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nconnection: close, x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\n\
+                   content-length: 5\r\nlink: </a.css>\r\n\r\n";
+    let bed =
+        bed_with(origin().respond_raw(format!("{interim}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")), |edge| edge).await;
+    let mut client = bed.client().await;
+    client.send(with("")).await;
+    let head = client.read_head().await;
+    assert_eq!((head.start.as_str(), head.headers.names()), ("HTTP/1.1 103 Early Hints", vec!["link"]));
+    assert_eq!(client.read_response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn rfc9112_2_3_the_version_is_our_own() {
+    for old in ["200 OK\r\ncontent-length: 2\r\n\r\nok", "304 Not Modified\r\n\r\n", "200 OK\r\n\r\nok"] {
+        let bed = bed_with(origin().answer(Answer::raw(format!("HTTP/1.0 {old}")).close()), |edge| edge).await;
+        let mut client = bed.client().await;
+        for _ in 0..2 {
+            let answer = client.get("example.com", "/").await;
+            assert_eq!(
+                (answer.version.as_str(), answer.text().as_str()),
+                ("HTTP/1.1", if answer.status == 200 { "ok" } else { "" })
+            );
+        }
+    }
 }
 
 /// TE promises that trailers go on to the client, which they do not through HTTP/1 here.

@@ -178,6 +178,22 @@ async fn rfc9110_15_2_2_a_101_nobody_asked_for_is_502() {
     // Nor one to another protocol than the one that was asked for.
     let bed = bed_with(origin().answer(Answer::switch("h2c")), |edge| edge).await;
     assert_eq!(bed.exchange(upgrade(WEBSOCKET)).await.status, 502);
+    // Nor one from before there were upgrades.
+    let old = "HTTP/1.0 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let bed = bed_with(origin().respond_raw(old), |edge| edge).await;
+    assert_eq!(bed.exchange(upgrade(WEBSOCKET)).await.status, 502);
+}
+
+#[tokio::test]
+async fn rfc9110_8_6_a_101_has_no_length() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n";
+    let bed = bed_with(origin().answer(Answer::raw(switch).echo()), |edge| edge).await;
+    let mut client = bed.client().await;
+    client.send(upgrade(WEBSOCKET)).await;
+    let head = client.read_head().await;
+    assert_eq!((head.start.contains(" 101 "), head.headers.get("content-length")), (true, None));
+    client.send("hello").await;
+    assert_eq!(client.read_bytes(5).await, b"hello");
 }
 
 #[tokio::test]

@@ -169,6 +169,27 @@ async fn rule17_the_grace_period_cuts_what_is_left() {
 }
 
 #[tokio::test]
+async fn rule17_what_was_sent_before_the_cut_is_in_the_log() {
+    let gate = Gate::new();
+    let half = Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").bytes("hello").wait(&gate);
+    let bed = bed_of(origin().answer(half), "").await;
+    let (mut http1, mut http2) = (bed.client().await, h2(&bed.edge).await);
+    http1.send(get("/")).await;
+    http1.read_head().await;
+    assert_eq!(http1.read_bytes(5).await, b"hello");
+    let stream = http2.start(&H2Request::get("example.com", "/")).await.expect("a stream");
+    let mut body = stream.head().await.expect("a head").into_body();
+    assert_eq!(body.data().await.expect("a piece").expect("no error"), "hello");
+    let log = bed.edge.file("access.log");
+    assert!(!within("the stop", bed.edge.server.stop_within(Duration::from_millis(200))).await, "both are cut");
+    let log = std::fs::read_to_string(log).expect("the access log");
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!((&line["bytes_out"], &line["end"]["reason"]), (&5.into(), &"shutdown_grace".into()), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn rule17_a_tunnel_is_cut_by_the_grace_period_only() {
     let bed = bed_of(origin().answer(Answer::switch("websocket")), "").await;
     let mut client = bed.client().await;

@@ -12,7 +12,7 @@ use crate::support::{
     Gate,
     client::RawClient,
     edge::{Edge, edge},
-    h2_client::{H2Client, H2Request},
+    h2_client::{H2Client, H2Request, sip},
     h2_origin::{H2Answer, H2Received, h2_origin},
     origin::{Answer, Origin, OriginBuilder, origin},
     wire::{RawRequest, RawResponse},
@@ -40,14 +40,14 @@ fn is_hit(response: &RawResponse) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_at_a_time_make_one_request() {
+async fn a_thousand_at_a_time_make_one_request() {
     let gate = Gate::new();
     let answer =
         Answer::nothing().wait(&gate).bytes("HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 6\r\n\r\nshared");
     let origin = origin().answer(answer).spawn().await;
     let edge = Arc::new(behind("{cache: {lock_timeout: 1h}}", &origin).await);
     let mut clients = Vec::new();
-    for _ in 0..400 {
+    for _ in 0..1000 {
         clients.push(edge.client().await);
     }
     // Connected before: the time in which a fetch is waited for has an end, and a busy machine takes long to connect so many.
@@ -56,7 +56,7 @@ async fn hundreds_at_a_time_make_one_request() {
     }
     // All are in flight before the origin says a word.
     crate::eventually!(edge.metric("weir_http_requests_in_flight", &[("route", "all")]).await, |count: &Option<f64>| *count
-        == Some(400.0));
+        == Some(1000.0));
     gate.open();
     let mut hits = 0;
     for client in &mut clients {
@@ -64,9 +64,9 @@ async fn hundreds_at_a_time_make_one_request() {
         assert_eq!((response.status, response.text().as_str()), (200, "shared"));
         hits += usize::from(is_hit(&response));
     }
-    assert_eq!((origin.request_count(), hits), (1, 399));
+    assert_eq!((origin.request_count(), hits), (1, 999));
     let counted = edge.metric("weir_cache_requests_total", &[("route", "all"), ("status", "hit")]).await;
-    assert_eq!(counted, Some(399.0));
+    assert_eq!(counted, Some(999.0));
 }
 
 #[tokio::test]
@@ -238,6 +238,46 @@ async fn hits_over_http_2_and_1_share_what_is_stored() {
     assert_eq!((part.status.as_u16(), part.text().as_str()), (206, "an"));
     // Over cleartext it is another URL.
     assert_eq!(edge.client().await.get("localhost", "/").await.text(), "answer 2");
+}
+
+/// A fill asks for all of it, whatever the client asked for.
+#[tokio::test]
+async fn what_is_fetched_for_the_store_does_not_reach_who_asked_for_a_head() {
+    let count = AtomicUsize::new(0);
+    let origin = origin()
+        .respond_with(move |_| {
+            let tag = format!("\"{}\"", count.fetch_add(1, SeqCst) + 1);
+            // Stale from the start: the endpoint is asked each time, and has another one.
+            Answer::with_headers(200, &[("cache-control", "max-age=0"), ("etag", &tag)], "a body")
+        })
+        .spawn()
+        .await;
+    let edge = behind("{cache: {}}", &origin).await;
+    let mut client = H2Client::connect_tls(edge.address("edge"), &edge.trust().alpn("h2")).await;
+    let known = client.send(&H2Request::get("localhost", "/").header("if-none-match", "\"1\"")).await.unwrap();
+    assert_eq!((known.status.as_u16(), known.text().as_str()), (304, ""));
+    let mut head = H2Request::get("localhost", "/");
+    head.method = http::Method::HEAD;
+    let head = client.send(&head).await.unwrap();
+    assert_eq!((head.status.as_u16(), head.header("content-length"), head.text().as_str()), (200, Some("6"), ""));
+    assert!(origin.requests().iter().all(|request| request.method == "GET"), "both were fills");
+    let log = edge.access_log_of(2).await;
+    assert!(log.iter().all(|line| line["bytes_out"] == 0), "{log:?}");
+    assert_eq!(client.get("localhost", "/").await.text(), "a body");
+}
+
+#[tokio::test]
+async fn who_takes_a_hit_slowly_gets_all_of_it_over_http_2() {
+    let origin = origin().answer(Answer::with_headers(200, FRESH, vec![7; 8 << 20])).spawn().await;
+    let edge = edge().listener("http: {h2c: true, body_idle_timeout: 1500ms}").upstream("app", &[origin.addr()]);
+    let edge = edge.route("all", "upstream: app\nfilters: [{cache: {max_object: 16MiB}}]").start().await;
+    let mut client = H2Client::connect(edge.address("web")).await;
+    client.get("localhost", "/").await;
+    let began = Instant::now();
+    let response = client.start(&H2Request::get("localhost", "/")).await.unwrap().head().await.unwrap();
+    assert!(response.headers()["cache-status"].to_str().unwrap().starts_with("weir; hit"));
+    assert_eq!(sip(&mut response.into_body()).await.unwrap(), 8 << 20);
+    assert!(began.elapsed() > Duration::from_millis(1500), "it took longer than a pause may");
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::{
     os::unix::fs::symlink,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::support::{
     client::RawClient,
     edge::{Edge, EdgeBuilder, edge},
-    h2_client::{H2Client, H2Request},
+    h2_client::{H2Client, H2Request, sip},
     origin::{Origin, origin},
 };
 
@@ -292,4 +292,44 @@ async fn a_file_that_shrinks_while_it_is_sent_is_cut_visibly() {
     std::fs::File::options().write(true).open(&huge).unwrap().set_len(1 << 20).unwrap();
     let (body, _) = client.read_to_end().await;
     assert!(body.len() < 64 << 20, "{}", body.len());
+}
+
+#[tokio::test]
+async fn a_body_that_its_client_does_not_take_is_cut_visibly() {
+    let builder = edge().listener("http: {body_idle_timeout: 300ms}");
+    let builder = builder.route("all", "respond: {status: 404}\nfilters: [{compress: {}}, {static_files: {root: public}}]");
+    fill(&builder);
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        for (left, by) in [(true, 13), (false, 7), (true, 17)] {
+            state ^= if left { state << by } else { state >> by };
+        }
+        state.to_le_bytes()
+    });
+    let noise: Vec<u8> = noise.take(1_500_000).flatten().collect();
+    std::fs::write(builder.file("public/huge.txt"), noise).unwrap();
+    let edge = builder.start().await;
+    let mut client = edge.client().await;
+    client.small_receive_buffer(16 * 1024);
+    client.send("GET /huge.txt HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n\r\nGET /next HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let log = edge.access_log().await;
+    assert_eq!((&log[0]["end"]["who"], &log[0]["end"]["reason"]), (&"client".into(), &"client_gone".into()));
+    assert_eq!(client.read_head().await.headers.get("transfer-encoding"), Some("chunked"));
+    let (body, _) = client.read_to_end().await;
+    assert!(!body.ends_with(b"0\r\n\r\n"), "it looks whole");
+    assert!(!body.windows(9).any(|window| window == b"HTTP/1.1 "), "the next answer is in it");
+}
+
+#[tokio::test]
+async fn who_takes_a_file_slowly_gets_all_of_it_over_http_2() {
+    let builder = edge().listener("http: {h2c: true, body_idle_timeout: 1500ms}");
+    let builder = builder.route("all", "respond: {status: 404}\nfilters: [{static_files: {root: public}}]");
+    fill(&builder);
+    std::fs::write(builder.file("public/huge.bin"), vec![7; 8 << 20]).unwrap();
+    let edge = builder.start().await;
+    let mut client = H2Client::connect(edge.address("web")).await;
+    let began = Instant::now();
+    let response = client.start(&H2Request::get("x", "/huge.bin")).await.unwrap().head().await.unwrap();
+    assert_eq!(sip(&mut response.into_body()).await.unwrap(), 8 << 20);
+    assert!(began.elapsed() > Duration::from_millis(1500), "it took longer than a pause may");
 }

@@ -30,7 +30,8 @@ pub struct FrameLimits {
     /// DATA without content that does not end its stream. A use for one is hard to find; some libraries flush with it.
     pub empty_data: u32,
     /// WINDOW_UPDATE of less than [`SMALL_UPDATE`]. Larger ones are bounded by the data that we send, since a window
-    /// cannot grow beyond 2^31. Some clients give back each small message on its own: up to 300/s is put up with.
+    /// cannot grow beyond 2^31. Some clients give back each small message on its own: up to 300/s is put up with, and beside that one
+    /// for each [`EARNS_AN_UPDATE`] bytes that were sent meanwhile.
     pub small_window_updates: u32,
     /// Frames of a type that we do not know, or that only servers send. Clients that grease send one now and then.
     pub unknown: u32,
@@ -46,6 +47,10 @@ const FRAME: usize = 16 * 1024;
 
 /// A WINDOW_UPDATE below this gives back less than what its own handling costs.
 pub const SMALL_UPDATE: u32 = 1024;
+
+/// Who reads more slowly than we send, and gives back frame by frame, gets ever smaller frames: a small update for each of so many bytes is
+/// no flood. Who wants to be sent a byte at a time does not earn them.
+const EARNS_AN_UPDATE: u64 = 128;
 
 impl FrameLimits {
     /// The limits for a listener with this `max_header_bytes`: compression never makes a block longer than its
@@ -166,6 +171,8 @@ struct Counts {
     priorities: Count,
     empty_data: Count,
     window_updates: Count,
+    /// What had been sent when that window started.
+    sent: u64,
     unknown: Count,
 }
 
@@ -181,6 +188,8 @@ pub struct FrameObserver {
     counts: Counts,
     continuations: u32,
     block: usize,
+    /// Bytes that were sent to the client.
+    sent: u64,
     flooded: Option<Flood>,
 }
 
@@ -195,6 +204,7 @@ impl FrameObserver {
             counts: Counts::default(),
             continuations: 0,
             block: 0,
+            sent: 0,
             flooded: None,
         }
     }
@@ -202,6 +212,11 @@ impl FrameObserver {
     /// For a stream that starts with the preface, which the library checks.
     pub fn from_preface(limits: FrameLimits) -> Self {
         Self { skip: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(), ..Self::new(limits) }
+    }
+
+    /// So many bytes were sent to the client.
+    pub fn sent(&mut self, count: usize) {
+        self.sent += count as u64;
     }
 
     /// Looks at the next bytes from the client. After a flood every call answers the same.
@@ -285,9 +300,19 @@ impl FrameObserver {
         let [.., a, b, c, d] = self.front;
         match u32::from_be_bytes([a & 0x7f, b, c, d]) {
             0 => self.counts.resets.add(now, self.limits.resets, Flood::Resets),
-            1..SMALL_UPDATE => self.counts.window_updates.add(now, self.limits.small_window_updates, Flood::WindowUpdates),
+            1..SMALL_UPDATE => self.small_window_update(now),
             _ => Ok(()),
         }
+    }
+
+    fn small_window_update(&mut self, now: Instant) -> Result<(), Flood> {
+        let Counts { window_updates, sent, .. } = &mut self.counts;
+        let earned = u32::try_from((self.sent - *sent) / EARNS_AN_UPDATE).unwrap_or(u32::MAX);
+        window_updates.add(now, self.limits.small_window_updates.saturating_add(earned), Flood::WindowUpdates)?;
+        if window_updates.seen == 1 {
+            *sent = self.sent;
+        }
+        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ impl Alarm {
     }
 }
 
-/// The bytes of an HTTP/2 connection, observed on their way in.
+/// The bytes of an HTTP/2 connection, observed on their way in and counted on their way out.
 #[derive(Debug)]
 pub(super) struct H2Stream {
     transport: Transport,
@@ -85,14 +85,18 @@ impl AsyncRead for H2Stream {
 
 impl AsyncWrite for H2Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        let count = ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))?;
+        self.observer.sent(count);
+        Poll::Ready(Ok(count))
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(cx, pieces)
+        let count = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, pieces))?;
+        self.observer.sent(count);
+        Poll::Ready(Ok(count))
     }
     fn is_write_vectored(&self) -> bool {
         true

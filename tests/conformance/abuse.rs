@@ -133,6 +133,30 @@ async fn cve_2019_9511_window_update_flood() {
     ended(&bed, flood, "h2_window_update_flood").await;
 }
 
+/// Who reads more slowly than it is sent to, and gives back each frame by itself, has less and less in each.
+#[tokio::test]
+async fn a_download_that_is_given_back_in_crumbs_is_not_a_flood() {
+    const LENGTH: usize = 4 << 20;
+    let bed = bed_of(origin().respond(200, &"x".repeat(LENGTH)), "").await;
+    let mut raw = RawH2::connect(bed.address()).await;
+    let small_windows = [(4, 500)];
+    raw.handshake_with(&small_windows).await;
+    raw.send(&Frame::headers(1, true, &get_fields("http", "example.com", "/", &[]))).await.expect("HEADERS");
+    let mut received = 0;
+    while received < LENGTH {
+        let frame = raw.until(|frame| matches!(frame.kind, kind::DATA | kind::GOAWAY | kind::RST_STREAM)).await.expect("a frame");
+        assert_eq!(frame.kind, kind::DATA, "after {received} bytes: {frame:?}");
+        received += frame.payload.len();
+        for stream in [0, 1] {
+            let update = (frame.payload.len() as u32).to_be_bytes();
+            if !frame.payload.is_empty() {
+                raw.send(&Frame::new(kind::WINDOW_UPDATE, flag::NONE, stream, update)).await.expect("WINDOW_UPDATE");
+            }
+        }
+    }
+    assert_eq!(received, LENGTH);
+}
+
 #[tokio::test]
 async fn cve_2025_8671_made_you_reset() {
     // The client makes the server reset its streams: a window update of nothing.

@@ -63,6 +63,24 @@ fn cve_2024_27316_a_header_block_that_never_ends() {
     assert_eq!(flood, Some(Flood::Continuations));
 }
 
+/// A download to a client that reads more slowly than it is sent to, and gives back each frame by itself.
+#[test]
+fn who_gives_back_what_was_sent_in_crumbs_is_no_flood_and_who_wants_crumbs_is() {
+    let passes = |sent: usize| {
+        let (now, mut observer) = (Instant::now(), FrameObserver::new(FrameLimits::default()));
+        let update = frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 100]);
+        (0..100_000)
+            .take_while(|_| {
+                observer.sent(sent);
+                observer.feed(&update, now).is_ok()
+            })
+            .count()
+    };
+    assert_eq!(passes(256), 100_000);
+    // CVE-2019-9511: a byte at a time, in a frame of ten.
+    assert!((10_000..11_000).contains(&passes(10)), "{}", passes(10));
+}
+
 #[test]
 fn the_next_window_counts_anew() {
     let mut now = Instant::now();

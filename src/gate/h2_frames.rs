@@ -50,7 +50,7 @@ pub const SMALL_UPDATE: u32 = 1024;
 
 /// Who reads more slowly than we send, and gives back frame by frame, gets ever smaller frames: a small update for each of so many bytes is
 /// no flood. Who wants to be sent a byte at a time does not earn them.
-const EARNS_AN_UPDATE: u64 = 128;
+pub const EARNS_AN_UPDATE: u64 = 128;
 
 impl FrameLimits {
     /// The limits for a listener with this `max_header_bytes`: compression never makes a block longer than its

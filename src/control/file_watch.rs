@@ -62,7 +62,11 @@ impl Watched {
         if !std::mem::take(&mut self.settling) {
             return false;
         }
-        let texts = texts(&self.path).await;
+        self.takes(texts(&self.path).await).await
+    }
+
+    /// Takes what was read just now. True when it was not known.
+    async fn takes(&mut self, texts: Texts) -> bool {
         if texts == self.known {
             return false;
         }
@@ -130,10 +134,14 @@ mod tests {
             write(&path, text, second);
             assert!(is_new(&mut watched).await, "{text}");
         }
-        write(&path, "four: 4", 5);
+        write(&path, "five: 5", 5);
+        let read = texts(&path).await;
+        write(&path, "six: 6", 6);
+        assert!(watched.takes(read).await && is_new(&mut watched).await, "between being read and the look after it");
+        write(&path, "six: 6", 7);
         assert!(!is_new(&mut watched).await, "touched, and the same");
         let fresh = directory.path().join("fresh.yaml");
-        write(&fresh, "five: 5", 6);
+        write(&fresh, "seven: 7", 8);
         fs::rename(&fresh, &path).unwrap();
         assert!(is_new(&mut watched).await, "replaced");
         assert!(!is_new(&mut watched).await);

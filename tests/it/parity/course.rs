@@ -1,7 +1,7 @@
 //! An edge for all rows of a pair, and what runs them.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     fmt::Write,
     io::{Read, Seek, SeekFrom},
     net::Ipv4Addr,
@@ -18,8 +18,8 @@ use super::{
     Pair,
     client::Client,
     endpoint::{Behind, Endpoint},
-    h2::Faults,
     judge::{Got, Problems, judge},
+    known::Known,
     message::{Cues, Ear, Performed, get},
     row::Row,
 };
@@ -30,9 +30,11 @@ use crate::support::{
 };
 
 /// Rows under way at a time.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 16;
 /// How long anything of a row may take.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same of a row that is known not to hold: nobody waits long for what does not come.
+const NO_PATIENCE: Duration = Duration::from_millis(700);
 
 /// A row and what is behind the edge for it.
 struct Lane {
@@ -40,6 +42,7 @@ struct Lane {
     name: String,
     /// The client's address, by which its line in the access log is found.
     from: Ipv4Addr,
+    patience: Duration,
     behind: Arc<Behind>,
     endpoints: Vec<Endpoint>,
 }
@@ -47,21 +50,15 @@ struct Lane {
 impl Lane {
     async fn new(index: usize, row: Row, ca: &Ca) -> Self {
         let alpn: &[&[u8]] = if row.pair.endpoint.is_h2() { &[b"h2"] } else { &[b"http/1.1"] };
-        let behind = Arc::new(Behind {
-            kind: row.pair.endpoint,
-            tls: server_config(&ca.server(&["localhost"]), alpn, None),
-            answers: Mutex::new(VecDeque::from(row.answers.clone())),
-            cues: Cues::default(),
-            arrivals: Mutex::default(),
-            others: Mutex::default(),
-            faults: Faults::default(),
-        });
+        let tls = server_config(&ca.server(&["localhost"]), alpn, None);
+        let behind = Arc::new(Behind::new(row.pair.endpoint, tls, row.answers.clone(), row.warm));
         let mut endpoints = Vec::new();
         for _ in 0..row.endpoints {
             endpoints.push(Endpoint::listen(behind.clone()).await.expect("a port"));
         }
         let from = Ipv4Addr::new(127, 77, (index / 200) as u8, (index % 200 + 1) as u8);
-        Self { row, name: format!("r{index}"), from, behind, endpoints }
+        let patience = if Known::of(row.name, row.pair).is_some() { NO_PATIENCE } else { PATIENCE };
+        Self { row, name: format!("r{index}"), from, patience, behind, endpoints }
     }
 
     fn path(&self, word: &str) -> String {
@@ -73,8 +70,8 @@ impl Lane {
 fn config(lanes: &[Lane], pair: Pair, ca: &Ca) -> String {
     let identity = ca.server(&["localhost"]);
     let mut yaml = format!(
-        "listeners:\n  web: {{address: 127.0.0.1:0, http: {{h2c: true, body_idle_timeout: 3s}}}}\n  edge:\n    address: 127.0.0.1:0\n    \
-         http: {{body_idle_timeout: 3s}}\n    tls: {{certificates: [{{cert: {:?}, key: {:?}}}]}}\nadmin: {{address: 127.0.0.1:0}}\n\
+        "server: {{shutdown_grace: 100ms}}\nlisteners:\n  web: {{address: 127.0.0.1:0, http: {{h2c: true, body_idle_timeout: 1500ms}}}}\n  edge:\n    address: 127.0.0.1:0\n    \
+         http: {{body_idle_timeout: 1500ms}}\n    tls: {{certificates: [{{cert: {:?}, key: {:?}}}]}}\nadmin: {{address: 127.0.0.1:0}}\n\
          observability: {{access_log: {{path: access.log, format: json}}}}\nroutes:\n",
         identity.cert_file, identity.key_file
     );
@@ -92,9 +89,9 @@ fn config(lanes: &[Lane], pair: Pair, ca: &Ca) -> String {
     };
     for Lane { name, row, endpoints, .. } in lanes {
         let addresses: Vec<String> = endpoints.iter().map(|endpoint| format!("\"{}\"", endpoint.address)).collect();
-        let more = if row.connections.is_empty() { String::new() } else { format!(", {}", row.connections) };
+        let more = if row.connections.is_empty() { "response_timeout: 4s" } else { row.connections };
         let _ = writeln!(yaml, "  {name}:\n    endpoints: [{}]", addresses.join(", "));
-        let _ = writeln!(yaml, "    connections: {{protocol: {protocol}{more}}}");
+        let _ = writeln!(yaml, "    connections: {{protocol: {protocol}, {more}}}");
         if pair.endpoint.is_tls() {
             let _ = writeln!(yaml, "    tls: {{sni: localhost, ca: {:?}}}", ca.file());
         }
@@ -113,7 +110,7 @@ struct Log {
 
 impl Log {
     /// The line of the row's own request from this address.
-    async fn line(&self, from: Ipv4Addr) -> Option<Value> {
+    async fn line(&self, from: Ipv4Addr, patience: Duration) -> Option<Value> {
         let client = from.to_string();
         let found = async {
             loop {
@@ -125,7 +122,12 @@ impl Log {
                 tokio::time::sleep(Duration::from_millis(3)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.ok()
+        tokio::time::timeout(patience, found).await.ok()
+    }
+
+    /// What was logged of this address is of no interest.
+    fn forget(&self, from: Ipv4Addr) {
+        self.read.lock().2.remove(&from.to_string());
     }
 
     fn read(&self) {
@@ -185,37 +187,63 @@ impl Course {
     async fn run(&self, lane: &Lane) -> Problems {
         let Lane { row, behind, .. } = lane;
         if row.warm {
-            let mut client = self.client(lane, Ipv4Addr::LOCALHOST).await;
+            let [_, _, third, fourth] = lane.from.octets();
+            let before = Ipv4Addr::new(127, 78, third, fourth);
+            let mut client = self.client(lane, before).await;
             let mut problems = self.plain(lane, &mut client, "warm").await;
-            if !problems.0.is_empty() {
+            // It is logged once its connection is in the pool.
+            if self.log.line(before, lane.patience).await.is_none() || !problems.0.is_empty() {
                 problems.add("the connection to the endpoint could not be prepared");
                 return problems;
             }
         }
+        for _ in 0..20 {
+            let problems = self.once(lane).await;
+            if !behind.missed() {
+                return problems;
+            }
+            // Pingora found no connection in its pool, as may be at any time: the row was not about that.
+            self.log.forget(lane.from);
+        }
+        Problems(vec!["no request came on a connection from the pool".to_owned()])
+    }
+
+    /// The row's own request, and one after it.
+    async fn once(&self, lane: &Lane) -> Problems {
+        let Lane { row, behind, .. } = lane;
         let mut client = self.client(lane, lane.from).await;
         let mut script = row.request.clone();
         script.head.path = lane.path("main");
         let mut ear = Ear::default();
-        let performed = client.perform(&script, &mut ear, &behind.cues).await;
-        let gone = matches!(performed, Performed::Broken(_));
-        let mut whole = performed == Performed::Whole;
+        let cues = behind.cues();
+        let performed = tokio::time::timeout(lane.patience, client.perform(&script, &mut ear, &cues)).await;
+        let gone = matches!(performed, Ok(Performed::Broken(_)));
+        let mut whole = performed == Ok(Performed::Whole);
         let mut left = None;
         if gone {
             client.leave().await;
         } else {
-            let ended = tokio::time::timeout(PATIENCE, ear.wait(|heard| heard.end.is_some())).await;
+            let ended = tokio::time::timeout(lane.patience, ear.wait(|heard| heard.end.is_some())).await;
             whole &= ended.is_ok();
             left = Some(client);
         }
-        let line = self.log.line(lane.from).await;
+        let line = self.log.line(lane.from, lane.patience).await;
         let response = ear.now();
         // How a request ended is known at its endpoint a moment later.
         let arrivals = behind.arrivals.lock().clone();
         for ear in &arrivals {
-            let _ = tokio::time::timeout(Duration::from_secs(1), ear.wait(|heard| heard.end.is_some())).await;
+            let _ = tokio::time::timeout(lane.patience.min(Duration::from_secs(1)), ear.wait(|heard| heard.end.is_some())).await;
+        }
+        if row.want.cancelled
+            && let Some(ear) = arrivals.last()
+        {
+            let told = ear.wait(|heard| heard.gone || heard.reset.is_some() || !heard.is_whole());
+            let _ = tokio::time::timeout(lane.patience.min(Duration::from_secs(1)), told).await;
         }
         let got = Got { response, arrivals, line };
         let mut problems = judge(row, &got);
+        // What became of a connection whose response did not arrive whole is not asked.
+        whole &= row.want.response.is_none();
         let closes = got.response.all("connection").contains(&"close");
         let again = left.filter(|client| whole && !closes && got.response.is_whole() && client.is_open());
         let mut client = match again {
@@ -232,7 +260,7 @@ impl Course {
         let (mut script, mut ear) = (get(), Ear::default());
         script.head.path = lane.path(word);
         let performed = client.perform(&script, &mut ear, &Cues::default()).await;
-        let ended = tokio::time::timeout(PATIENCE, ear.wait(|heard| heard.end.is_some())).await;
+        let ended = tokio::time::timeout(lane.patience, ear.wait(|heard| heard.end.is_some())).await;
         let heard = ear.now();
         let body = String::from_utf8_lossy(&heard.body).into_owned();
         let what = format!("a plain request ({word})");
@@ -245,7 +273,15 @@ impl Course {
 
     /// What endpoints have learned.
     async fn learned(&self, judged: &mut [(&Lane, Problems)]) {
-        let stats = within("/stats", self.edge.admin_get("/stats")).await.json();
+        // A request ends a moment after its response has arrived.
+        let mut stats = Value::Null;
+        for _ in 0..20 {
+            stats = within("/stats", self.edge.admin_get("/stats")).await.json();
+            if stats["in_flight"]["requests"] == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let upstreams = stats["upstreams"].as_array().expect("upstreams");
         for (lane, problems) in judged {
             let upstream = upstreams.iter().find(|upstream| upstream["name"] == *lane.name).expect("the row's upstream");

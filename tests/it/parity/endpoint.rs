@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -29,23 +32,58 @@ pub struct Behind {
     pub tls: Arc<rustls::ServerConfig>,
     /// One for each request of the row, in the order of their arrival, whichever endpoint they come to.
     pub answers: Mutex<VecDeque<Script>>,
-    pub cues: Cues,
+    cues: Mutex<Cues>,
     /// The requests of the row.
     pub arrivals: Mutex<Vec<Ear>>,
-    /// All other requests, by their paths.
-    pub others: Mutex<Vec<(String, Ear)>>,
     pub faults: Faults,
+    /// The row is about connections that have served before.
+    pooled: bool,
+    /// The first request of the row came on another.
+    missed: AtomicBool,
 }
 
 impl Behind {
-    /// The answer to this request, which is noted.
-    fn answer(&self, ear: &Ear) -> Script {
+    pub fn new(kind: Kind, tls: Arc<rustls::ServerConfig>, answers: impl Into<VecDeque<Script>>, pooled: bool) -> Self {
+        Self {
+            kind,
+            tls,
+            answers: Mutex::new(answers.into()),
+            cues: Mutex::default(),
+            arrivals: Mutex::default(),
+            faults: Faults::default(),
+            pooled,
+            missed: AtomicBool::new(false),
+        }
+    }
+
+    /// Forgets what was, for another round with these cues.
+    pub fn begin(&self, cues: Cues) {
+        *self.cues.lock() = cues;
+        self.answers.lock().clear();
+        self.arrivals.lock().clear();
+    }
+
+    pub fn cues(&self) -> Cues {
+        self.cues.lock().clone()
+    }
+
+    /// Did the row's request come on a connection that it was not meant for? Asking takes it back.
+    pub fn missed(&self) -> bool {
+        self.missed.swap(false, Relaxed)
+    }
+
+    /// The answer to this request, which is noted; `first` of its connection or not.
+    fn answer(&self, ear: &Ear, first: bool) -> Script {
         let target = ear.now().target;
         if let Some(word) = target.strip_suffix("/warm").or(target.strip_suffix("/again")) {
-            self.others.lock().push((target.clone(), ear.clone()));
             return ok(&format!("for {word}"));
         }
-        self.arrivals.lock().push(ear.clone());
+        let mut arrivals = self.arrivals.lock();
+        if self.pooled && first && arrivals.is_empty() {
+            self.missed.store(true, Relaxed);
+            return ok("once more, please");
+        }
+        arrivals.push(ear.clone());
         self.answers.lock().pop_front().unwrap_or_else(|| ok("nobody expected this request"))
     }
 }
@@ -92,6 +130,7 @@ async fn serve_h2(stream: BoxStream, socket: socket2::Socket, behind: Arc<Behind
     let (requests, mut arriving) = mpsc::unbounded_channel();
     let link = H2Link::server(stream, socket, behind.faults.clone(), requests).await?;
     let mut exchanges = JoinSet::new();
+    let mut first = true;
     loop {
         let (stream, ear) = tokio::select! {
             next = arriving.recv() => match next {
@@ -100,9 +139,9 @@ async fn serve_h2(stream: BoxStream, socket: socket2::Socket, behind: Arc<Behind
             },
             () = link.ended() => break,
         };
-        let script = behind.answer(&ear);
+        let script = behind.answer(&ear, std::mem::take(&mut first));
         let (behind, mut voice) = (behind.clone(), H2Voice { link: link.clone(), stream, scheme: "" });
-        exchanges.spawn(async move { perform(&mut voice, &script, &ear, &behind.cues).await });
+        exchanges.spawn(async move { perform(&mut voice, &script, &ear, &behind.cues()).await });
     }
     Ok(())
 }
@@ -110,6 +149,7 @@ async fn serve_h2(stream: BoxStream, socket: socket2::Socket, behind: Arc<Behind
 async fn serve_h1(stream: BoxStream, socket: socket2::Socket, behind: &Behind) -> io::Result<()> {
     let (read, write) = tokio::io::split(stream);
     let (mut reader, mut voice) = (Reader::new(read), H1Voice::new(write, socket));
+    let mut first = true;
     loop {
         let ear = Ear::default();
         let head = match reader.head().await {
@@ -125,7 +165,7 @@ async fn serve_h1(stream: BoxStream, socket: socket2::Socket, behind: &Behind) -
                 return Ok(());
             }
         };
-        let script = behind.answer(&ear);
+        let script = behind.answer(&ear, std::mem::take(&mut first));
         if !exchange(&mut reader, &mut voice, &script, framing, &ear, behind).await {
             return Ok(());
         }
@@ -141,7 +181,8 @@ async fn exchange(
     ear: &Ear,
     behind: &Behind,
 ) -> bool {
-    let mut performing = std::pin::pin!(perform(voice, script, ear, &behind.cues));
+    let cues = behind.cues();
+    let mut performing = std::pin::pin!(perform(voice, script, ear, &cues));
     let mut performed = None;
     let read = {
         let mut reading = std::pin::pin!(reader.body(framing, ear));
@@ -177,7 +218,7 @@ async fn exchange(
                     let bytes = String::from_utf8_lossy(reader.ahead()).into_owned();
                     behind.faults.lock().push(format!("before the answer was complete: {bytes:?}"));
                 }
-                behind.cues.give("gone");
+                ear.hear(|heard| heard.gone = true);
                 return false;
             }
         }
@@ -188,7 +229,7 @@ async fn exchange(
         // What the edge still sends belongs to nobody.
         _ => {
             while reader.fill().await.is_ok_and(|count| count > 0) {}
-            behind.cues.give("gone");
+            ear.hear(|heard| heard.gone = true);
             false
         }
     }

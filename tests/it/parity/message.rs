@@ -1,6 +1,6 @@
 //! What one side of an exchange says, in terms of HTTP. A driver writes it in the way of its version.
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -172,6 +172,24 @@ impl Script {
         self.steps.insert(head, step);
         self
     }
+    /// Waits for this of the request before the head is sent.
+    pub fn before_head(self, until: Until) -> Self {
+        self.before(Step::Heard(until))
+    }
+    /// Before everything else, waits for this of the request and tells the client.
+    pub fn hearing(mut self, until: Until, word: &'static str) -> Self {
+        self.steps.splice(0..0, [Step::Heard(until), Step::Cue(word)]);
+        self
+    }
+    /// Then the connection closes.
+    pub fn head_closes(self) -> Self {
+        self.breaks(Break::Close)
+    }
+    /// The head is not the end, though there is no content.
+    pub fn head_later(mut self) -> Self {
+        self.steps.retain(|step| !matches!(step, Step::Head { .. }));
+        self.with(Step::Head { last: false })
+    }
     /// An informational response before the head.
     pub fn informed(self, status: u16, pairs: &[(&str, &str)]) -> Self {
         self.before(Step::Interim(status, fields(pairs)))
@@ -315,7 +333,7 @@ pub enum End {
 }
 
 /// A message as it arrived.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Heard {
     pub interim: Vec<(u16, Fields)>,
     /// 0 in a request, and before the head is there.
@@ -331,6 +349,17 @@ pub struct Heard {
     pub end: Option<End>,
     /// The code of a RST_STREAM, also of one that came after the end.
     pub reset: Option<u32>,
+    /// The other side went before it had its answer.
+    pub gone: bool,
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interim, status, method, target, fields, framing, body, trailers, end, reset, gone } = self;
+        let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
+        write!(f, "{method}{target}{status} {body:?} {framing:?} end {end:?} reset {reset:?} gone {gone} ")?;
+        write!(f, "interim {interim:?} trailers {trailers:?} fields {fields:?}")
+    }
 }
 
 impl Heard {

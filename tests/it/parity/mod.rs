@@ -7,6 +7,7 @@
 mod client;
 mod course;
 mod endpoint;
+mod frames;
 mod h1;
 mod h2;
 mod judge;

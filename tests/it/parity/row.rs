@@ -13,8 +13,12 @@ pub enum Arrives {
     Cut,
     /// Not at all.
     Never,
+    /// It begins; whether it comes to its end is nobody's business.
+    Any,
     /// It may have begun, and is not whole: how far it came is a race.
     NotWhole,
+    /// Nobody can tell.
+    Whatever,
 }
 
 /// What is to come of a row. `None` is what follows from what was sent and answered.
@@ -38,6 +42,10 @@ pub struct Want {
     pub reason: Option<&'static str>,
     pub attempts: Option<Vec<String>>,
     pub errors: Option<u64>,
+    /// The last endpoint is told that its answer is not wanted.
+    pub cancelled: bool,
+    /// A library answers before anybody could write a line.
+    pub unlogged: bool,
 }
 
 /// One behaviour.
@@ -175,6 +183,16 @@ impl Row {
     /// The outcome of each attempt, in the access log.
     pub fn attempts(mut self, outcomes: &[&str]) -> Self {
         self.want.attempts = Some(outcomes.iter().map(|outcome| (*outcome).to_owned()).collect());
+        self
+    }
+    /// The last endpoint is told that its answer is not wanted any more.
+    pub fn cancelled(mut self) -> Self {
+        self.want.cancelled = true;
+        self
+    }
+    /// A library answers before anybody could write a line.
+    pub fn unlogged(mut self) -> Self {
+        self.want.unlogged = true;
         self
     }
     /// How many failures were held against the endpoints.

@@ -217,28 +217,30 @@ impl Course {
         let mut ear = Ear::default();
         let cues = behind.cues();
         let performed = tokio::time::timeout(lane.patience, client.perform(&script, &mut ear, &cues)).await;
+        // Of what hangs, nothing more is to be expected.
+        let patience = if performed.is_ok() { lane.patience } else { NO_PATIENCE / 10 };
         let gone = matches!(performed, Ok(Performed::Broken(_)));
         let mut whole = performed == Ok(Performed::Whole);
         let mut left = None;
         if gone {
             client.leave().await;
         } else {
-            let ended = tokio::time::timeout(lane.patience, ear.wait(|heard| heard.end.is_some())).await;
+            let ended = tokio::time::timeout(patience, ear.wait(|heard| heard.end.is_some())).await;
             whole &= ended.is_ok();
             left = Some(client);
         }
-        let line = self.log.line(lane.from, lane.patience).await;
+        let line = if row.want.unlogged { None } else { self.log.line(lane.from, patience).await };
         let response = ear.now();
         // How a request ended is known at its endpoint a moment later.
         let arrivals = behind.arrivals.lock().clone();
         for ear in &arrivals {
-            let _ = tokio::time::timeout(lane.patience.min(Duration::from_secs(1)), ear.wait(|heard| heard.end.is_some())).await;
+            let _ = tokio::time::timeout(patience.min(Duration::from_secs(1)), ear.wait(|heard| heard.end.is_some())).await;
         }
         if row.want.cancelled
             && let Some(ear) = arrivals.last()
         {
             let told = ear.wait(|heard| heard.gone || heard.reset.is_some() || !heard.is_whole());
-            let _ = tokio::time::timeout(lane.patience.min(Duration::from_secs(1)), told).await;
+            let _ = tokio::time::timeout(patience.min(Duration::from_secs(1)), told).await;
         }
         let got = Got { response, arrivals, line };
         let mut problems = judge(row, &got);

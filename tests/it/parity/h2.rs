@@ -475,6 +475,10 @@ impl Voice for H2Voice {
     }
 
     async fn break_off(&mut self, how: Break) -> io::Result<()> {
+        if how != Break::Silence {
+            // What still comes of the other message is not waited for.
+            self.link.open(self.stream).end(End::Cut("this side's own end".to_owned()));
+        }
         match how {
             Break::Reset(code) => self.link.send(&[Frame::rst(self.stream, code)]).await,
             Break::Close => self.link.close(false).await,

@@ -171,7 +171,10 @@ pub async fn run(pair: Pair, rows: Vec<Row>) -> Verdicts {
     for (lane, problems) in &mut judged {
         problems.0.extend(lane.behind.faults.lock().drain(..).map(|fault| format!("not HTTP: {fault}")));
     }
-    let verdicts = judged.into_iter().map(|(lane, problems)| (lane.row.name, (problems, lane.row.notes.clone()))).collect();
+    let counted = started.counted().await;
+    let mut verdicts: Verdicts =
+        judged.into_iter().map(|(lane, problems)| (lane.row.name, (problems, lane.row.notes.clone()))).collect();
+    verdicts.insert("what the metrics say of all rows", (counted, Vec::new()));
     started.edge.stop().await;
     verdicts
 }
@@ -213,7 +216,7 @@ impl Course {
         let Lane { row, behind, .. } = lane;
         let mut client = self.client(lane, lane.from).await;
         let mut script = row.request.clone();
-        script.head.path = lane.path("main");
+        script.head.path = lane.path("main") + &row.request.head.path;
         let mut ear = Ear::default();
         let cues = behind.cues();
         let performed = tokio::time::timeout(lane.patience, client.perform(&script, &mut ear, &cues)).await;
@@ -242,7 +245,7 @@ impl Course {
             let told = ear.wait(|heard| heard.gone || heard.reset.is_some() || !heard.is_whole());
             let _ = tokio::time::timeout(patience.min(Duration::from_secs(1)), told).await;
         }
-        let got = Got { response, arrivals, line };
+        let got = Got { response, arrivals, target: script.head.path, line };
         let mut problems = judge(row, &got);
         // What became of a connection whose response did not arrive whole is not asked.
         whole &= row.want.response.is_none();
@@ -294,5 +297,29 @@ impl Course {
             let states: Vec<&str> = endpoints.iter().filter_map(|endpoint| endpoint["state"].as_str()).collect();
             problems.compare("states of endpoints", states, vec!["healthy"; endpoints.len()]);
         }
+    }
+
+    /// The log and the metrics count the same errors.
+    async fn counted(&self) -> Problems {
+        let mut problems = Problems::default();
+        for _ in 0..20 {
+            problems.0.clear();
+            self.log.read();
+            let mut logged: BTreeMap<String, u64> = BTreeMap::new();
+            for line in self.log.read.lock().2.values().flatten() {
+                if let Some(word) = line["end"]["type"].as_str() {
+                    *logged.entry(word.to_owned()).or_default() += 1;
+                }
+            }
+            for (word, count) in logged {
+                let metric = self.edge.metric("weir_proxy_errors_total", &[("type", &word)]).await;
+                problems.compare(&format!("weir_proxy_errors_total of {word}"), metric, Some(count as f64));
+            }
+            if problems.0.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        problems
     }
 }

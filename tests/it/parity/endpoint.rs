@@ -181,7 +181,8 @@ async fn exchange(
     ear: &Ear,
     behind: &Behind,
 ) -> bool {
-    let cues = behind.cues();
+    let (cues, said) = (behind.cues(), voice.said.clone());
+    said.store(false, Relaxed);
     let mut performing = std::pin::pin!(perform(voice, script, ear, &cues));
     let mut performed = None;
     let read = {
@@ -214,7 +215,12 @@ async fn exchange(
         tokio::select! {
             done = &mut performing => performed = Some(done),
             read = reader.fill() => {
-                if read.is_ok_and(|count| count > 0) {
+                let more = read.is_ok_and(|count| count > 0);
+                if more && said.load(Relaxed) {
+                    // The next request, while the script has nothing left to say.
+                    continue;
+                }
+                if more {
                     let bytes = String::from_utf8_lossy(reader.ahead()).into_owned();
                     behind.faults.lock().push(format!("before the answer was complete: {bytes:?}"));
                 }

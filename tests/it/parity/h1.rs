@@ -1,6 +1,13 @@
 //! HTTP/1: a reader without any tolerance, and what writes a script as bytes.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -220,11 +227,15 @@ pub struct H1Voice {
     half: WriteHalf<BoxStream>,
     socket: socket2::Socket,
     framing: Framing,
+    /// What is left of the length that the head has promised.
+    left: usize,
+    /// The message on the wire is complete, whatever the script still has to do.
+    pub said: Arc<AtomicBool>,
 }
 
 impl H1Voice {
     pub fn new(half: WriteHalf<BoxStream>, socket: socket2::Socket) -> Self {
-        Self { half, socket, framing: Framing::None }
+        Self { half, socket, framing: Framing::None, left: 0, said: Arc::default() }
     }
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.half.write_all(bytes).await?;
@@ -258,6 +269,8 @@ impl Voice for H1Voice {
             Framing::None | Framing::Close => {}
         }
         self.framing = head.framing;
+        self.left = if let Framing::Length(length) = head.framing { length } else { 0 };
+        self.said.store(last || head.framing == Framing::Length(0), Relaxed);
         self.write((text + "\r\n").as_bytes()).await?;
         if last && head.framing == Framing::Close { self.close().await } else { Ok(()) }
     }
@@ -270,11 +283,16 @@ impl Voice for H1Voice {
         if last && self.framing == Framing::Open {
             text.extend(b"0\r\n\r\n");
         }
+        self.left = self.left.saturating_sub(bytes.len());
+        if last || self.left == 0 && matches!(self.framing, Framing::Length(_)) {
+            self.said.store(true, Relaxed);
+        }
         self.write(&text).await?;
         if last && self.framing == Framing::Close { self.close().await } else { Ok(()) }
     }
 
     async fn trailers(&mut self, fields: &Fields) -> io::Result<()> {
+        self.said.store(true, Relaxed);
         match self.framing {
             Framing::Open => self.write(format!("0\r\n{}\r\n", lines(fields)).as_bytes()).await,
             _ => self.end().await,
@@ -282,6 +300,7 @@ impl Voice for H1Voice {
     }
 
     async fn end(&mut self) -> io::Result<()> {
+        self.said.store(true, Relaxed);
         match self.framing {
             Framing::Open => self.write(b"0\r\n\r\n").await,
             Framing::Close => self.close().await,

@@ -470,8 +470,11 @@ impl Voice for H2Voice {
     }
 
     async fn raw(&mut self, _: &[u8], frames: &[Frame]) -> io::Result<()> {
-        let frames: Vec<Frame> = frames.iter().map(|frame| Frame { stream: self.stream, ..frame.clone() }).collect();
-        self.link.send(&frames).await
+        let of_stream = |frame: &Frame| match frame.kind {
+            kind::GOAWAY | kind::SETTINGS | kind::PING => frame.clone(),
+            _ => Frame { stream: self.stream, ..frame.clone() },
+        };
+        self.link.send(&frames.iter().map(of_stream).collect::<Vec<_>>()).await
     }
 
     async fn break_off(&mut self, how: Break) -> io::Result<()> {

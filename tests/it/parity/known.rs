@@ -101,7 +101,7 @@ pub const KNOWN: &[Known] = &[
     },
     Known { rows: &["a head that is too long"], pairs: H2_CLIENT, why: "the library answers 431 by itself, and nobody logs it" },
     Known {
-        rows: &["too many fields", "a field that is too long", "a head that is too long"],
+        rows: &["what a refusal says of itself"],
         pairs: ANY,
         why: "the body of a refusal of the gate is not counted in bytes_out",
     },
@@ -109,6 +109,11 @@ pub const KNOWN: &[Known] = &[
         rows: &["names of a response that scripts cannot tell from others"],
         pairs: ANY,
         why: "names with `_` are dropped from responses too",
+    },
+    Known {
+        rows: &["an answer that declines the rest of the body"],
+        pairs: &[("h1", "h2")],
+        why: "the client's connection is closed behind the response, which has not said so: Pingora fails to write what was declined",
     },
 ];
 

@@ -25,7 +25,7 @@ pub enum Framing {
 #[derive(Debug, Clone)]
 pub struct Head {
     pub method: &'static str,
-    /// Replaced by the row's own.
+    /// What follows the row's own path.
     pub path: String,
     pub status: u16,
     pub fields: Fields,
@@ -151,6 +151,11 @@ impl Script {
         self.head.fields.push((name.to_owned(), value.to_owned()));
         self
     }
+    /// With this behind the row's own path.
+    pub fn target(mut self, more: &str) -> Self {
+        more.clone_into(&mut self.head.path);
+        self
+    }
     /// In HTTP/1.0, where the version is HTTP/1.
     pub fn old(mut self) -> Self {
         self.head.old = true;
@@ -214,7 +219,7 @@ impl Script {
     pub fn trailers(self, pairs: &[(&str, &str)]) -> Self {
         self.with(Step::Trailers(fields(pairs)))
     }
-    /// What is no message. The frames' stream is that of the exchange.
+    /// What is no message. The frames' stream is that of the exchange, but for those of the connection.
     pub fn raw(self, h1: impl AsRef<[u8]>, h2: &[Frame]) -> Self {
         self.with(Step::Raw { h1: h1.as_ref().to_vec(), h2: h2.to_vec() })
     }

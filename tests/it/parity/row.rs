@@ -46,6 +46,8 @@ pub struct Want {
     pub cancelled: bool,
     /// A library answers before anybody could write a line.
     pub unlogged: bool,
+    /// What was sent is not compared with what was logged of it.
+    pub uncounted: bool,
 }
 
 /// One behaviour.
@@ -193,6 +195,11 @@ impl Row {
     /// A library answers before anybody could write a line.
     pub fn unlogged(mut self) -> Self {
         self.want.unlogged = true;
+        self
+    }
+    /// What was sent is not compared with what was logged of it.
+    pub fn uncounted(mut self) -> Self {
+        self.want.uncounted = true;
         self
     }
     /// How many failures were held against the endpoints.

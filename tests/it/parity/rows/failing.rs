@@ -3,11 +3,12 @@
 
 use super::super::{
     Pair,
-    message::{Break, Framing, Script, Until, get, nothing, ok, post, respond},
+    message::{Break, Framing, Script, Step, Until, get, nothing, ok, post, respond},
     row::{Arrives, Row, row},
 };
 use crate::support::h2_raw::{Frame, flag, hpack, kind};
 
+const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
 
 /// How an endpoint breaks off, and what each row is called then.
@@ -67,7 +68,7 @@ fn half() -> Script {
 }
 
 pub fn rows(pair: Pair) -> Vec<Row> {
-    [breaking(pair), silent(pair), malformed(pair), too_much(pair)].concat()
+    [breaking(pair), silent(pair), malformed(pair), beside(pair), too_much(pair)].concat()
 }
 
 fn breaking(pair: Pair) -> Vec<Row> {
@@ -219,6 +220,39 @@ fn malformed(pair: Pair) -> Vec<Row> {
             .only("on HTTP/1 it would be content", |pair| pair.endpoint.is_h2()),
             "http_protocol_error",
         ),
+    ]
+}
+
+/// What HTTP/2 says of the connection or of the request beside the response.
+fn beside(pair: Pair) -> Vec<Row> {
+    let goaway = Frame::new(kind::GOAWAY, flag::NONE, 0, [i32::MAX.to_be_bytes(), [0; 4]].concat());
+    vec![
+        row(
+            pair,
+            "a GOAWAY that lets the request finish",
+            get(),
+            [ok("fine").before(Step::Raw { h1: Vec::new(), h2: vec![goaway.clone()] })],
+        )
+        .only("HTTP/1 has no GOAWAY", |pair| pair.endpoint.is_h2()),
+        row(
+            pair,
+            "a GOAWAY within the response",
+            reading(),
+            [respond(200, Framing::Open).piece("hello").raw("", &[goaway]).wait("seen").last(" there")],
+        )
+        .only("HTTP/1 has no GOAWAY", |pair| pair.endpoint.is_h2()),
+        row(
+            pair,
+            "an answer that declines the rest of the body",
+            post(Framing::Open).piece("one").until(Until::End).last("two"),
+            [respond(200, Framing::Length(4))
+                .early()
+                .before_head(Until::Bytes(3))
+                .last("fine")
+                .raw("", &[Frame::rst(0, NO_ERROR)])],
+        )
+        .only("HTTP/1 has no way to say so", |pair| pair.endpoint.is_h2())
+        .requests(&[Arrives::Any]),
     ]
 }
 

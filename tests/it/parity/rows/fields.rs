@@ -17,7 +17,7 @@ fn many(mut script: Script, count: usize, length: usize) -> Script {
 }
 
 fn refused(row: Row, status: u16, reason: &'static str) -> Row {
-    row.status(status).requests(&[]).ended("client", "http_request_error", reason).attempts(&[])
+    row.status(status).requests(&[]).ended("client", "http_request_error", reason).attempts(&[]).uncounted()
 }
 
 pub fn rows(pair: Pair) -> Vec<Row> {
@@ -77,6 +77,19 @@ pub fn rows(pair: Pair) -> Vec<Row> {
             .request_has("x-a", "v".repeat(15_000))
             .response_has("x-b", "v".repeat(15_000)),
         row(pair, "a response with very many fields", get(), [many(ok("fine"), 200, 200)]).response_has("x-199", "v".repeat(195)),
+        row(pair, "a query that browsers send", get().target("?a={b}|c&d=[e]^`'f&g=%5c%C3%A9"), [ok("fine")]),
+        row(pair, "a long target", get().target(&format!("/{}", "p".repeat(8_000))), [ok("fine")]),
+        refused(
+            row(pair, "a target that is too long", get().target(&format!("/{}", "p".repeat(8_300))), []),
+            414,
+            "uri_too_long",
+        ),
+        row(pair, "a long head", many(get(), 60, 500), [ok("fine")]).request_has("x-059", "v".repeat(495)),
+        row(pair, "what a refusal says of itself", many(get(), 101, 10), [])
+            .status(431)
+            .requests(&[])
+            .ended("client", "http_request_error", "too_many_headers")
+            .attempts(&[]),
         refused(row(pair, "too many fields", many(get(), 101, 10), []), 431, "too_many_headers"),
         refused(row(pair, "a field that is too long", get().field("x-a", &"v".repeat(17_000)), []), 431, "field_too_large"),
         refused(row(pair, "a head that is too long", many(get(), 80, 500), []), 431, "header_too_large"),

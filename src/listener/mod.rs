@@ -11,6 +11,7 @@ mod h1;
 mod h1_stream;
 mod h2;
 mod h2_stream;
+mod handshake;
 mod limit;
 mod patience;
 mod socket;

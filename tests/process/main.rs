@@ -12,6 +12,7 @@ mod explain;
 mod health;
 mod leaks;
 mod operating;
+mod process_log;
 mod server;
 mod shared_limits;
 mod signals;

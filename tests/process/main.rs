@@ -16,3 +16,4 @@ mod process_log;
 mod server;
 mod shared_limits;
 mod signals;
+mod slow_readers;

@@ -30,6 +30,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("endpoint", "resilience", "an endpoint keeps its breaker, which knows no endpoint"),
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
     ("discovery", "tls", "an engine is asked over TLS"),
+    ("health", "tls", "a check says what was wrong with a certificate"),
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),

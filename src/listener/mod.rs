@@ -13,6 +13,7 @@ mod h2;
 mod h2_request;
 mod h2_sending;
 mod h2_stream;
+mod handshake;
 mod limit;
 mod patience;
 mod socket;

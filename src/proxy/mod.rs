@@ -21,6 +21,7 @@ mod request;
 mod respond;
 mod retry;
 mod select;
+mod tls_fault;
 mod told;
 mod trace;
 

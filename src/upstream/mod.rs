@@ -22,6 +22,7 @@ mod sticky;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_fault;
 #[cfg(test)]
 mod tls_tests;
 
@@ -46,6 +47,7 @@ pub use hold::Hold;
 pub use peer::{for_tunnel, hold_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
+pub use tls_fault::{tell_tls_fault, tls_fault};
 
 use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},

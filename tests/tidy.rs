@@ -10,7 +10,7 @@ use std::{
 /// layers (the command line, the test backends) may import everything and is imported by nobody else.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
-    (1, &["observe", "endpoint", "resilience"]),
+    (1, &["observe", "endpoint", "resilience", "pace"]),
     (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel"]),
     (3, &["upstream", "route"]),
     (4, &["config"]),

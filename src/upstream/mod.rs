@@ -8,10 +8,14 @@ mod call;
 #[cfg(test)]
 mod call_tests;
 mod compile;
+mod connector;
 mod discover;
 #[cfg(test)]
 mod groups_tests;
+mod h2_exchange;
+mod h2_pool;
 mod hold;
+mod paced;
 mod peer;
 mod spec;
 mod sticky;
@@ -37,6 +41,8 @@ use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
 pub use call::Calls;
+pub use connector::{EndpointConnector, connect_by_us};
+pub use h2_exchange::NOT_PROCESSED;
 pub use hold::Hold;
 pub use peer::{for_tunnel, hold_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};

@@ -72,7 +72,11 @@ pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: boo
         *body = (had_one || !piece.is_empty()).then_some(piece);
         passed.map_err(|reason| ctx.decide(Reply::status(500), Cause::ProxyInternalError, reason, Who::Weir))?;
     }
-    ctx.body_out += body.as_ref().map_or(0, Bytes::len) as u64;
+    let length = body.as_ref().map_or(0, Bytes::len);
+    ctx.body_out += length as u64;
+    if !session.was_upgraded() {
+        ctx.arrival.pace.window.passed(length);
+    }
     if end && !session.was_upgraded() {
         ctx.answered = true;
         if !session.is_body_done() {

@@ -13,7 +13,7 @@ use crate::{
     observe::{Attempt, ConnectionGuard, Layer, Observer, Outcome, SessionMeter, Times},
     resilience::Permit,
     snapshot::Listener,
-    types::{Cause, Name, Phase, TlsClient, Who},
+    types::{Cause, Name, Phase, Stage, TlsClient, Who},
 };
 
 /// How a connection ended.
@@ -130,7 +130,8 @@ impl Record {
             self.observer.metrics().dialled(upstream, &label, failed, took);
         }
         let since = self.began.elapsed().saturating_sub(took);
-        self.attempts.push(Attempt { endpoint: label, failed, status: None, since, took, span: None });
+        let stage = failed.map(|_| Stage::Connecting);
+        self.attempts.push(Attempt { endpoint: label, failed, status: None, stage, since, took, span: None });
     }
 
     /// Bytes were passed on, from the client and to it.

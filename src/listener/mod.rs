@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod deadlines;
 mod door;
 mod h1;
 mod h1_stream;
@@ -19,6 +20,7 @@ mod transport;
 
 pub use accept::{Bound, Slot, bind, bind_beside};
 pub use connection::{Began, Connection};
+pub use deadlines::{Deadlines, Limit, Watch};
 pub use door::{Door, Doors};
 pub use h1_stream::Link;
 pub use limit::ConnectionLimit;

@@ -2,11 +2,12 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{Future, poll_fn},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession, server::
 use super::Edge;
 use crate::{
     gate::{Admitted, BodyFraming},
-    listener::{Began, Connection, Link},
+    listener::{Began, Connection, Deadlines, Link, Watch},
     tunnel::Tunnel,
 };
 
@@ -51,12 +52,18 @@ pub struct Progress {
     last_millis: AtomicU64,
     settled: AtomicBool,
     expired: AtomicBool,
+    deadlines: Deadlines,
 }
 
 impl Progress {
     fn new(since: Instant) -> Self {
         let last_millis = AtomicU64::new(UNASKED);
-        Self { since, last_millis, settled: AtomicBool::new(false), expired: AtomicBool::new(false) }
+        let (settled, expired) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { since, last_millis, settled, expired, deadlines: Deadlines::default() }
+    }
+    /// The limits of the exchange.
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
     }
     /// Body bytes arrived, or are asked for from now on.
     pub fn moved(&self) {
@@ -69,6 +76,21 @@ impl Progress {
     /// Was the request given up because its body did not get on?
     pub fn expired(&self) -> bool {
         self.expired.load(Relaxed)
+    }
+
+    /// Resolves when a limit passed a while ago and the request is still there. Pingora's own timeouts answer in time, where they
+    /// can: they do not know when a body is whole.
+    async fn overdue(&self) {
+        const GRACE: Duration = Duration::from_secs(1);
+        let mut watch = Watch::default();
+        loop {
+            poll_fn(|cx| watch.poll(&self.deadlines, cx).map_or(Poll::Pending, Poll::Ready)).await;
+            tokio::time::sleep(GRACE).await;
+            let late = poll_fn(|cx| Poll::Ready(watch.poll(&self.deadlines, cx))).await;
+            if late.is_some() {
+                return;
+            }
+        }
     }
 
     /// Resolves when the body made no progress for this long. Never, once it is settled; nor while nobody reads it, since a request
@@ -102,6 +124,11 @@ impl Arrival {
     /// A request on an HTTP/2 stream.
     pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began) -> Self {
         Self { connection, admitted, began, link: None, progress: Arc::new(Progress::new(began.at)), last: false }
+    }
+
+    /// The limits of the exchange.
+    pub(super) fn deadlines(&self) -> &Deadlines {
+        self.link.as_deref().map_or(&self.progress.deadlines, Link::deadlines)
     }
 
     /// The tunnel that it asks for.
@@ -139,6 +166,7 @@ impl Arrival {
             biased;
             _ = serve => {}
             _ = progress.stalled(patience.unwrap_or_default()) => {}
+            _ = progress.overdue() => {}
         }
     }
 

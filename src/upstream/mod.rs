@@ -37,7 +37,7 @@ use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
 pub use call::Calls;
 pub use hold::Hold;
-pub use peer::{for_tunnel, hold_answer};
+pub use peer::{Waits, for_tunnel, hold_answer, open_anew, wait_for_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
 

@@ -3,7 +3,10 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -91,16 +94,59 @@ impl Template {
     }
 }
 
-/// Makes a peer one for a tunnel, which may be silent for as long as both sides like. Answers how long the response that
-/// opens it may take.
+/// What an exchange waits for, beside the answer to a request that is whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// Does the driver of the client's connection keep the limits, too?
+    pub watched: bool,
+    /// The client has not sent all of the request.
+    pub uploading: bool,
+    /// How long a body may be silent.
+    pub idle: Option<Duration>,
+    /// What is left of the whole exchange.
+    pub left: Option<Duration>,
+}
+
+/// How much later than the limits that are kept elsewhere the timeouts here pass.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Sets how long Pingora waits for each read of a response.
+///
+/// It knows one time for the header and the body, which over HTTP/1 begins anew with each piece of the request, and over HTTP/2
+/// begins with the request's head. So it is exact for a request that is whole from the start; otherwise it only backs the
+/// limits that are kept where the client is read from, and must not be shorter than any of them.
+pub fn wait_for_answer(peer: &mut HttpPeer, waits: &Waits) {
+    if !waits.watched && !waits.uploading {
+        return;
+    }
+    let backing = match (peer.options.write_timeout, waits.idle) {
+        _ if waits.uploading && peer.options.alpn != ALPN::H1 => None,
+        (Some(answer), Some(idle)) => Some(answer.max(idle) + MARGIN),
+        _ => None,
+    };
+    peer.options.read_timeout = backing.into_iter().chain(waits.left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
+}
+
+/// Makes a peer whose connection is opened for it and closed behind it, since one from the pool may be closed like the last one.
+/// HTTP/2 is left alone: a closed connection leaves its pool at once.
+pub fn open_anew(peer: &mut HttpPeer) {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    if peer.options.alpn == ALPN::H1 {
+        // An odd multiple spreads the numbers over all bits, so that they meet no other key.
+        peer.group_key ^= NUMBERS.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        peer.options.idle_timeout = Some(LEAST_TIMEOUT);
+    }
+}
+
+/// Makes a peer one for a tunnel, which may be silent for as long as both sides like.
 ///
 /// HTTP/2 upstream has no upgrades (RFC 9113 section 8.6): over TLS, where the endpoint lets choose, HTTP/1 is offered alone.
-pub fn for_tunnel(peer: &mut HttpPeer) -> Option<Duration> {
+pub fn for_tunnel(peer: &mut HttpPeer) {
     if peer.is_tls() {
         peer.options.alpn = ALPN::H1;
     }
     peer.options.write_timeout = None;
-    peer.options.read_timeout.take()
+    peer.options.read_timeout = None;
 }
 
 /// Gives a peer for a tunnel a connection of its own, on which the answer waits for the end of the request (see [`Hold`]), and

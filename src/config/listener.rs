@@ -63,7 +63,8 @@ pub struct HttpSpec {
     pub h2c: bool,
     /// For the whole header block, from its first byte, and for the TLS handshake: 408.
     pub header_timeout: Span,
-    /// Without progress of the request body, or of a client reading the response: 408 or close.
+    /// Without a byte of the request body (408), of the response body from the endpoint, or taken of it by the client (a
+    /// cut); `0s` for none.
     pub body_idle_timeout: Span,
     /// The slowest request body that is put up with, after 10 s: 408.
     pub min_body_rate: Rate,

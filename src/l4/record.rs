@@ -19,7 +19,7 @@ use crate::{
     },
     resilience::Permit,
     snapshot::Listener,
-    types::{Cause, Name, Phase, TlsClient, Who},
+    types::{Cause, Name, Phase, Stage, TlsClient, Who},
     upstream::tell_tls_fault,
 };
 
@@ -159,7 +159,8 @@ impl Record {
             self.observer.metrics().dialled(upstream, &label, failed, took);
         }
         let since = self.began.elapsed().saturating_sub(took);
-        self.attempts.push(Attempt { endpoint: label, failed, status: None, since, took, span: None, detail });
+        let stage = failed.map(|_| Stage::Connecting);
+        self.attempts.push(Attempt { endpoint: label, failed, status: None, stage, since, took, span: None, detail });
     }
 
     /// Bytes were passed on, from the client and to it.

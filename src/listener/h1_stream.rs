@@ -9,15 +9,11 @@
 //! or a flush however long they take: answers without a body would hold a connection for as long as nobody reads them.
 
 use std::{
-    future::Future,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -30,12 +26,11 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{
-    patience::Patience,
     transport::{Transport, pingora_stream},
 };
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
-    pace::Pace,
+    pace::{Pace, Patience, Watch},
     tunnel::{End, Tunnel},
 };
 
@@ -46,45 +41,16 @@ pub struct Link {
     tunnel: Option<Arc<Tunnel>>,
     pace: Arc<Pace>,
     refusal: Mutex<Option<Refusal>>,
-    since: Instant,
-    /// In microseconds from `since`; [`NO_DEADLINE`] for none.
-    deadline: AtomicU64,
-    overdue: AtomicBool,
 }
-
-const NO_DEADLINE: u64 = u64::MAX;
 
 impl Default for Link {
     fn default() -> Self {
-        Self {
-            tunnel: None,
-            pace: Pace::alone(),
-            refusal: Mutex::default(),
-            since: Instant::now(),
-            deadline: AtomicU64::new(NO_DEADLINE),
-            overdue: AtomicBool::default(),
-        }
+        Self { tunnel: None, pace: Pace::alone(), refusal: Mutex::default() }
     }
 }
 
 impl Link {
-    /// Reading fails from this moment on.
-    ///
-    /// Pingora's timeouts start anew with each byte of an endpoint, so a header that drips outlasts them all. But it
-    /// watches the client all the while, for going away: here is where a deadline reaches it. The answer to a request for a
-    /// tunnel is waited for in the same way, since reads of a tunnel have no timeout.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
-        let micros = |deadline: Instant| deadline.saturating_duration_since(self.since).as_micros() as u64;
-        self.deadline.store(deadline.map_or(NO_DEADLINE, micros), Ordering::Relaxed);
-    }
-    /// Did reading fail because of the deadline? Asking takes it back.
-    pub fn take_overdue(&self) -> bool {
-        self.overdue.swap(false, Ordering::Relaxed)
-    }
-    fn deadline(&self) -> Option<Instant> {
-        let micros = self.deadline.load(Ordering::Relaxed);
-        (micros != NO_DEADLINE).then(|| self.since + Duration::from_micros(micros))
-    }
+    /// Reading fails when one of these has passed. The answer to a request for a tunnel is waited for in this way, too, since
     /// The tunnel that the request asks for.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.tunnel.as_ref()
@@ -118,9 +84,7 @@ pub struct H1Stream {
     ahead: BytesMut,
     framing: Framing,
     link: Arc<Link>,
-    /// Made for the first request with a deadline, and left running for the next ones: it is set anew only when it
-    /// rings or is late, which spares a request the timer's lock.
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    watch: Watch,
     /// With a client that takes nothing.
     patience: Patience,
     /// What the kernel had taken when that was last told.
@@ -135,7 +99,8 @@ impl H1Stream {
     /// outside of tunnels.
     pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
         let (ahead, patience) = (BytesMut::new(), Patience::new(patience));
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None, patience, told: 0 }
+        let watch = Watch::default();
+        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), watch, patience, told: 0 }
     }
 
     /// The bytes that wait to be understood.
@@ -173,6 +138,7 @@ impl H1Stream {
             (BodyFraming::Chunked, _) => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
         self.link = Arc::new(Link { tunnel, ..Link::default() });
+        self.watch.renew();
         self.link.clone()
     }
 
@@ -255,23 +221,6 @@ impl H1Stream {
         }
     }
 
-    /// Has the deadline passed? If not, the reader is woken when it does.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.link.deadline() else { return false };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        if timer.deadline().into_std() > deadline {
-            timer.as_mut().reset(deadline.into());
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                self.link.overdue.store(true, Ordering::Relaxed);
-                return true;
-            }
-            timer.as_mut().reset(deadline.into());
-        }
-        false
-    }
-
     /// Between the end of a request and the end of its response: notices a client that goes away, and
     /// keeps what a pipelining client sends.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -293,7 +242,8 @@ impl H1Stream {
 
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.poll_overdue(cx) {
+        let Self { watch, link, patience, transport, .. } = &mut *self;
+        if link.pace.poll_limits(watch, patience, transport.sent(), cx).is_some() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let read = match &self.framing {

@@ -30,7 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::h2_sending::Sending;
-use crate::pace::Pace;
+use crate::pace::{Pace, Patience, Watch};
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
@@ -63,6 +63,8 @@ pub(super) struct H2Request {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
+    watch: Watch,
+    patience: Patience,
     pace: Arc<Pace>,
     sending: Arc<Sending>,
     digest: Digest,
@@ -81,6 +83,7 @@ impl H2Request {
         respond: SendResponse<Bytes>,
         pace: Arc<Pace>,
         sending: &Arc<Sending>,
+        patience: Option<Duration>,
     ) -> Self {
         let (head, body) = request.into_parts();
         sending.begin(respond.stream_id().as_u32(), pace.clone());
@@ -97,6 +100,8 @@ impl H2Request {
             read_timeout: None,
             write_timeout: None,
             drain_timeout: None,
+            watch: Watch::default(),
+            patience: Patience::new(patience),
             pace,
             sending: sending.clone(),
             digest: Digest::default(),
@@ -108,9 +113,37 @@ impl H2Request {
         &self.head
     }
 
+    /// A limit of the exchange that has passed.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let Self { pace, watch, patience, .. } = self;
+        match pace.poll_limits(watch, patience, pace.window.total(), cx) {
+            Some(_) => Poll::Ready(Error::explain(ErrorType::ReadTimedout, "a limit of the exchange")),
+            None => Poll::Pending,
+        }
+    }
+
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        poll_fn(|cx| self.pace.upload.poll_ready(cx)).await;
-        let piece = self.body.data().await.transpose().or_err(ErrorType::ReadError, "reading a request body over HTTP/2")?;
+        // An endpoint that takes nothing is no silence of the client.
+        poll_fn(|cx| match self.poll_late(cx) {
+            Poll::Ready(late) => Poll::Ready(Err(late)),
+            Poll::Pending => self.pace.upload.poll_ready(cx).map(Ok),
+        })
+        .await?;
+        let patience = self.read_timeout;
+        let data = poll_fn(|cx| match self.poll_late(cx) {
+            Poll::Ready(late) => Poll::Ready(Err(late)),
+            Poll::Pending => {
+                let piece = ready!(self.body.poll_data(cx)).transpose();
+                Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
+            }
+        });
+        let piece = match patience {
+            None => data.await?,
+            Some(patience) => match timeout(patience, data).await {
+                Ok(piece) => piece?,
+                Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
+            },
+        };
         let Some(piece) = piece else { return Ok(None) };
         self.read += piece.len();
         if let Some(replay) = &mut self.replay {
@@ -127,6 +160,9 @@ impl H2Request {
 
     /// Resolves when the client wants no more of the stream.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
+        if let Poll::Ready(late) = self.poll_late(cx) {
+            return Poll::Ready(Err(late));
+        }
         let reset = match &mut self.send {
             Some(send) => send.poll_reset(cx),
             None => self.respond.poll_reset(cx),
@@ -239,13 +275,7 @@ impl Session for H2Request {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        match self.read_timeout {
-            None => self.read_piece().await,
-            Some(patience) => match timeout(patience, self.read_piece()).await {
-                Ok(read) => read,
-                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
-            },
-        }
+        self.read_piece().await
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {

@@ -27,5 +27,5 @@ pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, Obs
 pub use state::{EndpointState, Sample, StateSource, UpstreamState};
 pub use timeline::{Event, Timeline, Tone, Topic};
 pub use tracing::{
-    ContinueFrom, OtlpAddress, SpanCounts, SpanId, Trace, TraceId, Traceparent, Tracing, TracingSpec, Unfinished, is_tracestate,
+    ContinueFrom, OtlpAddress, SpanCounts, SpanId, Trace, TraceId, Traceparent, Tracing, TracingSpec, is_tracestate,
 };

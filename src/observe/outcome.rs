@@ -9,25 +9,34 @@ use std::{
 };
 
 use super::{SpanId, Trace};
-use crate::types::{Cause, Name, Phase, TlsClient, Who};
+use crate::types::{Cause, Name, Phase, Stage, TlsClient, Who};
 
 /// One attempt on one endpoint.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// The endpoint's address.
     pub endpoint: Arc<str>,
-    /// `None` for a response (of any status), else why there was none.
+    /// Why it failed; `None` for one that was answered or abandoned.
     pub failed: Option<Cause>,
     /// The status it answered with.
     pub status: Option<u16>,
+    /// How far it had come when it failed, was abandoned, or was cut in the middle of its response. `None` for one that
+    /// was completed.
+    pub stage: Option<Stage>,
     /// From the request's first byte to choosing it.
     pub since: Duration,
-    /// From choosing it to its response header or its failure.
+    /// From choosing it to its response header, its failure, or its being abandoned.
     pub took: Duration,
     /// Its span, where requests are traced.
     pub span: Option<SpanId>,
     /// Why it failed, in words, where the cause alone does not say it: what was wrong with a certificate.
     pub detail: Option<Box<str>>,
+}
+
+impl Attempt {
+    /// The outcome of one that was abandoned before it was answered: its client left, a limit of Weir's own was
+    /// reached, or a drain cut it.
+    pub const ABANDONED: &'static str = "abandoned";
 }
 
 /// Where the time went.

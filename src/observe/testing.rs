@@ -26,6 +26,7 @@ pub(crate) fn outcome() -> Outcome {
             endpoint: "127.0.0.1:9001".into(),
             failed: None,
             status: Some(200),
+            stage: None,
             since: Duration::from_millis(1),
             took: Duration::from_millis(3),
             span: None,

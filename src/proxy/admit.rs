@@ -31,8 +31,8 @@ pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     if ctx.arrival.admitted.body == BodyFraming::Stream && session.as_downstream_mut().is_body_empty() {
         // Its head was the end of the stream.
         ctx.arrival.admitted.body = BodyFraming::None;
-        ctx.arrival.progress.settle();
     }
+    ctx.uploaded = matches!(ctx.arrival.admitted.body, BodyFraming::None | BodyFraming::Length(0));
     let request = session.req_header_mut();
     // Policy edits plain parts: Pingora's header also keeps the case that names were sent in, which nobody may rely on.
     let placeholder = RequestHeader::build_no_case("GET", b"/", Some(0))?;
@@ -45,7 +45,9 @@ pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
 fn limits(session: &mut Session, ctx: &RequestCtx) {
     let http = &ctx.arrival.connection.listener.http;
     session.set_read_timeout(http.body_idle_timeout.limit());
-    session.set_write_timeout(http.body_idle_timeout.limit());
+    // The stream of an HTTP/1 client times its writes itself, by what the client takes and not by the piece.
+    let writes = http.body_idle_timeout.limit().filter(|_| ctx.arrival.link.is_none());
+    session.set_write_timeout(writes);
     session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
     let keep = ctx.arrival.admitted.keep_alive && !ctx.arrival.last && ctx.arrival.connection.stays_open();
     // The driver times idle connections itself; for Pingora it only matters that there is a next request.

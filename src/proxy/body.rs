@@ -24,9 +24,10 @@ const NOTHING: Duration = Duration::from_millis(1);
 
 /// A piece of the request body.
 pub(super) fn request(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
-    ctx.arrival.progress.moved();
+    ctx.arrival.deadlines().moved();
     if end {
-        ctx.arrival.progress.settle();
+        ctx.uploaded = true;
+        ctx.request_is_whole();
         // Pingora writes an empty last piece to HTTP/1 endpoints as a last chunk, and then one more for the end. The second one would
         // be the beginning of a request that nobody made (cloudflare/pingora#935).
         body.take_if(|piece| piece.is_empty());
@@ -60,6 +61,7 @@ pub(super) fn request(session: &Session, body: &mut Option<Bytes>, end: bool, ct
 
 /// A piece of the response body: what is too late is cut, visibly; filters see and change the rest.
 pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+    ctx.arrival.deadlines().moved();
     if overdue(ctx) {
         return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
     }
@@ -79,6 +81,7 @@ pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: boo
     }
     if end && !session.was_upgraded() {
         ctx.answered = true;
+        ctx.arrival.deadlines().set_silence(None);
         if !session.is_body_done() {
             // The service has said all it wants of a body that is still coming. A client that waits to be told to send it
             // never will; another gets a little time, so that a reset does not destroy the answer.

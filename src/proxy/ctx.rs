@@ -5,15 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Arrival, caching::Caching, finish, told::Told};
+use super::{Arrival, caching::Caching, fault::Verdict, finish, told::Told};
 use crate::{
-    endpoint::{Endpoint, InFlight},
+    endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Keeping, Pass, Passage},
     observe::{Attempt, Layer, Observer, Outcome, SpanId, Times},
     resilience::Permit,
     route::Route,
     snapshot::Snapshot,
-    types::{Cause, Client, Phase, Reply, Who},
+    types::{Cause, Client, Phase, Reply, Stage, Who},
     upstream::{Hold, Pinned, Upstream},
 };
 
@@ -33,6 +33,10 @@ pub struct RequestCtx {
     pub(super) onward: Onward,
     /// What Weir decided to answer, when a phase can only fail to say so.
     pub(super) decided: Option<Decided>,
+    /// The verdict on the last attempt that failed.
+    pub(super) verdict: Option<Verdict>,
+    /// The whole request has come from the client.
+    pub(super) uploaded: bool,
     pub(super) body_in: u64,
     /// Bytes of the response's body that were passed on to be sent.
     pub(super) body_out: u64,
@@ -66,7 +70,9 @@ pub(super) struct Onward {
     pub(super) tries: u8,
     /// A pooled connection was found closed: that is forgiven once.
     pub(super) stale: bool,
-    /// The next try is for that reason, and may go to the same endpoint at once.
+    /// Tries that endpoints have refused to process.
+    pub(super) unprocessed: u8,
+    /// The next try is for one of these reasons, and may go to the same endpoint at once.
     pub(super) forgiven: bool,
     /// The status that the endpoint answered with is worth another try, which is paid for.
     pub(super) retrying: bool,
@@ -92,10 +98,14 @@ pub(super) struct Attempting {
     pub(super) span: Option<SpanId>,
     pub(super) connected: Option<Duration>,
     pub(super) reused: bool,
-    /// How it ends says nothing about the endpoint.
-    pub(super) blameless: bool,
+    /// When the whole request was passed on: from then on the endpoint owes an answer.
+    pub(super) whole: Option<Instant>,
+    /// The whole request was at hand when it began.
+    pub(super) begun_whole: bool,
     /// The response header came, or the attempt failed: it is in the outcome.
     pub(super) recorded: bool,
+    /// The response header came.
+    pub(super) answered: bool,
 }
 
 /// A fresh request id: UUID version 7, which sorts by time.
@@ -159,6 +169,8 @@ impl RequestCtx {
             deadline: None,
             onward: Onward::default(),
             decided: None,
+            verdict: None,
+            uploaded: false,
             body_in: 0,
             body_out: 0,
             continued: false,
@@ -208,26 +220,93 @@ impl RequestCtx {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Writes down how the attempt under way ended, once.
-    pub(super) fn record_attempt(&mut self, status: Option<u16>, failed: Option<Cause>) {
-        let Some(attempt) = self.onward.attempt.as_mut().filter(|attempt| !attempt.recorded) else { return };
-        attempt.recorded = true;
-        let endpoint = attempt.guard.endpoint();
-        let took = attempt.started.elapsed();
-        let first_byte = status.map(|_| took.saturating_sub(attempt.connected.unwrap_or_default()));
-        self.outcome.times.first_byte = first_byte;
-        if !attempt.blameless {
-            attempt.guard.record(crate::endpoint::AttemptResult { ok: status.is_some_and(|status| status < 500), first_byte });
+    /// How far the attempt under way has come.
+    pub(super) fn stage(&self) -> Stage {
+        match &self.onward.attempt {
+            Some(attempt) if attempt.answered => Stage::Receiving,
+            Some(attempt) if attempt.whole.is_some() => Stage::Waiting,
+            Some(attempt) if attempt.connected.is_some() => Stage::Sending,
+            _ => Stage::Connecting,
         }
-        if let Some(permit) = &self.onward.permit
-            && (status.is_some_and(|status| status < 500) || failed == Some(Cause::HttpResponseTimeout))
-        {
+    }
+
+    /// The whole request was passed on to the endpoint.
+    pub(super) fn request_is_whole(&mut self) {
+        let upgrade = self.arrival.admitted.upgrade.is_some();
+        let (Some(attempt), Some(upstream)) = (&mut self.onward.attempt, &self.onward.upstream) else { return };
+        if attempt.whole.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        attempt.whole = Some(now);
+        if attempt.recorded {
+            return;
+        }
+        let answer = upstream.spec().connections.response_timeout.limit().map(|limit| now + limit);
+        // A tunnel is no try that could be made again: it lives as long as both sides like.
+        let each = self.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| !upgrade);
+        let from = if attempt.begun_whole { attempt.started } else { now };
+        self.arrival.deadlines().set_answer(answer.into_iter().chain(each.map(|each| from + each)).min());
+    }
+
+    /// The response header has come.
+    pub(super) fn attempt_answered(&mut self, status: u16) {
+        let now = Instant::now();
+        let Some(attempt) = self.onward.attempt.as_ref().filter(|attempt| !attempt.recorded) else { return };
+        let connected = attempt.started + attempt.connected.unwrap_or_default();
+        let ok = status < 500;
+        // The time in which the client sent its body is not the endpoint's. Of an answer that came before its end, only that
+        // it came is known.
+        let latency = match attempt.whole {
+            Some(whole) => Some(now.saturating_duration_since(whole.max(connected))),
+            None if ok => None,
+            None => Some(Duration::ZERO),
+        };
+        attempt.guard.record(AttemptResult { ok, first_byte: latency });
+        if let (Some(permit), Some(latency), true) = (&self.onward.permit, latency, ok) {
+            permit.learn(latency, now);
+        }
+        self.outcome.times.first_byte = Some(now.saturating_duration_since(connected));
+        self.note_attempt(Some(status), None, None, now);
+    }
+
+    /// The attempt failed, unless it was answered before.
+    pub(super) fn attempt_failed(&mut self, verdict: &Verdict) {
+        let (now, stage) = (Instant::now(), self.stage());
+        let Some(attempt) = self.onward.attempt.as_ref().filter(|attempt| !attempt.recorded) else { return };
+        if verdict.counts {
+            attempt.guard.record(AttemptResult { ok: false, first_byte: None });
             // A failure that comes quickly says nothing about how fast the upstream is.
-            permit.learn(first_byte.unwrap_or(took), attempt.started + took);
+            if let (Some(permit), Some(whole), Cause::HttpResponseTimeout) = (&self.onward.permit, attempt.whole, verdict.cause) {
+                permit.learn(now.saturating_duration_since(whole), now);
+            }
         }
+        self.outcome.times.first_byte = None;
+        self.note_attempt(None, Some(verdict.cause), Some(stage), now);
+    }
+
+    /// The exchange is over: an attempt that was not answered was abandoned, and one whose response was not passed on whole was
+    /// cut in it.
+    pub(super) fn attempt_abandoned(&mut self) {
+        let stage = self.stage();
+        match &self.onward.attempt {
+            Some(attempt) if !attempt.recorded => self.note_attempt(None, None, Some(stage), Instant::now()),
+            Some(attempt) if attempt.answered && self.outcome.cause.is_some() => {
+                if let Some(last) = self.outcome.attempts.last_mut() {
+                    last.stage = Some(Stage::Receiving);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_attempt(&mut self, status: Option<u16>, failed: Option<Cause>, stage: Option<Stage>, now: Instant) {
+        let Some(attempt) = &mut self.onward.attempt else { return };
+        (attempt.recorded, attempt.answered) = (true, status.is_some());
+        let (endpoint, span) = (attempt.guard.endpoint().label().clone(), attempt.span);
         let since = attempt.started.saturating_duration_since(self.arrival.began.at);
-        let (endpoint, span) = (endpoint.label().clone(), attempt.span);
-        self.outcome.attempts.push(Attempt { endpoint, failed, status, since, took, span, detail: None });
+        let took = now.saturating_duration_since(attempt.started);
+        self.outcome.attempts.push(Attempt { endpoint, failed, status, stage, since, took, span, detail: None });
     }
 }
 

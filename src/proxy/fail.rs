@@ -1,101 +1,93 @@
-//! Failure, in one place: from Pingora's error to a cause, a retry verdict, a status, a log word.
+//! Failure: from Pingora's errors to a [`Fault`], and from its verdict to what is done.
+
+use std::{
+    error::Error as StdError,
+    io::{self, ErrorKind},
+};
 
 use pingora_core::{
     Error, ErrorSource,
-    ErrorType::{self, *},
+    ErrorType::*,
 };
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{RequestCtx, ctx::Decided, reply, retry, tls_fault};
+use super::{
+    RequestCtx,
+    ctx::Decided,
+    fault::{Fault, Verdict},
+    reply, retry, tls_fault,
+};
 use crate::{
     gate::Refusal,
-    resilience::Failure,
-    types::{Cause, Phase, Reply, Who},
+    pace::Limit,
+    types::{Cause, Reply, Stage, Who},
+    upstream::NOT_PROCESSED,
 };
 
 /// An attempt failed before the request was sent.
 pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
-    let cause = connect_cause(&error);
-    ctx.record_attempt(None, Some(cause));
+    let fault = match connect_fault(&error) {
+        Fault::ConnectTimeout if is_late(ctx) => timeout(ctx),
+        fault => fault,
+    };
+    let again = settle(session, ctx, fault);
     tls_fault::note(ctx, &error);
-    error.set_retry(retry::another(session, ctx, Failure::Unconnected, Some(cause)));
+    error.set_retry(again);
     error
 }
 
 /// An attempt failed on an open connection.
-pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
     if std::mem::take(&mut ctx.onward.retrying) {
         error.set_retry(true);
         return error;
     }
-    let overdue = ctx.arrival.link.as_ref().is_some_and(|link| link.take_overdue());
-    if ctx.decided.is_some() || !(overdue || *error.esource() == ErrorSource::Upstream) {
+    // Pingora asks for this decision before anybody asks the error.
+    error.retry.decide_reuse(reused);
+    let passed = ctx.arrival.deadlines().take_passed();
+    if ctx.decided.is_some() {
         error.set_retry(false);
         return error;
     }
-    let cause = if overdue { Cause::HttpResponseTimeout } else { upstream_cause(&error, ctx.outcome.phase) };
-    let answered = ctx.onward.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
-    error.retry.decide_reuse(reused);
-    let open = !answered && !responded(session);
-    let stale = open && stale(session, ctx, &error);
-    ctx.record_attempt(None, Some(cause));
+    let fault = match (passed, error.esource()) {
+        (Some(limit), _) => overdue(ctx, limit),
+        (None, ErrorSource::Upstream) => endpoint_fault(session, ctx, &error),
+        (None, _) => other_fault(ctx, &error),
+    };
+    let again = settle(session, ctx, fault);
     tls_fault::note(ctx, &error);
-    let again = stale || (open && again(session, ctx, cause));
-    if overdue && !again {
-        // It looks like the client's failure, and is the endpoint's.
-        ctx.decided = Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream });
+    if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
+        // A limit that passed looks like the client's failure.
+        error.as_up();
     }
     error.set_retry(again);
     error
 }
 
-/// A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of the
-/// endpoint, and it is forgiven once, whatever the policy, when nothing can happen twice.
-fn stale(session: &Session, ctx: &mut RequestCtx, error: &Error) -> bool {
-    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    // Pingora says so of errors before the first byte of a response, on connections that were reused.
-    if !error.retry() || !replayable || ctx.onward.stale {
-        return false;
+/// Draws the conclusions for the attempt under way. Is there another?
+fn settle(session: &Session, ctx: &mut RequestCtx, fault: Fault) -> bool {
+    let verdict = fault.judge(ctx.stage());
+    ctx.verdict = Some(verdict);
+    let answered = ctx.onward.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
+    if verdict.who == Who::Upstream || verdict.counts {
+        ctx.attempt_failed(&verdict);
     }
-    (ctx.onward.stale, ctx.onward.forgiven) = (true, true);
-    if let Some(attempt) = &mut ctx.onward.attempt {
-        attempt.blameless = true;
-    }
-    ctx.onward.tries = ctx.onward.tries.saturating_sub(1);
-    true
-}
-
-fn again(session: &Session, ctx: &RequestCtx, cause: Cause) -> bool {
-    let failure = match cause {
-        Cause::HttpResponseTimeout | Cause::ConnectionWriteTimeout => Failure::Timeout,
-        Cause::HttpProtocolError => Failure::Malformed,
-        _ => Failure::Reset,
-    };
-    retry::another(session, ctx, failure, Some(cause))
+    !answered && !responded(session) && retry::after(session, ctx, verdict.again)
 }
 
 /// The final answer to a failure, if the client can still be answered.
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
-    if let Some(link) = &ctx.arrival.link {
-        // For what is still to be read of the request.
-        link.set_deadline(None);
-    }
+    // For what is still to be read of the request.
+    ctx.arrival.deadlines().clear();
     if ctx.answered && *error.esource() == ErrorSource::Downstream && !matches!(error.etype(), WriteError | WriteTimedout) {
         // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }
-    let clients = *error.esource() == ErrorSource::Downstream && ctx.decided.is_none();
-    let decided = match ctx.decided.take() {
-        Some(decided) => Some(decided),
-        None => explain(ctx, error),
-    };
-    let Some(Decided { reply, cause, reason, who }) = decided else {
-        // The client is gone: there is nobody to answer. What was decided on before that stands.
-        if ctx.outcome.cause.is_none() {
-            ctx.outcome.who = Who::Client;
-            ctx.outcome.cause = Some(Cause::ConnectionTerminated);
-            ctx.outcome.reason = Some("client_gone");
-        }
+    // Of a client that broke off nothing more is read.
+    let breaks_off = *error.esource() == ErrorSource::Downstream
+        && ctx.decided.is_none()
+        && ctx.verdict.is_none_or(|verdict| verdict.who == Who::Client);
+    let Some(Decided { reply, cause, reason, who }) = ctx.decided.take().or_else(|| explain(ctx, error)) else {
         ctx.outcome.status = status_sent(session);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
@@ -114,7 +106,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     } else {
         ctx.outcome.status = status;
         let sent = reply::send(session, ctx, reply, None).await;
-        if sent.is_ok() && !clients {
+        if sent.is_ok() && !breaks_off {
             take_in(session, ctx).await;
         }
     }
@@ -135,38 +127,25 @@ async fn take_in(session: &mut Session, ctx: &RequestCtx) {
     }
 }
 
-/// What an error that nobody decided on means. `None` when the client is gone.
-fn explain(ctx: &RequestCtx, error: &Error) -> Option<Decided> {
-    if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
-        return Some(refused(refusal));
+/// What an error that nobody decided on means. `None` when there is nobody to answer, which the outcome then tells.
+fn explain(ctx: &mut RequestCtx, error: &Error) -> Option<Decided> {
+    let verdict = ctx.verdict.take().filter(|verdict| verdict.who != Who::Upstream || *error.esource() == ErrorSource::Upstream);
+    let verdict = verdict.unwrap_or_else(|| {
+        let fault = match error.esource() {
+            ErrorSource::Upstream => late_fault(ctx, error),
+            _ => other_fault(ctx, error),
+        };
+        fault.judge(ctx.stage())
+    });
+    let Verdict { status, who, cause, reason, .. } = verdict;
+    if cause == Cause::ProxyInternalError {
+        log::error!("request {} failed inside: {error}", ctx.outcome.request_id);
     }
-    match error.esource() {
-        ErrorSource::Downstream => match error.etype() {
-            ReadTimedout => Some(refused(Refusal::BodyTimeout)),
-            WriteTimedout | ReadError | WriteError | ConnectionClosed | ConnectError | H2Error => None,
-            _ => Some(refused(Refusal::IncompleteHead)),
-        },
-        ErrorSource::Upstream => {
-            let cause = ctx
-                .outcome
-                .attempts
-                .last()
-                .and_then(|attempt| attempt.failed)
-                .unwrap_or_else(|| upstream_cause(error, ctx.outcome.phase));
-            Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Upstream })
-        }
-        // Pingora does not say whose it is when the last flush of a response fails. To endpoints it says.
-        ErrorSource::Unset if *error.etype() == WriteError => None,
-        ErrorSource::Internal | ErrorSource::Unset => {
-            log::error!("request {} failed inside: {error}", ctx.outcome.request_id);
-            let cause = Cause::ProxyInternalError;
-            Some(Decided { reply: Reply::status(cause.status()), cause, reason: None, who: Who::Weir })
-        }
+    if status.is_none() && ctx.outcome.cause.is_none() {
+        // What was decided on before the client left stands.
+        (ctx.outcome.who, ctx.outcome.cause, ctx.outcome.reason) = (who, Some(cause), reason);
     }
-}
-
-fn refused(refusal: Refusal) -> Decided {
-    Decided { reply: Reply::status(refusal.status()), cause: refusal.cause(), reason: Some(refusal.reason()), who: Who::Client }
+    status.map(|status| Decided { reply: Reply::status(status), cause, reason, who })
 }
 
 /// Was the head of a final response sent? One that opens a tunnel is final: what follows is not HTTP.
@@ -179,47 +158,140 @@ fn status_sent(session: &Session) -> u16 {
     if matches!(status, 100 | 102..200) { 0 } else { status }
 }
 
+fn is_late(ctx: &RequestCtx) -> bool {
+    ctx.time_left().is_some_and(|left| left.is_zero())
+}
+
+/// A limit that the driver of the client's connection keeps has passed.
+pub(super) fn overdue(ctx: &RequestCtx, limit: Limit) -> Fault {
+    let whole = ctx.onward.attempt.as_ref().is_none_or(|attempt| attempt.whole.is_some());
+    match limit {
+        Limit::Exchange => timeout(ctx),
+        Limit::Answer => Fault::Silent,
+        Limit::Silence if whole => Fault::Silent,
+        Limit::Silence => Fault::BothSilent,
+        Limit::Reader => Fault::ClientNotReading,
+    }
+}
+
+/// The route's `timeout` is over. It is the endpoint's failure only if most of that time was the endpoint's: a client could
+/// otherwise send its body so slowly that nothing is left for an answer.
+fn timeout(ctx: &RequestCtx) -> Fault {
+    let whole = ctx.route.as_ref().and_then(|route| route.timeout);
+    let waited = ctx.onward.attempt.as_ref().and_then(|attempt| match attempt.connected {
+        Some(_) => attempt.whole,
+        None => Some(attempt.started),
+    });
+    let endpoints = whole.zip(waited).is_some_and(|(whole, since)| since.elapsed() * 2 >= whole);
+    Fault::Timeout { endpoints }
+}
+
+/// The fault of a client, or of ours.
+fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
+    if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
+        return Fault::RequestBody(refusal);
+    }
+    match (error.esource(), error.etype()) {
+        // Pingora does not say whose it is when the last flush of a response fails. To endpoints it says.
+        (ErrorSource::Downstream | ErrorSource::Unset, WriteError) if io_kind(error) == Some(ErrorKind::TimedOut) => {
+            Fault::ClientNotReading
+        }
+        (ErrorSource::Downstream | ErrorSource::Unset, WriteError) => Fault::ClientLeft,
+        (ErrorSource::Downstream, WriteTimedout) => Fault::ClientNotReading,
+        (ErrorSource::Downstream, ReadTimedout) => Fault::RequestBody(Refusal::BodyTimeout),
+        (ErrorSource::Downstream, ReadError | ConnectionClosed | ConnectError | H2Error) => Fault::ClientLeft,
+        (ErrorSource::Downstream, _) => Fault::RequestBody(Refusal::IncompleteHead),
+        (ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset, _) => Fault::Internal,
+    }
+}
+
 /// Why connecting failed.
-fn connect_cause(error: &Error) -> Cause {
+fn connect_fault(error: &Error) -> Fault {
     match error.etype() {
-        ConnectTimedout | TLSHandshakeTimedout => Cause::ConnectionTimeout,
-        ConnectRefused => Cause::ConnectionRefused,
-        ConnectNoRoute => Cause::DestinationIpUnroutable,
-        InvalidCert => Cause::TlsCertificateError,
-        TLSHandshakeFailure | HandshakeError | TLSWantX509Lookup => tls_cause(error),
-        ConnectionClosed | ReadError | WriteError => Cause::ConnectionTerminated,
-        _ => Cause::ConnectionRefused,
+        ConnectTimedout | TLSHandshakeTimedout => Fault::ConnectTimeout,
+        ConnectNoRoute => Fault::Unroutable,
+        InvalidCert => Fault::Certificate,
+        TLSHandshakeFailure | HandshakeError | TLSWantX509Lookup => tls_fault(error),
+        ConnectionClosed | ReadError | WriteError => Fault::Closed,
+        _ => Fault::Refused,
     }
 }
 
 /// rustls says within one error type whether the certificate was at fault.
-fn tls_cause(error: &Error) -> Cause {
-    if error.to_string().to_ascii_lowercase().contains("certificate") {
-        Cause::TlsCertificateError
-    } else {
-        Cause::TlsProtocolError
-    }
+fn tls_fault(error: &Error) -> Fault {
+    let rejected = match find::<rustls::Error>(error) {
+        Some(error) => matches!(error, rustls::Error::InvalidCertificate(_)),
+        // Pingora 0.9.1 keeps nothing of rustls' error but its text.
+        None => error.context.as_ref().is_some_and(|context| context.as_str().contains(INVALID_CERTIFICATE)),
+    };
+    if rejected { Fault::Certificate } else { Fault::TlsHandshake }
 }
+
+/// How rustls begins the text of [`rustls::Error::InvalidCertificate`].
+const INVALID_CERTIFICATE: &str = "invalid peer certificate: ";
 
 /// Why an exchange on an open connection failed.
-fn upstream_cause(error: &Error, phase: Phase) -> Cause {
-    match error.etype() {
-        ReadTimedout if phase < Phase::Response => Cause::HttpResponseTimeout,
-        ReadTimedout => Cause::ConnectionReadTimeout,
-        WriteTimedout => Cause::ConnectionWriteTimeout,
-        InvalidHTTPHeader | H1Error | InvalidH2 => Cause::HttpProtocolError,
-        ConnectionClosed | ReadError | WriteError | H2Error if phase < Phase::Response => Cause::ConnectionTerminated,
-        ConnectionClosed | ReadError | WriteError | H2Error => Cause::HttpResponseIncomplete,
-        other => other_cause(other),
+fn endpoint_fault(session: &Session, ctx: &RequestCtx, error: &Error) -> Fault {
+    match late_fault(ctx, error) {
+        Fault::Closed if is_stale(session, ctx, error) => Fault::Stale,
+        fault => fault,
     }
 }
 
-fn other_cause(error: &ErrorType) -> Cause {
-    match error {
-        ConnectTimedout | TLSHandshakeTimedout => Cause::ConnectionTimeout,
-        ConnectRefused | ConnectError => Cause::ConnectionRefused,
-        TLSHandshakeFailure | HandshakeError => Cause::TlsProtocolError,
-        InvalidCert => Cause::TlsCertificateError,
-        _ => Cause::HttpProtocolError,
+fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
+    match error.etype() {
+        // A limit of the whole is in all of Pingora's timeouts.
+        ReadTimedout | WriteTimedout if is_late(ctx) => timeout(ctx),
+        ReadTimedout => Fault::Silent,
+        WriteTimedout => Fault::NotReading,
+        InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,
+        etype if *etype == NOT_PROCESSED => Fault::NotProcessed,
+        ConnectionClosed | ReadError | WriteError | H2Error => Fault::Closed,
+        ConnectTimedout | TLSHandshakeTimedout | ConnectRefused | ConnectError | InvalidCert | TLSHandshakeFailure
+        | HandshakeError => connect_fault(error),
+        _ => Fault::NotHttp,
     }
+}
+
+/// A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of the endpoint, and it is
+/// forgiven once when nothing can happen twice. It is noticed by reading or by writing, whichever comes first.
+fn is_stale(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
+    let reused = ctx.onward.attempt.as_ref().is_some_and(|attempt| attempt.reused);
+    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    let closed = matches!(error.etype(), ConnectionClosed)
+        || matches!(
+            io_kind(error),
+            Some(
+                ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::NotConnected
+                    | ErrorKind::UnexpectedEof
+                    | ErrorKind::WriteZero
+            )
+        );
+    reused && replayable && closed && !ctx.onward.stale && matches!(ctx.stage(), Stage::Sending | Stage::Waiting)
+}
+
+fn io_kind(error: &Error) -> Option<ErrorKind> {
+    let of_h2 = || find::<h2::Error>(error).and_then(h2::Error::get_io);
+    find::<io::Error>(error).or_else(of_h2).map(io::Error::kind)
+}
+
+/// The first of this type among the causes of an error.
+fn find<T: StdError + 'static>(error: &Error) -> Option<&T> {
+    let mut next: Option<&(dyn StdError + 'static)> = error.cause.as_deref().map(|cause| cause as _);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = if let Some(error) = cause.downcast_ref::<Box<Error>>() {
+            error.cause.as_deref().map(|cause| cause as _)
+        } else if let Some(error) = cause.downcast_ref::<io::Error>() {
+            error.get_ref().map(|inner| inner as _)
+        } else {
+            cause.source()
+        };
+    }
+    None
 }

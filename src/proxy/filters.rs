@@ -16,9 +16,8 @@ use crate::{
     types::{Cause, Reply},
 };
 
-/// How long a verdict is waited for where the exchange has no deadline: before a route is chosen, on upgrades, and
-/// with `timeout: 0s`.
-/// Tests wait less.
+/// How long a verdict is waited for where the exchange has no deadline: before a route is chosen, on upgrades, and where the
+/// route has no `timeout`. Tests wait less.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
 
 /// Whose filters.

@@ -2,11 +2,10 @@
 
 use pingora_proxy::Session;
 
-use super::{RequestCtx, caching, trace};
+use super::{RequestCtx, caching, fail, fault::Fault, trace};
 use crate::{
     filter::Passage,
-    gate::Refusal,
-    types::{Cause, Phase, Who},
+    types::{Phase, Who},
 };
 
 /// The request ended in the ordinary way.
@@ -32,26 +31,28 @@ pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
 pub(super) fn abandoned(ctx: &mut RequestCtx) {
     // What Pingora has counted is gone with its session. A piece that was on its way counts as sent.
     (ctx.outcome.bytes_in, ctx.outcome.bytes_out) = (ctx.body_in, ctx.body_out);
-    ctx.outcome.who = Who::Client;
-    if ctx.arrival.progress.expired() {
-        // The stream is reset, since its task is gone; in the log it is what it would be on HTTP/1.
-        let refusal = Refusal::BodyTimeout;
-        ctx.outcome.status = refusal.status();
-        ctx.outcome.cause = Some(refusal.cause());
-        ctx.outcome.reason = Some(refusal.reason());
+    let fault = if let Some(limit) = ctx.arrival.deadlines().take_passed() {
+        fail::overdue(ctx, limit)
     } else if ctx.arrival.connection.is_cut() {
-        ctx.outcome.who = Who::Weir;
-        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
-        ctx.outcome.reason = Some("shutdown_grace");
+        Fault::Drained
     } else {
-        ctx.outcome.cause = Some(Cause::ConnectionTerminated);
-        ctx.outcome.reason = Some("cancelled");
+        Fault::Cancelled
+    };
+    let verdict = fault.judge(ctx.stage());
+    if verdict.who == Who::Upstream || verdict.counts {
+        ctx.attempt_failed(&verdict);
+    }
+    (ctx.outcome.who, ctx.outcome.cause, ctx.outcome.reason) = (verdict.who, Some(verdict.cause), verdict.reason);
+    if let Some(status) = verdict.status.filter(|_| ctx.outcome.status == 0) {
+        // The stream is reset, since its task is gone; in the log it is what it would be on HTTP/1.
+        ctx.outcome.status = status;
     }
     report(ctx);
 }
 
 fn report(ctx: &mut RequestCtx) {
     ctx.finished = true;
+    ctx.attempt_abandoned();
     trace::finish(ctx);
     ctx.onward.attempt = None;
     ctx.onward.permit = None;

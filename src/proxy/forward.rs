@@ -9,7 +9,7 @@ use super::{RequestCtx, trace};
 use crate::gate::hop::{MaxForwards, max_forwards};
 
 /// Finishes the head for this attempt.
-pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let asked = session.req_header();
     if request.version == Version::HTTP_2 && asked.version == Version::HTTP_2 && asked.headers.contains_key(header::TE) {
         // What is left of TE says that the client takes trailers. It is told to those whose trailers can go on to the
@@ -35,6 +35,9 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
         request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
     }
     trace::onward(request, ctx)?;
+    if ctx.uploaded {
+        ctx.request_is_whole();
+    }
     if let Some(hold) = ctx.onward.attempt.as_ref().and_then(|attempt| attempt.hold.as_ref()) {
         hold.begin();
     }

@@ -10,6 +10,7 @@ mod body;
 mod caching;
 mod ctx;
 mod fail;
+mod fault;
 mod fields;
 mod filters;
 #[cfg(test)]

@@ -120,7 +120,6 @@ async fn pour(
     response: ResponseHeader,
     mut stream: BodyStream,
 ) -> pingora_core::Result<()> {
-    ctx.arrival.progress.settle();
     session.as_downstream_mut().write_response_header(Box::new(response)).await?;
     let mut left = stream.length;
     let failed = loop {

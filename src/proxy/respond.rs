@@ -17,7 +17,6 @@ use crate::{
         hop::{self, Onward},
         response::BadResponse,
     },
-    resilience::Failure,
     types::{Phase, Scheme},
 };
 
@@ -32,24 +31,27 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
     }
     let status = response.status.as_u16();
     let granted = ctx.caching.as_mut().is_some_and(|caching| caching.take_granted());
-    if granted || retry::another(session, ctx, Failure::Status(status), None) {
-        ctx.record_attempt(Some(status), None);
+    if granted || retry::after_status(session, ctx, status) {
+        ctx.attempt_answered(status);
         ctx.onward.retrying = true;
         // The way Pingora has for dropping a response. Its connection goes with it, since its body was not read.
         let mut error = Error::explain(ErrorType::HTTPStatus(status), "worth another try");
         error.as_up();
         return Err(error);
     }
-    ctx.record_attempt(Some(status), None);
+    ctx.attempt_answered(status);
     if ctx.caching.is_some() {
         caching::validated(session, response, ctx);
         caching::changed(response.status, &response.headers, ctx);
     }
     ctx.outcome.phase = Phase::Response;
-    ctx.arrival.progress.settle();
-    if let Some(link) = &ctx.arrival.link {
-        // The try has answered in time; what is left is the exchange's.
-        link.set_deadline(ctx.deadline);
+    // The try has answered in time. What is left is the exchange's, and silence, in which a tunnel may be as long as it likes.
+    let deadlines = ctx.arrival.deadlines();
+    deadlines.set_answer(None);
+    if response.status != StatusCode::SWITCHING_PROTOCOLS && deadlines.is_watched() {
+        let idle = ctx.arrival.connection.listener.http.body_idle_timeout.limit();
+        let each = ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout());
+        deadlines.set_silence(idle.into_iter().chain(each).min());
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! The endpoint of an attempt.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pingora_core::{Error, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
@@ -13,6 +16,9 @@ use crate::{
     types::{Cause, Phase, Reply, Who},
     upstream::{self, Upstream},
 };
+
+/// How long a request waits for a place where nothing else limits that.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Chooses the endpoint of a try, and how to connect to it.
 pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
@@ -42,24 +48,44 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
     // A tunnel is no try that could be made again: it lives as long as both sides like.
     let each =
         ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout()).filter(|_| ctx.arrival.admitted.upgrade.is_none());
-    let left = left.into_iter().chain(each).min();
-    let mut peer = upstream.peer(&endpoint, left);
-    let (patience, hold) = match ctx.arrival.tunnel() {
-        Some(tunnel) => (upstream::for_tunnel(&mut peer), upstream::hold_answer(&mut peer, tunnel)),
-        None => (left, None),
+    let mut peer = upstream.peer(&endpoint, left.into_iter().chain(each).min());
+    let hold = match ctx.arrival.tunnel() {
+        Some(tunnel) => {
+            upstream::for_tunnel(&mut peer);
+            upstream::hold_answer(&mut peer, tunnel)
+        }
+        None => {
+            if ctx.arrival.deadlines().is_watched() {
+                upstream::wait_for_answer(&mut peer);
+            }
+            None
+        }
     };
-    upstream::connect_by_us(&mut peer);
-    if let Some(link) = &ctx.arrival.link {
-        link.set_deadline(patience.map(|patience| Instant::now() + patience));
+    if forgiven {
+        upstream::open_anew(&mut peer);
     }
+    upstream::connect_by_us(&mut peer);
+    let deadlines = ctx.arrival.deadlines();
+    deadlines.clear();
+    deadlines.set_exchange(ctx.deadline);
     ctx.onward.tries += 1;
     // A body that is sent again is counted again.
     ctx.body_in = 0;
     ctx.onward.tried.push(endpoint);
     let span = ctx.outcome.trace.is_some().then(SpanId::random);
     let started = Instant::now();
-    ctx.onward.attempt =
-        Some(Attempting { guard, hold, span, blameless: false, started, connected: None, reused: false, recorded: false });
+    ctx.onward.attempt = Some(Attempting {
+        guard,
+        hold,
+        span,
+        started,
+        connected: None,
+        reused: false,
+        whole: None,
+        begun_whole: ctx.uploaded,
+        recorded: false,
+        answered: false,
+    });
     ctx.outcome.phase = Phase::Connect;
     Ok(peer)
 }
@@ -72,11 +98,8 @@ async fn queue(upstream: &Upstream, ctx: &mut RequestCtx) -> Result<()> {
         Entry::Refused => return Err(ctx.decide(unavailable(), Cause::ConnectionLimitReached, "queue_full", Who::Weir)),
         Entry::Queued(turn) => {
             let began = Instant::now();
-            let patience = limits.queue_timeout.limit().into_iter().chain(ctx.time_left()).min();
-            let turn = match patience {
-                Some(patience) => tokio::time::timeout(patience, turn).await.ok().and_then(std::result::Result::ok),
-                None => turn.await.ok(),
-            };
+            let patience = limits.queue_timeout.limit().into_iter().chain(ctx.time_left()).min().unwrap_or(PATIENCE);
+            let turn = tokio::time::timeout(patience, turn).await.ok().and_then(std::result::Result::ok);
             ctx.outcome.times.queue = began.elapsed();
             ctx.onward.permit = turn;
             if ctx.onward.permit.is_none() {
@@ -131,11 +154,10 @@ fn unavailable() -> Reply {
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
     // From here on the body is read.
-    ctx.arrival.progress.moved();
     ctx.outcome.phase = Phase::Request;
     let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();
     attempt.reused = reused;
     attempt.connected = Some(took);
-    ctx.outcome.times.connect = if reused { std::time::Duration::ZERO } else { took };
+    ctx.outcome.times.connect = if reused { Duration::ZERO } else { took };
 }

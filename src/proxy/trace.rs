@@ -5,7 +5,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 
 use super::RequestCtx;
-use crate::observe::{Traceparent, Unfinished, is_tracestate};
+use crate::observe::{Traceparent, is_tracestate};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -45,10 +45,4 @@ pub(super) fn finish(ctx: &mut RequestCtx) {
     }
     let path = ctx.onward.rewritten.as_deref().map(|target| target.split_once('?').map_or(target, |(path, _)| path));
     trace.onward.path = path.map(str::to_owned);
-    // Whoever left during an attempt left its endpoint with a parent, which must not be missing.
-    let attempt = ctx.onward.attempt.as_ref().filter(|attempt| !attempt.recorded);
-    trace.unfinished = attempt.and_then(|attempt| {
-        let since = attempt.started.saturating_duration_since(ctx.arrival.began.at);
-        Some(Unfinished { endpoint: attempt.guard.endpoint().label().clone(), since, span: attempt.span? })
-    });
 }

@@ -30,7 +30,7 @@ pub struct LimitsSpec {
     pub max_requests: NonZeroU32,
     /// Requests that wait for their turn.
     pub max_queue: u32,
-    /// How long one waits at most; `0s` for as long as the route's `timeout` allows.
+    /// How long one waits at most; `0s` for as long as the route's `timeout` allows, or 30 s where there is none.
     pub queue_timeout: Span,
     /// Find out how many requests at a time the upstream takes without getting slow; `max_requests` is the most.
     pub adaptive: bool,

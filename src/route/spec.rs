@@ -36,8 +36,9 @@ pub struct RouteSpec {
     /// Answer with a fixed response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<RespondSpec>,
-    /// For the whole exchange; `0s` for none, which streaming wants.
-    #[serde(default = "RouteSpec::default_timeout")]
+    /// For the whole exchange; `0s` for none. Silence is limited by `http.body_idle_timeout` and
+    /// `connections.response_timeout`.
+    #[serde(default)]
     pub timeout: Span,
     /// Further tries when one fails. Left out, a failed connect is tried on one other endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,7 +62,7 @@ impl RouteSpec {
             split: None,
             redirect: None,
             respond: None,
-            timeout: Self::default_timeout(),
+            timeout: Span::default(),
             retry: None,
             fallback: None,
             websocket: Self::default_websocket(),
@@ -73,9 +74,6 @@ impl RouteSpec {
         let at_split = at.key("split");
         let shares = self.split.iter().flatten().enumerate();
         whole.chain(shares.map(|(index, share)| (&share.upstream, at_split.index(index).key("upstream")))).collect()
-    }
-    fn default_timeout() -> Span {
-        Span::secs(30)
     }
     fn default_websocket() -> bool {
         true

@@ -133,6 +133,34 @@ impl Who {
     }
 }
 
+/// How far an attempt on an endpoint had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The connection was being opened, its TLS handshake included.
+    Connecting,
+    /// The request was being sent: not all of it had come from the client.
+    Sending,
+    /// The whole request was passed on, and the response header had not come.
+    Waiting,
+    /// The response header had come, and the response was not complete.
+    Receiving,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Stage; 4] = [Stage::Connecting, Stage::Sending, Stage::Waiting, Stage::Receiving];
+
+    /// The word in logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Stage::Connecting => "connecting",
+            Stage::Sending => "sending",
+            Stage::Waiting => "waiting",
+            Stage::Receiving => "receiving",
+        }
+    }
+}
+
 /// How far an exchange came before it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub enum Phase {

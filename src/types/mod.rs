@@ -22,7 +22,7 @@ mod text;
 mod units;
 
 pub use address::{Address, AddressError};
-pub use cause::{Cause, Phase, Who};
+pub use cause::{Cause, Phase, Stage, Who};
 pub use cidr::{Cidr, CidrSet};
 pub use client::{Client, Scheme, TlsClient};
 pub use country::{Countries, Country, Whereabouts};

@@ -3,7 +3,10 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -91,16 +94,32 @@ impl Template {
     }
 }
 
-/// Makes a peer one for a tunnel, which may be silent for as long as both sides like. Answers how long the response that
-/// opens it may take.
+/// Pingora's timeouts for the response do not hold: they are kept where the client is read from (see [`crate::pace::Deadlines`]), which
+/// knows when the request is whole, tells the header from the body, and does not take a slow client for a silent endpoint.
+pub fn wait_for_answer(peer: &mut HttpPeer) {
+    peer.options.read_timeout = None;
+}
+
+/// Makes a peer whose connection is opened for it and closed behind it, since one from the pool may be closed like the last one.
+/// HTTP/2 is left alone: a closed connection leaves its pool at once.
+pub fn open_anew(peer: &mut HttpPeer) {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    if peer.options.alpn == ALPN::H1 {
+        // An odd multiple spreads the numbers over all bits, so that they meet no other key.
+        peer.group_key ^= NUMBERS.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        peer.options.idle_timeout = Some(LEAST_TIMEOUT);
+    }
+}
+
+/// Makes a peer one for a tunnel, which may be silent for as long as both sides like.
 ///
 /// HTTP/2 upstream has no upgrades (RFC 9113 section 8.6): over TLS, where the endpoint lets choose, HTTP/1 is offered alone.
-pub fn for_tunnel(peer: &mut HttpPeer) -> Option<Duration> {
+pub fn for_tunnel(peer: &mut HttpPeer) {
     if peer.is_tls() {
         peer.options.alpn = ALPN::H1;
     }
     peer.options.write_timeout = None;
-    peer.options.read_timeout.take()
+    peer.options.read_timeout = None;
 }
 
 /// Gives a peer for a tunnel a connection of its own, on which the answer waits for the end of the request (see [`Hold`]), and

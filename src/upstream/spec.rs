@@ -92,7 +92,7 @@ pub struct ConnectionsSpec {
     pub idle_timeout: Span,
     /// For opening a connection, TLS included.
     pub connect_timeout: Span,
-    /// From the request to the response header, and between pieces of the response body.
+    /// From the end of the request to the response header; `0s` for none.
     pub response_timeout: Span,
     /// `h1`, `h2` (TLS) or `h2c`.
     pub protocol: Protocol,

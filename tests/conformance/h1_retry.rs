@@ -1,5 +1,13 @@
 //! Rule 13: what is tried again, and what never is (RFC 9110 section 9.2.2).
 
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
 use crate::{
     setup::bed_with,
     support::{
@@ -60,6 +68,73 @@ async fn rfc9110_9_2_2_idempotent_requests_on_a_stale_connection_are_sent_again(
         assert_eq!((requests.len(), bed.origin.connections()), (3, 2));
         assert_eq!((requests[1].connection, requests[2].connection), (0, 1));
         assert_eq!((requests[1].head(), requests[2].text().as_str()), (requests[2].head(), body));
+    }
+}
+
+/// An endpoint that answers the first request of a connection and keeps it, and ends it when the next one comes: with a reset
+/// or in order, before or behind the request's bytes. So does a kernel whose service has closed its socket a moment ago.
+async fn forgetful(resets: bool, reads: bool) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                if read_request(&mut stream, &mut request).await.is_none() {
+                    return;
+                }
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfresh").await;
+                // The next one.
+                if reads {
+                    let _ = read_request(&mut stream, &mut Vec::new()).await;
+                } else {
+                    let _ = stream.readable().await;
+                }
+                if resets {
+                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Reads a request whose length is declared, to its end.
+async fn read_request(stream: &mut TcpStream, request: &mut Vec<u8>) -> Option<()> {
+    loop {
+        let text = String::from_utf8_lossy(request);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Some(());
+            }
+        }
+        (stream.read_buf(request).await.ok()? > 0).then_some(())?;
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_9_2_2_a_stale_connection_costs_an_idempotent_request_nothing_however_it_is_noticed() {
+    for (resets, reads) in [(true, true), (true, false), (false, true), (false, false)] {
+        let address = forgetful(resets, reads).await;
+        let edge = edge().upstream("app", &[address]).route("app", "upstream: app").start().await;
+        let bodies = [String::new(), "hello".into(), "x".repeat(20_000), "x".repeat(60_000)];
+        for _ in 0..12 {
+            for (method, body) in
+                ["GET", "PUT", "DELETE", "OPTIONS"].iter().flat_map(|method| bodies.iter().map(move |body| (method, body)))
+            {
+                let answer = edge.client().await.exchange(request(method, body)).await;
+                assert_eq!((answer.status, answer.text().as_str()), (200, "fresh"), "{method} with {} bytes", body.len());
+            }
+        }
+        let stats = edge.admin_get("/stats").await.json();
+        let endpoint = &stats["upstreams"][0]["endpoints"][0];
+        assert_eq!((&endpoint["state"], &endpoint["errors"]), (&"healthy".into(), &0.into()), "{endpoint}");
+        let log = edge.access_log_of(192).await;
+        let twice = log.iter().filter(|line| line["attempts"].as_array().unwrap().len() == 2).count();
+        // The second try of a request opens a connection that is not kept, so that every other request finds a stale one.
+        assert!(twice > 80, "{twice} of 192 met a stale connection");
+        assert!(log.iter().all(|line| line["end"]["type"].is_null()));
     }
 }
 

@@ -329,7 +329,7 @@ async fn a_response_header_takes_no_longer_than_the_response_timeout() {
 async fn a_response_that_stalls_is_cut() {
     let stalling = Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").hold();
     let origin = origin().answer(stalling).spawn().await;
-    let edge = to(&[origin.addr()], "connections: {response_timeout: 200ms}").start().await;
+    let edge = to(&[origin.addr()], "").listener("http: {body_idle_timeout: 200ms}").start().await;
     let mut client = edge.client().await;
     client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(client.try_read_response().await.is_err());

@@ -5,7 +5,10 @@
 use std::{io::Write, time::Duration};
 
 use super::cut;
-use crate::observe::{Layer, Outcome};
+use crate::{
+    observe::{Attempt, Layer, Outcome},
+    types::Stage,
+};
 
 /// What a client may make us write of each of its strings, in bytes before escaping. They bound a line, and with it
 /// what the queue can hold.
@@ -115,8 +118,9 @@ impl Object<'_> {
                 (Some(cause), _) => quoted(self.line, cause.word()),
                 (None, Some(status)) => decimal(self.line, u64::from(status)),
                 (None, None) if outcome.layer == Layer::Tcp => quoted(self.line, "connected"),
-                (None, None) => self.line.extend_from_slice(b"null"),
+                (None, None) => quoted(self.line, Attempt::ABANDONED),
             }
+            self.optional("stage", attempt.stage.map(Stage::word));
             self.duration("ms", attempt.took);
             self.line.push(b'}');
         }
@@ -204,7 +208,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        observe::{Attempt, testing::outcome},
+        observe::testing::outcome,
         types::{Cause, TlsClient},
     };
 
@@ -225,6 +229,7 @@ mod tests {
                 endpoint: "127.0.0.1:9002".into(),
                 failed: Some(Cause::ConnectionRefused),
                 status: None,
+                stage: Some(Stage::Connecting),
                 since: Duration::ZERO,
                 took: Duration::from_micros(42),
                 span: None,
@@ -237,14 +242,22 @@ mod tests {
                 r#"{"ts":"2026-01-01T00:00:00.123456Z","request_id":"0193-id","trace_id":null,"client":"192.0.2.7","listener":"web","#,
                 r#""sni":"example.com","tls":"TLSv1.3","client_cert":null,"http":"1.1","method":"GET","host":"example.com","path":"/a","#,
                 r#""route":"api","upstream":"pool","endpoint":"127.0.0.1:9001","attempts":["#,
-                r#"{"endpoint":"127.0.0.1:9002","outcome":"connection_refused","ms":0.042},"#,
-                r#"{"endpoint":"127.0.0.1:9001","outcome":200,"ms":3.000}],"status":200,"bytes_in":10,"bytes_out":20,"#,
+                r#"{"endpoint":"127.0.0.1:9002","outcome":"connection_refused","stage":"connecting","ms":0.042},"#,
+                r#"{"endpoint":"127.0.0.1:9001","outcome":200,"stage":null,"ms":3.000}],"status":200,"bytes_in":10,"bytes_out":20,"#,
                 r#""ms":{"total":4.500,"queue":0.000,"connect":1.000,"first_byte":2.000},"#,
                 r#""end":{"who":"upstream","phase":"done","type":null,"reason":null},"generation":3,"#,
                 r#""user_agent":"curl/8","referer":null,"cache":null}"#,
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn an_attempt_that_was_abandoned_is_told_with_its_stage() {
+        let mut left = outcome();
+        (left.attempts[0].status, left.attempts[0].stage) = (None, Some(Stage::Waiting));
+        let attempt = r#""attempts":[{"endpoint":"127.0.0.1:9001","outcome":"abandoned","stage":"waiting","ms":3.000}]"#;
+        assert!(line(&left).contains(attempt), "{}", line(&left));
     }
 
     #[test]

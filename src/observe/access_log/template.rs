@@ -161,7 +161,10 @@ fn attempts(line: &mut Vec<u8>, attempts: &[Attempt]) {
         line.push(b'=');
         match (attempt.failed, attempt.status) {
             (Some(cause), _) => text(line, cause.word()),
-            (None, status) => decimal(line, status.unwrap_or(0).into()),
+            (None, Some(status)) => decimal(line, status.into()),
+            // On layer 4 there is no status: it connected.
+            (None, None) if attempt.stage.is_none() => decimal(line, 0),
+            (None, None) => text(line, Attempt::ABANDONED),
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Codes([OnceLock<Box<[AtomicU64; 100]>>; 6]);
 /// Class 0 holds what is no status: nothing sent at all, and numbers outside 100 to 599.
 const NONE: (usize, usize) = (0, 0);
 const STRANGE: (usize, usize) = (0, 1);
+const ABANDONED: (usize, usize) = (0, 2);
 
 impl Codes {
     /// Counts one; 0 stands for no response.
@@ -25,6 +26,15 @@ impl Codes {
             100..=599 => (usize::from(code / 100), usize::from(code % 100)),
             _ => STRANGE,
         };
+        self.add(class, rest);
+    }
+
+    /// Counts an attempt that was abandoned before it was answered.
+    pub(super) fn abandoned(&self) {
+        self.add(ABANDONED.0, ABANDONED.1);
+    }
+
+    fn add(&self, class: usize, rest: usize) {
         let counts = self.0[class].get_or_init(|| Box::new([const { AtomicU64::new(0) }; 100]));
         counts[rest].fetch_add(1, Relaxed);
     }
@@ -44,6 +54,7 @@ impl Codes {
                     (0, _) => {}
                     (count, NONE) => visit("0", count),
                     (count, STRANGE) => visit(super::named::OTHER, count),
+                    (count, ABANDONED) => visit(crate::observe::Attempt::ABANDONED, count),
                     (count, _) => visit(&(class * 100 + rest).to_string(), count),
                 }
             }

@@ -43,7 +43,7 @@ const DEFINITIONS: &[Definition] = &[
         "weir_upstream_requests_total",
         MetricType::COUNTER,
         &["upstream", "endpoint", "code"],
-        "Attempts on endpoints; code 0 for those without a response.",
+        "Attempts on endpoints; code 0 for those that failed without a response, abandoned for those given up before one.",
     ),
     (
         "weir_upstream_tcp_connections_total",

@@ -128,7 +128,11 @@ impl Metrics {
     fn attempted(&self, name: &Name, outcome: &Outcome) {
         self.traffic.upstreams.with(name, |upstream| {
             for attempt in &outcome.attempts {
-                upstream.endpoints.with(&attempt.endpoint, |endpoint| endpoint.responses.hit(attempt.status.unwrap_or(0)));
+                upstream.endpoints.with(&attempt.endpoint, |endpoint| match (attempt.failed, attempt.status) {
+                    (_, Some(status)) => endpoint.responses.hit(status),
+                    (Some(_), None) => endpoint.responses.hit(0),
+                    (None, None) => endpoint.responses.abandoned(),
+                });
             }
             if let Some((_last, before)) = outcome.attempts.split_last() {
                 before.iter().for_each(|attempt| count(&upstream.retries, retried_for(attempt)));

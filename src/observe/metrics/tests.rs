@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     endpoint::{Condition, EndpointStats, Situation, Transitions},
     observe::{EndpointState, UpstreamState, testing::outcome},
-    types::Cause,
+    types::{Cause, Stage},
 };
 
 fn name(text: &str) -> Name {
@@ -29,6 +29,7 @@ fn an_outcome_is_counted_everywhere() {
             endpoint: "127.0.0.1:9002".into(),
             failed: Some(Cause::ConnectionRefused),
             status: None,
+            stage: None,
             since: Duration::ZERO,
             took: Duration::from_millis(1),
             span: None,
@@ -36,8 +37,12 @@ fn an_outcome_is_counted_everywhere() {
         },
     );
     metrics.finished(&failed);
+    let mut left = outcome();
+    (left.attempts[0].status, left.attempts[0].stage, left.upstream) = (None, Some(Stage::Waiting), Some(name("left")));
+    metrics.fetched(&left);
     let text = metrics.render();
     for line in [
+        r#"weir_upstream_requests_total{upstream="left",endpoint="127.0.0.1:9001",code="abandoned"} 1"#,
         r#"weir_http_requests_total{listener="web",route="api",method="GET",code="200"} 1"#,
         r#"weir_http_request_bytes_total{listener="web",route="api"} 10"#,
         r#"weir_http_response_bytes_total{listener="web",route="api"} 20"#,

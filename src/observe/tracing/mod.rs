@@ -44,21 +44,8 @@ pub struct Trace {
     pub scheme: Scheme,
     /// The port the client asked for, when it named one.
     pub port: Option<u16>,
-    /// The attempt that was under way when the exchange was given up.
-    pub unfinished: Option<Unfinished>,
     /// How the endpoint was asked, if it was.
     pub onward: Onward,
-}
-
-/// An attempt that nobody waits for any more.
-#[derive(Debug, Clone)]
-pub struct Unfinished {
-    /// The endpoint's address.
-    pub endpoint: Arc<str>,
-    /// From the request's first byte to choosing the endpoint.
-    pub since: Duration,
-    /// Its span.
-    pub span: SpanId,
 }
 
 /// How an endpoint was asked.
@@ -124,7 +111,6 @@ impl Tracing {
             link: stranger.map(|stranger| (stranger.trace, stranger.span)),
             scheme,
             port,
-            unfinished: None,
             onward: Onward::default(),
         }
     }
@@ -137,7 +123,7 @@ impl Tracing {
     /// Queues the spans of an exchange. Never waits.
     pub fn finished(&self, outcome: &Outcome, trace: &Trace) {
         if trace.sampled {
-            self.exporter.put(spans::count(outcome, trace), || spans::build(outcome, trace));
+            self.exporter.put(spans::count(outcome), || spans::build(outcome, trace));
         }
     }
 

@@ -38,25 +38,18 @@ const PARENT_IS_REMOTE: u32 = 0x200;
 const SAMPLED: u32 = 1;
 
 /// How many spans [`build`] makes.
-pub(super) fn count(outcome: &Outcome, trace: &Trace) -> usize {
-    1 + outcome.attempts.len() + usize::from(trace.unfinished.is_some())
+pub(super) fn count(outcome: &Outcome) -> usize {
+    1 + outcome.attempts.len()
 }
 
 /// The server span, then those of the attempts.
 pub(super) fn build(outcome: &Outcome, trace: &Trace) -> Vec<Span> {
-    let mut spans = Vec::with_capacity(count(outcome, trace));
+    let mut spans = Vec::with_capacity(count(outcome));
     spans.push(server(outcome, trace));
     let last = outcome.attempts.len().saturating_sub(1);
     for (index, attempt) in outcome.attempts.iter().enumerate() {
         spans.extend(attempt.span.map(|span| attempted(outcome, trace, attempt, span, (index, index == last))));
     }
-    spans.extend(trace.unfinished.as_ref().map(|unfinished| {
-        let mut span = client(outcome, trace, &unfinished.endpoint, unfinished.span, outcome.attempts.len());
-        span.start_time_unix_nano = nanos(outcome, unfinished.since);
-        span.end_time_unix_nano = nanos(outcome, outcome.times.total);
-        failed(&mut span, outcome.cause.map_or("cancelled", |cause| cause.word()));
-        span
-    }));
     spans
 }
 
@@ -134,6 +127,7 @@ fn attempted(outcome: &Outcome, trace: &Trace, attempt: &Attempt, id: SpanId, (i
     match (attempt.failed.or(broke_off), attempt.status) {
         (Some(cause), _) => failed(&mut span, cause.word()),
         (None, Some(status)) if status >= 400 => failed(&mut span, &status.to_string()),
+        (None, None) => failed(&mut span, outcome.cause.map_or(Attempt::ABANDONED, |cause| cause.word())),
         _ => {}
     }
     span

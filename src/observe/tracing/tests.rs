@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::{
 use super::*;
 use crate::{
     observe::{Attempt, testing::outcome},
-    types::{Cause, Phase, Ratio, Who},
+    types::{Cause, Phase, Ratio, Stage, Who},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -88,6 +88,7 @@ fn an_exchange_is_a_server_span_and_one_client_span_for_each_attempt() {
         endpoint: "[::1]:9001".into(),
         failed,
         status,
+        stage: None,
         since: Duration::from_millis(since),
         took: Duration::from_millis(1),
         span: Some(SpanId::random()),
@@ -96,7 +97,7 @@ fn an_exchange_is_a_server_span_and_one_client_span_for_each_attempt() {
     let attempts = vec![attempt(Some(Cause::ConnectionRefused), None, 1), attempt(None, Some(200), 2)];
     let outcome = Outcome { attempts, ..outcome() };
     let spans = spans::build(&outcome, &trace);
-    assert_eq!(spans.len(), spans::count(&outcome, &trace));
+    assert_eq!(spans.len(), spans::count(&outcome));
     let [server, first, last] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!([server.kind(), first.kind(), last.kind()], [Server, Client, Client]);
     assert!(spans.iter().all(|span| span.trace_id == trace.id.bytes()));
@@ -150,10 +151,15 @@ fn only_the_servers_own_failures_are_errors_of_the_server_span() {
 
 #[test]
 fn who_leaves_during_an_attempt_leaves_its_span_behind() {
-    let unfinished = Unfinished { endpoint: "/run/app.sock".into(), since: Duration::from_millis(1), span: SpanId::random() };
-    let trace = Trace { unfinished: Some(unfinished), ..sampled() };
+    let abandoned = Attempt {
+        endpoint: "/run/app.sock".into(),
+        status: None,
+        stage: Some(Stage::Waiting),
+        span: Some(SpanId::random()),
+        ..outcome().attempts[0].clone()
+    };
     let cause = Some(Cause::ConnectionTerminated);
-    let spans = spans::build(&Outcome { attempts: vec![], cause, phase: Phase::Request, ..outcome() }, &trace);
+    let spans = spans::build(&Outcome { attempts: vec![abandoned], cause, phase: Phase::Request, ..outcome() }, &sampled());
     assert_eq!(spans.len(), 2);
     assert_eq!(attribute(&spans[1], "error.type").as_deref(), Some("connection_terminated"));
     assert_eq!(attribute(&spans[1], "url.full").as_deref(), Some("http://example.com/a"));

@@ -4,7 +4,7 @@ use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::{proxy::retry, resilience::Failure};
+use crate::proxy::retry;
 
 /// Pingora asks when the stored response may still be sent for that long.
 pub(in crate::proxy) fn serve(session: &Session, ctx: &mut RequestCtx, error: Option<&Error>) -> bool {
@@ -32,13 +32,13 @@ pub(in crate::proxy) fn serve(session: &Session, ctx: &mut RequestCtx, error: Op
 
 fn answered(session: &Session, status: u16, ctx: &mut RequestCtx) -> bool {
     let recorded = ctx.onward.attempt.as_ref().is_none_or(|attempt| attempt.recorded);
-    if !recorded && retry::another(session, ctx, Failure::Status(status), None) {
+    if !recorded && retry::after_status(session, ctx, status) {
         if let Some(caching) = &mut ctx.caching {
             caching.granted = true;
         }
         return false;
     }
-    ctx.record_attempt(Some(status), None);
+    ctx.attempt_answered(status);
     if let Some(caching) = &mut ctx.caching {
         caching.story.validated = Some(status);
     }

@@ -60,7 +60,7 @@ fn what_means_the_same_is_no_change() {
 #[test]
 fn a_route_says_which_keys_are_different() {
     let diff = replacing("upstream: app}", "timeout: 5s, upstream: app}");
-    assert_eq!(diff.to_string(), "routes\n  ~ api\n      timeout: 30s -> 5s\n");
+    assert_eq!(diff.to_string(), "routes\n  ~ api\n      timeout: 0s -> 5s\n");
     assert_eq!(diff.summary(), "1 route changed");
     let diff = replacing("x-a: '1'", "x-a: '2'");
     assert_eq!(diff.to_string(), "routes\n  ~ api\n      filters[headers].request.set.x-a: 1 -> 2\n");

@@ -1,0 +1,240 @@
+//! How long an exchange may wait, as the proxy's phases say it and the driver of the client's connection keeps it.
+//!
+//! Pingora times each read from an endpoint, so a header that drips outlasts every timeout, and one value must do for the header
+//! and the body. But it reads from the client all the while, for going away: a driver that asks [`super::Pace::poll_limits`] there, and
+//! fails the read when a limit has passed, ends the exchange at the right moment. Which limit it was, the proxy reads from
+//! [`Deadlines::take_passed`].
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    task::Context,
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What an exchange must not take longer than.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The route's `timeout`, for the whole.
+    Exchange,
+    /// The time that an endpoint has for its response header.
+    Answer,
+    /// Silence in the response.
+    Silence,
+    /// The time in which the client takes nothing of what waits for it.
+    Reader,
+}
+
+/// The limits of one exchange.
+#[derive(Debug)]
+pub struct Deadlines {
+    since: Instant,
+    /// In microseconds from `since`, as is `answer`; [`NONE`] for no limit.
+    exchange: AtomicU64,
+    answer: AtomicU64,
+    /// In microseconds.
+    silence: AtomicU64,
+    /// Counts what has moved since the response began.
+    moves: AtomicU32,
+    /// The limit that has passed, plus one.
+    passed: AtomicU8,
+    watched: AtomicBool,
+}
+
+const NONE: u64 = u64::MAX;
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let none = || AtomicU64::new(NONE);
+        Self {
+            since: Instant::now(),
+            exchange: none(),
+            answer: none(),
+            silence: none(),
+            moves: AtomicU32::new(0),
+            passed: AtomicU8::new(0),
+            watched: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Deadlines {
+    /// Those of an exchange whose driver keeps them.
+    pub fn watched() -> Self {
+        Self { watched: AtomicBool::new(true), ..Self::default() }
+    }
+    /// Does the driver keep them? If not, only Pingora's own timeouts hold.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Relaxed)
+    }
+    /// When the whole exchange must be over.
+    pub fn set_exchange(&self, deadline: Option<std::time::Instant>) {
+        self.exchange.store(self.micros(deadline), Relaxed);
+    }
+    /// When the response header must be there.
+    pub fn set_answer(&self, deadline: Option<std::time::Instant>) {
+        self.answer.store(self.micros(deadline), Relaxed);
+    }
+    /// How long nothing may move. Counted from the first time that the client is read from after a move, so that the time in
+    /// which a slow client is written to does not count.
+    pub fn set_silence(&self, limit: Option<Duration>) {
+        self.silence.store(limit.map_or(NONE, |limit| limit.as_micros() as u64), Relaxed);
+    }
+    /// A piece of a body came.
+    pub fn moved(&self) {
+        self.moves.fetch_add(1, Relaxed);
+    }
+    /// From now on nothing is limited.
+    pub fn clear(&self) {
+        for limit in [&self.exchange, &self.answer, &self.silence] {
+            limit.store(NONE, Relaxed);
+        }
+    }
+    /// The limit that has ended the exchange, or the attempt. Asking takes it back.
+    pub fn take_passed(&self) -> Option<Limit> {
+        match self.passed.swap(0, Relaxed) {
+            0 => None,
+            1 => Some(Limit::Exchange),
+            2 => Some(Limit::Answer),
+            3 => Some(Limit::Silence),
+            _ => Some(Limit::Reader),
+        }
+    }
+    /// This limit has passed.
+    pub(super) fn pass(&self, limit: Limit) {
+        self.passed.store(1 + limit as u8, Relaxed);
+    }
+    /// How long nothing may move.
+    pub fn silence(&self) -> Option<Duration> {
+        let micros = self.silence.load(Relaxed);
+        (micros != NONE).then(|| Duration::from_micros(micros))
+    }
+
+    fn micros(&self, deadline: Option<std::time::Instant>) -> u64 {
+        deadline.map_or(NONE, |deadline| Instant::from_std(deadline).saturating_duration_since(self.since).as_micros() as u64)
+    }
+    fn at(&self, limit: &AtomicU64) -> Option<Instant> {
+        let micros = limit.load(Relaxed);
+        (micros != NONE).then(|| self.since + Duration::from_micros(micros))
+    }
+}
+
+/// The driver's side: one per connection or stream.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Made for the first limit, and left running for the next ones: it is set anew only when it rings or is late, which
+    /// spares a request the timer's lock.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What had moved when the silence began, and when that was.
+    quiet: Option<(u32, Instant)>,
+}
+
+impl Watch {
+    /// Another exchange begins.
+    pub fn renew(&mut self) {
+        self.quiet = None;
+    }
+
+    /// The limit that has passed, which the exchange is told. If none has, the reader is woken when one does.
+    pub fn poll(&mut self, deadlines: &Deadlines, cx: &mut Context<'_>) -> Option<Limit> {
+        let limits = [
+            (deadlines.at(&deadlines.exchange), Limit::Exchange),
+            (deadlines.at(&deadlines.answer), Limit::Answer),
+            (self.quiet_until(deadlines), Limit::Silence),
+        ];
+        let limits = limits.into_iter().filter_map(|(deadline, limit)| Some((deadline?, limit)));
+        let (deadline, limit) = limits.min_by_key(|(deadline, _)| *deadline)?;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                deadlines.pass(limit);
+                return Some(limit);
+            }
+            timer.as_mut().reset(deadline);
+        }
+        None
+    }
+
+    fn quiet_until(&mut self, deadlines: &Deadlines) -> Option<Instant> {
+        let micros = deadlines.silence.load(Relaxed);
+        if micros == NONE {
+            self.quiet = None;
+            return None;
+        }
+        let moves = deadlines.moves.load(Relaxed);
+        let since = match self.quiet {
+            Some((seen, since)) if seen == moves => since,
+            _ => Instant::now(),
+        };
+        self.quiet = Some((moves, since));
+        Some(since + Duration::from_micros(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        task::{Poll, Waker},
+    };
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn in_seconds(seconds: u32) -> Option<std::time::Instant> {
+        Some((Instant::now() + SECOND * seconds).into_std())
+    }
+
+    /// Waits until a limit passes, and returns it with the seconds that took.
+    async fn passes(watch: &mut Watch, deadlines: &Deadlines) -> (Option<Limit>, u64) {
+        let began = Instant::now();
+        let limit = poll_fn(|cx| watch.poll(deadlines, cx).map_or(Poll::Pending, Poll::Ready)).await;
+        assert_eq!(deadlines.take_passed(), Some(limit));
+        (deadlines.take_passed().or(Some(limit)), began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_nearest_limit_passes_first_and_none_does_without_one() {
+        let (mut watch, deadlines) = (Watch::default(), Deadlines::watched());
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert_eq!(watch.poll(&deadlines, cx), None);
+        tokio::time::advance(SECOND * 1000).await;
+        assert_eq!(watch.poll(&deadlines, cx), None);
+        deadlines.set_exchange(in_seconds(9));
+        deadlines.set_answer(in_seconds(5));
+        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Answer), 5));
+        deadlines.set_answer(None);
+        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Exchange), 4));
+        deadlines.set_exchange(in_seconds(3600));
+        assert_eq!(watch.poll(&deadlines, cx), None);
+        deadlines.set_answer(in_seconds(1));
+        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Answer), 1), "set nearer while it waits");
+        deadlines.clear();
+        assert_eq!((watch.poll(&deadlines, cx), deadlines.take_passed()), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_counted_from_the_last_move_and_only_while_somebody_waits() {
+        let (mut watch, deadlines) = (Watch::default(), Deadlines::watched());
+        let cx = &mut Context::from_waker(Waker::noop());
+        deadlines.set_silence(Some(SECOND * 30));
+        for _ in 0..10 {
+            assert_eq!(watch.poll(&deadlines, cx), None);
+            tokio::time::advance(SECOND * 29).await;
+            assert_eq!(watch.poll(&deadlines, cx), None);
+            deadlines.moved();
+        }
+        // The client was written to for a minute, in which nobody read from it.
+        tokio::time::advance(SECOND * 60).await;
+        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Silence), 30));
+        watch.renew();
+        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Silence), 30), "anew for the next exchange");
+    }
+}

@@ -215,10 +215,14 @@ fn decide(
         return refused(told, Refusal::Misdirected);
     }
     let target = admitted.origin_form.as_deref().unwrap_or(&request.target);
-    if let Some(location) = proxy::https_location(listener, client.scheme, &admitted.host, target) {
-        let reason = "this listener redirects to https";
-        told.answer = Some(Answer { location: Some(location), ..Answer::new(308, reason) });
-        return;
+    match proxy::https_location(listener, client.scheme, &admitted.host, target) {
+        None => {}
+        Some(Err(refusal)) => return refused(told, refusal),
+        Some(Ok(location)) => {
+            let location = Some(String::from_utf8_lossy(location.as_bytes()).into_owned());
+            told.answer = Some(Answer { location, ..Answer::new(308, "this listener redirects to https") });
+            return;
+        }
     }
     if max_forwards(admitted.max_forwards) == MaxForwards::Answer {
         told.answer = Some(Answer::new(204, "Max-Forwards says that this request is for Weir itself"));

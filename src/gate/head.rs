@@ -19,7 +19,7 @@ use crate::types::Fields;
 pub const MAX_METHOD: usize = 32;
 
 /// The longest target and the longest field name that the `http` crate can hold, whatever a listener allows.
-const MAX_TARGET: usize = u16::MAX as usize - 1;
+pub(super) const MAX_TARGET: usize = u16::MAX as usize - 1;
 const MAX_NAME: usize = u16::MAX as usize;
 
 /// What precedes and follows the target in the longest request line: an empty line, the method, two spaces, the version.

@@ -14,6 +14,7 @@ use crate::{
     gate::{self, Admitted, Refusal, head},
     proxy::{Arrival, render_refusal},
     tunnel::{End, Parting, Side, Tunnel},
+    types::Fields,
 };
 
 /// How a connection goes on after its next head was waited for.
@@ -149,7 +150,11 @@ fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, Bytes
     }
     let parsed = head::parse(&head, &connection.head_limits())?;
     let admitted = gate::admit_h1(&parsed, connection.tls.is_some())?;
-    let rewritten = admitted.origin_form.as_ref().map(|target| in_origin_form(&head, parsed.method, target, admitted.http));
+    let rewritten = admitted.origin_form.as_ref().map(|target| {
+        // HTTP/1.0 allows to name the host in the target alone, which is lost there.
+        let host = (Fields::get(&parsed, "host").is_none() && !admitted.host.is_empty()).then(|| admitted.authority());
+        in_origin_form(&head, parsed.method, target, admitted.http, host.as_deref())
+    });
     let minor = parsed.method.len() + 1 + parsed.target.len() + 1 + "HTTP/1.".len();
     let later = parsed.version == gate::Version::Http11 && head[minor] != b'1';
     drop(parsed);
@@ -161,12 +166,15 @@ fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, Bytes
     Ok((admitted, head))
 }
 
-/// A head in absolute-form as the same in origin-form, which is what servers expect from a gateway.
-fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str) -> BytesMut {
+/// A head with the target that goes on: in origin-form, which is what servers expect from a gateway. `host` is put in.
+fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str, host: Option<&str>) -> BytesMut {
     let fields = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut rewritten = BytesMut::with_capacity(head.len());
+    let mut rewritten = BytesMut::with_capacity(head.len() + 64);
     for part in [method, " ", target, " HTTP/", version, "\r\n"] {
         rewritten.extend_from_slice(part.as_bytes());
+    }
+    if let Some(host) = host {
+        rewritten.extend_from_slice(format!("host: {host}\r\n").as_bytes());
     }
     rewritten.extend_from_slice(&head[fields..]);
     rewritten

@@ -24,6 +24,13 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
             request.insert_header(header::HOST, host)?;
         }
     }
+    if let Some(attempt) = &ctx.onward.attempt
+        && request.uri.authority().is_none()
+        && request.headers.get(header::HOST).is_none_or(HeaderValue::is_empty)
+    {
+        // An HTTP/1.0 client may name no host, and HTTP/1.1 requires one.
+        request.insert_header(header::HOST, attempt.guard.endpoint().address().authority())?;
+    }
     if let Some(target) = &ctx.onward.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);

@@ -22,7 +22,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::{Began, Connection, Shared, h2_stream::H2Stream, transport::Transport, turned};
 use crate::{
     config::HttpSpec,
-    gate::{self, Refusal, h2_frames::FrameLimits},
+    gate::{Glimpse, Refusal, h2_frames::FrameLimits},
     proxy::{Arrival, refuse_h2},
 };
 
@@ -68,14 +68,14 @@ impl Active {
     }
 }
 
-fn options(http: &HttpSpec, limits: &FrameLimits) -> H2Options {
+fn options(http: &HttpSpec, limits: &FrameLimits, list_bytes: u32) -> H2Options {
     // The windows bound what one client can make us buffer: a stream's body, and a connection's together.
     const STREAM_WINDOW: u32 = 256 * 1024;
     const CONNECTION_WINDOW: u32 = 1024 * 1024;
     let mut options = default_h2_options();
     options
         .max_concurrent_streams(http.h2_max_concurrent_streams.get())
-        .max_header_list_size(u32::try_from(http.max_header_bytes.get()).unwrap_or(u32::MAX))
+        .max_header_list_size(list_bytes)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(STREAM_WINDOW as usize)
@@ -90,7 +90,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     let http = &connection.listener.http;
     let limits = FrameLimits::new(http.max_header_bytes.get());
     let (stream, alarm) = H2Stream::new(transport, ahead, limits);
-    let settings = options(http, &limits);
+    let settings = options(http, &limits, connection.head_limits().list_bytes());
     let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake(Box::new(stream), Some(settings))).await else {
         return;
     };
@@ -138,10 +138,9 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
             }
             Ok(Some(H2Accept::Rejected)) => {
                 // Answered or reset already; the library does not tell what it was.
-                let now = Began::now();
+                let read = Glimpse { http: "2", ..Glimpse::default() };
                 let generation = shared.store.load().generation;
-                let mut outcome = connection.refused(generation, now.time, Duration::ZERO, Refusal::MalformedHttp2);
-                outcome.http = "2";
+                let outcome = connection.refused(generation, Began::now(), Refusal::MalformedHttp2, read);
                 shared.observer.finished(&outcome);
                 malformed = malformed.saturating_sub(1);
                 if malformed == 0 {
@@ -161,10 +160,7 @@ fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared
         let _active = active;
         let shared = served_by;
         let session = ServerSession::new_http2(session);
-        let limits = connection.head_limits();
-        let request = session.req_header();
-        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
-        match limits.check(target, &request.headers).and_then(|()| gate::admit_h2(request)) {
+        match connection.admit_h2(session.req_header()) {
             Ok(admitted) => {
                 let door = connection.door.clone();
                 Arrival::h2(connection, admitted, began).serve_h2(&shared.edge, session, door.closed()).await;
@@ -175,8 +171,8 @@ fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared
 }
 
 async fn refuse(session: ServerSession, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
-    let mut outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
-    outcome.http = "2";
+    let read = Glimpse::of_parts(session.req_header());
+    let outcome = connection.refused(shared.store.load().generation, began, refusal, read);
     let request_id = outcome.request_id.clone();
     shared.observer.finished(&outcome);
     let _ = timeout(Duration::from_secs(5), refuse_h2(session, refusal, &request_id)).await;

@@ -305,6 +305,52 @@ fn rfc9110_7_6_2_max_forwards_is_for_options() {
     assert_eq!(forwards("GET", "x"), Ok(None));
 }
 
+/// What an HTTP/1 head takes, the same in HTTP/2 takes, however its cookies are cut.
+#[test]
+fn rfc9113_8_2_3_a_limit_means_the_same_in_both_versions() {
+    let check = |limits: &Limits, path: &str, fields: &[(&str, String)]| {
+        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n{lines}\r\n");
+        let one =
+            scan(text.as_bytes(), limits, &mut 0).and_then(|end| parse(&text.as_bytes()[..end.unwrap()], limits).map(|_| ()));
+        let mut request = http::Request::builder().uri(format!("https://a.example{path}"));
+        for (name, value) in fields {
+            for piece in if *name == "cookie" { value.split("; ").collect() } else { vec![value.as_str()] } {
+                request = request.header(*name, piece);
+            }
+        }
+        let two = limits.check(&request.body(()).unwrap().into_parts().0);
+        assert_eq!(two, one, "{path:.20} {} fields", fields.len());
+        one
+    };
+    let limits = Limits::new(4096, 10);
+    let field = |length: usize| ("x", "v".repeat(length));
+    let cookies = |count: usize| ("cookie", vec!["a=b"; count].join("; "));
+    let many = |count: usize| vec![field(1); count];
+    let fill = |length: usize| vec![field(1000), field(1000), field(1000), field(length)];
+    // `GET / HTTP/1.1`, the Host and the empty line take 16, 17 and 2 bytes, and each field five and its value.
+    let left = 4096 - 35 - 3 * 1005 - 5;
+    for (path, fields, want) in [
+        ("/", many(9), Ok(())),
+        ("/", many(10), Err(Refusal::TooManyHeaders)),
+        ("/", [many(8), vec![cookies(50)]].concat(), Ok(())),
+        ("/", [many(9), vec![cookies(2)]].concat(), Err(Refusal::TooManyHeaders)),
+        ("/", vec![field(2045)], Ok(())),
+        ("/", vec![field(2046)], Err(Refusal::FieldTooLarge)),
+        ("/", vec![cookies(408)], Ok(())),
+        ("/", vec![cookies(409)], Err(Refusal::FieldTooLarge)),
+        ("/", fill(left), Ok(())),
+        ("/", fill(left + 1), Err(Refusal::HeaderTooLarge)),
+        (&format!("/{}", "p".repeat(1023)), vec![], Ok(())),
+        (&format!("/{}", "p".repeat(1024)), vec![], Err(Refusal::UriTooLong)),
+    ] {
+        assert_eq!(check(&limits, path, &fields), want, "{path:.20} {} fields", fields.len());
+    }
+    // The library counts 32 bytes on top of each field, and each cookie by itself: as many as browsers keep for a site, and more.
+    let cookies_of_a_site = 600;
+    assert!(Limits::default().list_bytes() >= 32 * 1024 + (100 + cookies_of_a_site) * 32);
+}
+
 /// An HTTP/2 request as a library hands it over.
 fn h2(method: &str, uri: &str, lines: &[(&str, &str)]) -> Result<Admitted, Refusal> {
     let mut request = http::Request::builder().method(method).uri(uri).version(http::Version::HTTP_2);

@@ -8,6 +8,7 @@ use http::{HeaderMap, Uri};
 use super::{
     Refusal,
     head::{Head, MAX_TARGET, Version},
+    hop::is_suspicious,
     syntax::{digits, elements, is_token, trim},
     target::{self, canonical},
 };
@@ -56,7 +57,7 @@ pub struct Admitted {
     pub http: &'static str,
     /// What to send as the target when the client's was in absolute-form, or holds what goes on percent-encoded.
     pub origin_form: Option<String>,
-    /// Names with `_` are present, which the driver drops: many services cannot tell them from `-`.
+    /// Names with `_` are present, or others that services may take for what they are not: see [`super::UnderscoreFields`].
     pub underscores: bool,
     /// Max-Forwards of an OPTIONS request; other methods ignore it. More than 255 counts as 255, which RFC
     /// 9110 section 7.6.2 allows.
@@ -130,7 +131,7 @@ pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
         expect_continue: expect && body != BodyFraming::Length(0),
         http: "2",
         origin_form: None,
-        underscores: parts.headers.keys().any(|name| name.as_str().contains('_')),
+        underscores: parts.headers.keys().any(|name| is_suspicious(name.as_str())),
         max_forwards: max_forwards(parts.method.as_str(), forwards)?,
     })
 }
@@ -182,7 +183,7 @@ impl<'h> Facts<'h> {
                 }
                 _ => {}
             }
-            facts.underscores |= field.name.contains('_');
+            facts.underscores |= is_suspicious(field.name);
         }
         Ok(facts)
     }

@@ -23,4 +23,5 @@ pub mod target;
 pub use admit::{Admitted, BodyFraming, Upgrade, admit_h1, admit_h2};
 pub use glimpse::Glimpse;
 pub use head::{Head, Limits, Version};
+pub use hop::UnderscoreFields;
 pub use refusal::Refusal;

@@ -59,6 +59,8 @@ refusals! {
     BadFieldValue = "bad_field_value", 400;
     /// A field continued on the next line.
     ObsFold = "obs_fold", 400;
+    /// A field name with `_`, or one that passes for a field that Weir sets itself, where the listener refuses those.
+    UnderscoreField = "underscore_field", 400;
     /// White space between a field name and its colon.
     SpaceBeforeColon = "space_before_colon", 400;
     /// The header block is over `max_header_bytes`.

@@ -62,13 +62,15 @@ impl Connection {
 
     /// What the gate says of an HTTP/1 head on this listener.
     pub fn admit_h1(&self, head: &Head<'_>) -> Result<Admitted, Refusal> {
-        gate::admit_h1(head, self.tls.is_some())
+        let admitted = gate::admit_h1(head, self.tls.is_some())?;
+        self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
     }
 
     /// What the gate says of an HTTP/2 head on this listener.
     pub fn admit_h2(&self, head: &http::request::Parts) -> Result<Admitted, Refusal> {
         self.head_limits().check(head)?;
-        gate::admit_h2(head)
+        let admitted = gate::admit_h2(head)?;
+        self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
     }
 
     /// The outcome of something that ended at the gate: what is known of it so far.

@@ -202,6 +202,7 @@ fn rfc9112_5_fields_are_lines_of_name_and_value() {
     assert_eq!(admit("GET / HTTP/1.1\r\n Host: a\r\n\r\n"), Err(ObsFold));
     assert!(with("X: a\tb \u{e9}\r\nY:\r\n").is_ok());
     assert!(with("x_y: 1\r\n").unwrap().underscores && !with("x-y: 1\r\n").unwrap().underscores);
+    assert!(with("X.Forwarded.For: 1\r\n").unwrap().underscores && !with("x.y: 1\r\n").unwrap().underscores);
 }
 
 #[test]

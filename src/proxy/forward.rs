@@ -35,13 +35,19 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &Requ
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);
     }
-    if let Some(via) = ctx.onward.via {
+    // What a filter has set or removed of the following stays as it left it.
+    let settled = ctx.onward.settled;
+    if let Some(via) = ctx.onward.via.filter(|_| !settled.via) {
         request.append_header(header::VIA, HeaderValue::from_static(via))?;
     }
-    if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards) {
+    if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards)
+        && !settled.max_forwards
+    {
         request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
     }
-    trace::onward(request, ctx)?;
+    if !settled.traceparent {
+        trace::onward(request, ctx)?;
+    }
     if let Some(hold) = ctx.onward.attempt.as_ref().and_then(|attempt| attempt.hold.as_ref()) {
         hold.begin();
     }

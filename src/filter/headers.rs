@@ -124,7 +124,7 @@ impl Side {
         let name = field_name(text, at)?;
         if self == Side::Response && name == header::DATE {
             at.problem(Code::BadValue, "`date` is written when a response is sent, after all filters")
-                .hint("remove it; every response has the time at which Weir sends it");
+                .hint("remove it; every response has one");
             return None;
         }
         Some(name)

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
+    pace::Pace,
     tunnel::{End, Tunnel},
 };
 
@@ -43,6 +44,7 @@ use crate::{
 pub struct Link {
     /// Of a request that asks for one.
     tunnel: Option<Arc<Tunnel>>,
+    pace: Arc<Pace>,
     refusal: Mutex<Option<Refusal>>,
     since: Instant,
     /// In microseconds from `since`; [`NO_DEADLINE`] for none.
@@ -56,6 +58,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             tunnel: None,
+            pace: Pace::alone(),
             refusal: Mutex::default(),
             since: Instant::now(),
             deadline: AtomicU64::new(NO_DEADLINE),
@@ -85,6 +88,10 @@ impl Link {
     /// The tunnel that the request asks for.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.tunnel.as_ref()
+    }
+    /// How much of the exchange may be in this process.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
     /// Why the body was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
@@ -116,6 +123,8 @@ pub struct H1Stream {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     /// With a client that takes nothing.
     patience: Patience,
+    /// What the kernel had taken when that was last told.
+    told: u64,
 }
 
 /// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
@@ -126,7 +135,7 @@ impl H1Stream {
     /// outside of tunnels.
     pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
         let (ahead, patience) = (BytesMut::new(), Patience::new(patience));
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None, patience }
+        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), timer: None, patience, told: 0 }
     }
 
     /// The bytes that wait to be understood.
@@ -287,9 +296,14 @@ impl AsyncRead for H1Stream {
         if self.poll_overdue(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let read = self.poll_message(cx, buf);
+        let read = match &self.framing {
+            // The next piece of a body is read when the endpoint has room for it.
+            Framing::Length(_) | Framing::Chunked(_) if self.link.pace.upload.poll_ready(cx).is_pending() => Poll::Pending,
+            _ => self.poll_message(cx, buf),
+        };
         if read.is_pending() {
             self.transport.push(cx);
+            self.account();
         }
         read
     }
@@ -303,11 +317,25 @@ impl H1Stream {
         write: impl FnOnce(Pin<&mut Transport>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let written = write(Pin::new(&mut self.transport), cx);
+        self.account();
         let in_tunnel = || matches!(&self.framing, Framing::Upgrade(tunnel) if tunnel.is_open());
         if written.is_pending() && !in_tunnel() && self.patience.poll_over(cx, self.transport.sent()) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if let Poll::Ready(Err(_)) = &written {
+            self.link.pace.window.abandon();
+        }
         written
+    }
+
+    /// Tells how much of the response the kernel has taken since the last time. What waits in between, in a TLS record or for a flush, is
+    /// still in this process.
+    fn account(&mut self) {
+        let sent = self.transport.sent();
+        if sent != self.told {
+            self.link.pace.window.taken((sent - self.told) as usize);
+            self.told = sent;
+        }
     }
 }
 

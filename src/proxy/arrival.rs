@@ -16,6 +16,7 @@ use super::Edge;
 use crate::{
     gate::{Admitted, BodyFraming},
     listener::{Began, Connection, Link},
+    pace::Pace,
     tunnel::Tunnel,
 };
 
@@ -37,6 +38,8 @@ pub struct Arrival {
     pub link: Option<Arc<Link>>,
     /// How its body gets on.
     pub progress: Arc<Progress>,
+    /// How much of it may be in this process.
+    pub pace: Arc<Pace>,
     /// The connection closes after it.
     pub last: bool,
 }
@@ -96,12 +99,13 @@ impl Progress {
 impl Arrival {
     /// A request on an HTTP/1 connection.
     pub fn h1(connection: Arc<Connection>, admitted: Admitted, began: Began, link: Arc<Link>, last: bool) -> Self {
-        Self { connection, admitted, began, link: Some(link), progress: Arc::new(Progress::new(began.at)), last }
+        let (progress, pace) = (Arc::new(Progress::new(began.at)), link.pace().clone());
+        Self { connection, admitted, began, link: Some(link), progress, pace, last }
     }
 
     /// A request on an HTTP/2 stream.
-    pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began) -> Self {
-        Self { connection, admitted, began, link: None, progress: Arc::new(Progress::new(began.at)), last: false }
+    pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began, pace: Arc<Pace>) -> Self {
+        Self { connection, admitted, began, link: None, progress: Arc::new(Progress::new(began.at)), pace, last: false }
     }
 
     /// The tunnel that it asks for.
@@ -118,13 +122,15 @@ impl Arrival {
             began,
             link: None,
             progress: Arc::new(Progress::new(began.at)),
+            pace: Pace::unpaced(),
             last: false,
         }
     }
 
     /// Runs the future with this arrival waiting for `new_ctx`.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        ARRIVAL.scope(RefCell::new(Some(self)), future).await
+        let pace = self.pace.clone();
+        pace.scope(ARRIVAL.scope(RefCell::new(Some(self)), future)).await
     }
 
     /// Serves a whole HTTP/2 stream, and gives it up (a reset) when its body stalls.

@@ -230,7 +230,7 @@ impl RequestCtx {
         }
         let since = attempt.started.saturating_duration_since(self.arrival.began.at);
         let (endpoint, span) = (endpoint.label().clone(), attempt.span);
-        self.outcome.attempts.push(Attempt { endpoint, failed, status, since, took, span });
+        self.outcome.attempts.push(Attempt { endpoint, failed, status, since, took, span, detail: None });
     }
 }
 

@@ -6,7 +6,7 @@ use pingora_core::{
 };
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{RequestCtx, ctx::Decided, reply, retry};
+use super::{RequestCtx, ctx::Decided, reply, retry, tls_fault};
 use crate::{
     gate::Refusal,
     resilience::Failure,
@@ -17,6 +17,7 @@ use crate::{
 pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let cause = connect_cause(&error);
     ctx.record_attempt(None, Some(cause));
+    tls_fault::note(ctx, &error);
     error.set_retry(retry::another(session, ctx, Failure::Unconnected, Some(cause)));
     error
 }
@@ -38,6 +39,7 @@ pub(super) fn proxying(session: &mut Session, ctx: &mut RequestCtx, mut error: B
     let open = !answered && !responded(session);
     let stale = open && stale(session, ctx, &error);
     ctx.record_attempt(None, Some(cause));
+    tls_fault::note(ctx, &error);
     let again = stale || (open && again(session, ctx, cause));
     if overdue && !again {
         // It looks like the client's failure, and is the endpoint's.

@@ -147,6 +147,7 @@ async fn pour(
             break reason;
         }
         ctx.body_out += piece.len() as u64;
+        ctx.arrival.pace.window.passed(piece.len());
         let downstream = session.as_downstream_mut();
         match (end, piece.is_empty()) {
             (false, true) => {}

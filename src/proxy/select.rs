@@ -48,6 +48,7 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
         Some(tunnel) => (upstream::for_tunnel(&mut peer), upstream::hold_answer(&mut peer, tunnel)),
         None => (left, None),
     };
+    upstream::connect_by_us(&mut peer);
     if let Some(link) = &ctx.arrival.link {
         link.set_deadline(patience.map(|patience| Instant::now() + patience));
     }

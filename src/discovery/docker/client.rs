@@ -123,7 +123,9 @@ impl Client {
                     None => exchange(stream, &authority, path).await,
                     Some(tls) => {
                         let connecting = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), stream);
-                        let stream = connecting.await.map_err(|error| format!("TLS: {error}"))?;
+                        let stream = connecting
+                            .await
+                            .map_err(|error| format!("TLS handshake failed: {}", in_words(&error.to_string())))?;
                         exchange(stream, &authority, path).await
                     }
                 }

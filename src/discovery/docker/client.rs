@@ -27,6 +27,7 @@ use super::{
     endpoints::UPSTREAM,
     host::EngineHost,
 };
+use crate::tls::in_words;
 
 /// For a whole answer, and for the head of the stream of events. An engine that is busy starting a hundred
 /// containers takes seconds.

@@ -8,6 +8,7 @@
 //! | 1 | [`observe`] | metrics, access log, process log, outcomes |
 //! | 1 | [`resilience`] | how failure is lived with: circuit breaker, retries and their budget, admission |
 //! | 1 | [`endpoint`] | one address, what was learned about it, requests in flight |
+//! | 1 | [`pace`] | the slow side sets the pace: how much of an exchange may be in this process |
 //! | 2 | [`gate`] | what a request must be before anything else looks at it |
 //! | 2 | [`balance`] | strategies: which endpoint takes a request |
 //! | 2 | [`health`] | active health checks |
@@ -48,6 +49,7 @@ pub mod l4;
 pub mod lab;
 pub mod listener;
 pub mod observe;
+pub mod pace;
 pub mod proxy;
 pub mod proxy_protocol;
 pub mod resilience;

@@ -10,7 +10,7 @@ use std::{
 /// layers (the command line, the test backends) may import everything and is imported by nobody else.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
-    (1, &["observe", "endpoint", "resilience"]),
+    (1, &["observe", "endpoint", "resilience", "pace"]),
     (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel"]),
     (3, &["upstream", "route"]),
     (4, &["config"]),
@@ -30,6 +30,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("endpoint", "resilience", "an endpoint keeps its breaker, which knows no endpoint"),
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
     ("discovery", "tls", "an engine is asked over TLS"),
+    ("health", "tls", "a check says what was wrong with a certificate"),
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),

@@ -10,7 +10,6 @@ use crate::{
     config,
     control::Origin,
     lab::{Backend, BackendHandle, BackendOptions},
-    snapshot,
 };
 
 /// The demo's configuration: an ordinary one, to read and to copy.
@@ -41,7 +40,8 @@ pub(super) fn run(args: DemoArgs) -> ExitCode {
         say(CONFIG);
         return ExitCode::SUCCESS;
     }
-    run::done(demo(&args))
+    run::begin_log();
+    run::served(demo(&args))
 }
 
 /// Writes to standard output. A reader that went away is no reason to fail.
@@ -61,8 +61,8 @@ fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     for (number, backend) in backends.iter().enumerate() {
         variables.insert(format!("DEMO_BACKEND_{}", number + 1), backend.addr.to_string());
     }
-    let loaded = snapshot::check(config::parse_str("demo.yaml", CONFIG, Path::new("."), &|name| variables.get(name).cloned()));
-    if !run::usable(&loaded) {
+    let loaded = run::checked(config::parse_str("demo.yaml", CONFIG, Path::new("."), &|name| variables.get(name).cloned()));
+    if !run::accepted(&loaded) {
         anyhow::bail!("the demo's own configuration has errors");
     }
     let origin = Origin::Text { name: "the demo's configuration".to_owned(), directory: ".".into() };

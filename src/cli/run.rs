@@ -9,12 +9,16 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::{Map, Value, json};
+use log::Level;
+use serde_json::{Map, json};
 
 use crate::{
-    config::{self, Bundle, Loaded},
+    config::{self, Bundle, Diagnostic, Loaded},
     control::{self, Descriptors, Inherited, Origin},
-    observe::process_log,
+    observe::{
+        LogSpec,
+        process_log::{self, Facts},
+    },
     server::{self, Prepared, RunningServer, Signals, available_threads},
     snapshot,
     types::Address,
@@ -35,20 +39,46 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
+    begin_log();
     let variables = |name: &str| std::env::var(name).ok();
     let loaded = match &args.last_good {
         None => config::load(&args.config, &variables),
         Some(directory) => match control::load_last_good(directory, &variables) {
             Ok(loaded) => loaded,
-            Err(error) => return done(Err(error.into())),
+            Err(error) => return served(Err(error.into())),
         },
     };
-    let loaded = snapshot::check(loaded);
-    if !usable(&loaded) {
+    let loaded = checked(loaded);
+    if !accepted(&loaded) {
         return ExitCode::from(1);
     }
     let watched = args.watch.then(|| (args.config.clone(), Bundle::of(&loaded)));
-    done(serve(loaded, Origin::File(args.config), watched, announce))
+    served(serve(loaded, Origin::File(args.config), watched, announce))
+}
+
+/// Panics and everything else that is logged goes to the process log, in its default format until a configuration is read.
+pub(super) fn begin_log() {
+    process_log::init(&LogSpec::default());
+    // A panic costs one request, not the process; it must be seen.
+    std::panic::set_hook(Box::new(|panic| log::error!("panic: {panic}")));
+}
+
+/// Compiles a configuration that was just read. What this logs has the format that the configuration asks for.
+pub(super) fn checked(loaded: Loaded) -> Loaded {
+    if let Some(spec) = &loaded.spec {
+        process_log::update(&spec.observability.log);
+    }
+    snapshot::check(loaded)
+}
+
+/// Has the configuration no errors? What is wrong is a line of the process log for each finding; a person at a terminal is
+/// shown the lines of the file.
+pub(super) fn accepted(loaded: &Loaded) -> bool {
+    if std::io::stderr().is_terminal() {
+        return usable(loaded);
+    }
+    loaded.diagnostics.iter().for_each(Diagnostic::log);
+    loaded.is_ok()
 }
 
 /// Has the configuration no errors? What is wrong goes to standard error.
@@ -62,10 +92,19 @@ pub(super) fn usable(loaded: &Loaded) -> bool {
 
 /// Turns the end of a command into an exit code, with the reason on standard error.
 pub(super) fn done(result: anyhow::Result<()>) -> ExitCode {
+    exit(result, |error| drop(writeln!(std::io::stderr(), "weir: {error:#}")))
+}
+
+/// The same for a command that has a process log.
+pub(super) fn served(result: anyhow::Result<()>) -> ExitCode {
+    exit(result, |error| log::error!("weir cannot start: {error:#}"))
+}
+
+fn exit(result: anyhow::Result<()>, tell: impl FnOnce(anyhow::Error)) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "weir: {error:#}");
+            tell(error);
             ExitCode::FAILURE
         }
     }
@@ -79,9 +118,7 @@ pub(super) fn serve(
     started: impl FnOnce(&RunningServer),
 ) -> anyhow::Result<()> {
     let spec = loaded.spec.as_ref().context("the configuration has errors")?;
-    process_log::init(&spec.observability.log);
     raise_descriptor_limit();
-    log_panics();
     let descriptors = Descriptors::claim().context("what another process handed over cannot be used")?;
     let threads = spec.server.threads.0.map_or_else(available_threads, |threads| threads.get());
     let runtime =
@@ -112,14 +149,14 @@ pub(super) fn serve(
 /// Says where the edge can be reached, and the token that was made, once.
 fn announce(server: &RunningServer) {
     let (words, facts) = places(server);
-    process_log::event(module_path!(), &format!("weir {} is ready: {words}", env!("CARGO_PKG_VERSION")), &facts);
+    process_log::event(Level::Info, module_path!(), &format!("weir {} is ready: {words}", env!("CARGO_PKG_VERSION")), &facts);
     if let Some(token) = server.made_token() {
         log::warn!("admin.token is not set, so one was made for this run: {}", token.expose());
     }
 }
 
 /// Where the edge can be reached, in words and for machines.
-fn places(server: &RunningServer) -> (String, Map<String, Value>) {
+fn places(server: &RunningServer) -> (String, Facts) {
     let (mut words, mut listeners) = (Vec::new(), Map::new());
     for (name, addresses) in server.addresses().iter() {
         let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
@@ -174,9 +211,4 @@ fn raise_descriptor_limit() {
     {
         log::warn!("the limit of open files stays at {soft}: {error}");
     }
-}
-
-/// A panic costs one request, not the process; it must be seen.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| log::error!("panic: {panic}")));
 }

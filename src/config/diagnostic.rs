@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
-use crate::types::{Code, Severity};
+use log::Level;
+use serde_json::Value;
+
+use crate::{
+    observe::process_log,
+    types::{Code, Severity},
+};
 
 /// Errors reported in one run. Who has more will run again.
 pub const MAX_REPORTS: usize = 50;
@@ -67,5 +73,22 @@ impl Diagnostic {
     /// Error or warning.
     pub fn severity(&self) -> Severity {
         self.code.severity()
+    }
+    /// Writes it to the process log: one line, with the place as facts.
+    pub fn log(&self) {
+        let level = match self.severity() {
+            Severity::Error => Level::Error,
+            Severity::Warning => Level::Warn,
+        };
+        let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+        let Place { name, line, column, path, .. } = &self.place;
+        let facts = process_log::facts([
+            ("code", self.code.as_str().into()),
+            ("file", name.as_str().into()),
+            ("line", (*line).into()),
+            ("column", (*column).into()),
+            ("path", if path.is_empty() { Value::Null } else { path.as_str().into() }),
+        ]);
+        process_log::event(level, module_path!(), &(self.line() + &hint), &facts);
     }
 }

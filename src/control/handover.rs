@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use log::Level;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncReadExt, net::unix::pipe, process::Command, time::timeout};
@@ -25,6 +26,8 @@ use super::{
 use crate::{
     admin::Refused,
     listener::Bound,
+    observe::process_log,
+    snapshot::Snapshot,
     types::{Address, Name},
 };
 
@@ -66,6 +69,8 @@ enum Purpose {
 #[derive(Debug, Default)]
 pub struct Descriptors {
     sockets: Vec<(OwnedFd, Purpose)>,
+    /// They come from systemd.
+    activated: bool,
     ready: Option<OwnedFd>,
 }
 
@@ -87,6 +92,7 @@ impl Descriptors {
             }
             claimed.ready = env::var(READY).ok().and_then(|text| text.parse().ok()).map(own).transpose()?;
         } else if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+            claimed.activated = true;
             let count: RawFd = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or_default();
             for descriptor in FIRST_ACTIVATED..FIRST_ACTIVATED + count.clamp(0, MOST_ACTIVATED) {
                 claimed.sockets.push((own(descriptor)?, Purpose::Address));
@@ -101,6 +107,7 @@ impl Descriptors {
 pub struct Inherited {
     pub(super) sockets: Sockets,
     pub(super) admin: Option<std::net::TcpListener>,
+    activated: bool,
     ready: Option<OwnedFd>,
 }
 
@@ -110,7 +117,7 @@ impl Inherited {
     /// # Errors
     /// When something of it is no listening socket.
     pub fn adopt(claimed: Descriptors) -> io::Result<Self> {
-        let mut inherited = Self { ready: claimed.ready, ..Self::default() };
+        let mut inherited = Self { ready: claimed.ready, activated: claimed.activated, ..Self::default() };
         claimed.sockets.into_iter().try_for_each(|(descriptor, purpose)| inherited.add(descriptor, purpose))?;
         Ok(inherited)
     }
@@ -135,6 +142,25 @@ impl Inherited {
             && let Err(error) = nix::unistd::write(ready, b"1")
         {
             log::warn!("the process before this one cannot be told that this one serves: {error}");
+        }
+    }
+    /// Says which sockets will be closed because no listener has their address. Before binding: it explains why an address is
+    /// in use.
+    pub(crate) fn tell_unused(&self, snapshot: &Snapshot) {
+        for address in self.sockets.unused(snapshot) {
+            let facts = process_log::facts([("address", address.to_string().into())]);
+            let (level, message) = match self.activated {
+                true => (
+                    Level::Warn,
+                    format!(
+                        "socket activation: no listener has the address {address}, so the socket from systemd is not used and is \
+                         closed: `ListenStream` and a listener's `address` must be the same"
+                    ),
+                ),
+                // A listener that an upgrade removes.
+                false => (Level::Info, format!("upgrade: no listener has the address {address} any more: its socket is closed")),
+            };
+            process_log::event(level, module_path!(), &message, &facts);
         }
     }
     pub(crate) fn sockets(&self) -> &Sockets {

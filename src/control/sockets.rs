@@ -50,6 +50,12 @@ impl Sockets {
         Ok(Self(bound))
     }
 
+    /// The addresses of sockets that a configuration has no use for.
+    pub(super) fn unused<'a>(&'a self, snapshot: &Snapshot) -> impl Iterator<Item = &'a Address> {
+        let wanted: Vec<Key> = wanted(snapshot).map(|(key, ..)| key).collect();
+        self.0.iter().filter(move |(key, _)| !wanted.contains(key)).map(|(_, bound)| bound.address())
+    }
+
     /// Where each listener accepts, with real ports, in the order of the configuration.
     pub(crate) fn addresses(&self, snapshot: &Snapshot) -> BTreeMap<Name, Vec<Address>> {
         let mut addresses = BTreeMap::<Name, Vec<Address>>::new();

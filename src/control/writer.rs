@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     admin::{AdminState, Applied, Commands, Guard, Override, Probation, Refused, Running, Sources, Token},
-    config::{self, Bundle, Loaded, Spec},
+    config::{self, Bundle, Diagnostic, Loaded, Spec},
     discovery::docker::Engines,
     listener::Shared,
     observe::StateSource,
@@ -388,7 +388,7 @@ impl Control {
             Ok(applied) => {
                 self.shared.observer.metrics().reloaded(applied.generation);
                 log::info!("generation {}: the configuration was taken from {}", applied.generation, status.running.origin);
-                applied.warnings.iter().for_each(|warning| log::warn!("{}", warning.line()));
+                applied.warnings.iter().for_each(Diagnostic::log);
                 applied.notes.iter().for_each(|note| log::warn!("{note}"));
                 status.running.last_refusal = None;
             }
@@ -396,7 +396,7 @@ impl Control {
                 self.shared.observer.metrics().reload_failed();
                 log::error!("generation {} stays: {refused}", status.running.generation);
                 if let Refused::Invalid(loaded) = refused {
-                    loaded.errors().skip(1).for_each(|error| log::error!("{}", error.line()));
+                    loaded.errors().skip(1).for_each(Diagnostic::log);
                 }
                 status.running.last_refusal = Some(refused.to_string());
             }

@@ -358,11 +358,17 @@ impl Endpoint {
         match turn {
             None => {}
             Some(Turn::Opened { time_out, reason }) => {
-                log::warn!("upstream {}: endpoint {} is left alone for {time_out:?}: {reason}", self.upstream, self.label);
+                log::warn!(
+                    "upstream {}: circuit opened for endpoint {}: {reason}; next probe in {time_out:?}",
+                    self.upstream,
+                    self.label
+                );
             }
-            Some(Turn::HalfOpened) => log::info!("upstream {}: endpoint {} is tried again", self.upstream, self.label),
+            Some(Turn::HalfOpened) => {
+                log::info!("upstream {}: circuit half-open for endpoint {}: probing", self.upstream, self.label)
+            }
             Some(Turn::Closed) => {
-                log::info!("upstream {}: endpoint {} answers again", self.upstream, self.label);
+                log::info!("upstream {}: circuit closed for endpoint {}: the probes succeeded", self.upstream, self.label);
                 self.ramp.start(Instant::now());
             }
         }

@@ -113,8 +113,6 @@ refusals! {
     BadMaxForwards = "bad_max_forwards", 400;
     /// A field of HTTP/1 connections in an HTTP/2 request.
     ConnectionField = "connection_field", 400;
-    /// An HTTP/2 request that is none: no or two authorities, an impossible path or Content-Length.
-    MalformedHttp2 = "malformed_h2_request", 400;
     /// The request has passed here too often.
     LoopDetected = "loop_detected", 508;
     /// Malformed chunked framing.

@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::types::Address;
+use crate::{tls::in_words, types::Address};
 
 /// How checks speak TLS: as requests do.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ pub(super) async fn connect(address: &Address, dial: &Dial) -> Result<(Box<dyn S
         (None, Address::Unix(_)) => return Err("TLS over a unix socket needs `sni`".into()),
     };
     let stream = tokio_rustls::TlsConnector::from(tls.config.clone()).connect(name, stream).await;
-    let stream = stream.map_err(|error| format!("TLS: {}", reason(error)))?;
+    let stream = stream.map_err(|error| format!("TLS handshake failed: {}", in_words(&error.to_string())))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Box::new(stream), http2))
 }

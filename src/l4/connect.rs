@@ -11,20 +11,34 @@ use tokio_rustls::TlsConnector;
 
 use super::Stream;
 use crate::{
+    tls::in_words,
     types::{Address, Cause},
     upstream::Upstream,
 };
 
-/// Opens a connection, TLS included, within the upstream's `connect_timeout`.
-pub(super) async fn connect(upstream: &Upstream, address: &Address) -> Result<Stream, Cause> {
-    let open = open(upstream, address);
-    match upstream.spec().connections.connect_timeout.limit() {
-        None => open.await,
-        Some(limit) => timeout(limit, open).await.unwrap_or(Err(Cause::ConnectionTimeout)),
+/// Why there is no connection.
+pub(super) struct Unconnected {
+    pub(super) cause: Cause,
+    /// What was wrong with TLS, in words.
+    pub(super) tls: Option<String>,
+}
+
+impl From<Cause> for Unconnected {
+    fn from(cause: Cause) -> Self {
+        Self { cause, tls: None }
     }
 }
 
-async fn open(upstream: &Upstream, address: &Address) -> Result<Stream, Cause> {
+/// Opens a connection, TLS included, within the upstream's `connect_timeout`.
+pub(super) async fn connect(upstream: &Upstream, address: &Address) -> Result<Stream, Unconnected> {
+    let open = open(upstream, address);
+    match upstream.spec().connections.connect_timeout.limit() {
+        None => open.await,
+        Some(limit) => timeout(limit, open).await.unwrap_or_else(|_| Err(Cause::ConnectionTimeout.into())),
+    }
+}
+
+async fn open(upstream: &Upstream, address: &Address) -> Result<Stream, Unconnected> {
     let stream = match address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|error| cause(&error))?;
@@ -40,10 +54,11 @@ async fn open(upstream: &Upstream, address: &Address) -> Result<Stream, Cause> {
     let name = match (&tls.name, address) {
         (Some(name), _) => name.clone(),
         (None, Address::Tcp(address)) => address.ip().into(),
-        (None, Address::Unix(_)) => return Err(Cause::TlsProtocolError),
+        (None, Address::Unix(_)) => return Err(Cause::TlsProtocolError.into()),
     };
     let connected = TlsConnector::from(tls.config.clone()).connect(name, stream).await;
-    Ok(Stream::Tls(Box::new(connected.map_err(|error| tls_cause(&error))?)))
+    let unconnected = |error: io::Error| Unconnected { cause: tls_cause(&error), tls: Some(in_words(&error.to_string())) };
+    Ok(Stream::Tls(Box::new(connected.map_err(unconnected)?)))
 }
 
 fn cause(error: &io::Error) -> Cause {

@@ -49,6 +49,7 @@ pub(super) async fn destination(
         record.asked_for(name);
     }
     if upstream.is_none() {
+        record.tell_unknown_name();
         // It fits the empty send buffer of a new connection.
         let _ = timeout(hello::PATIENCE, client.write_all(UNRECOGNIZED_NAME)).await;
         let _ = client.shutdown().await;
@@ -83,14 +84,15 @@ pub(super) async fn endpoint(upstream: &Arc<Upstream>, record: &mut Record) -> R
             return Err(ours(Cause::DestinationUnavailable, "no_endpoint"));
         };
         let started = Instant::now();
-        let cause = match connect::connect(upstream, endpoint.endpoint().address()).await {
+        let failed = match connect::connect(upstream, endpoint.endpoint().address()).await {
             Ok(stream) => {
                 record.connected(endpoint, started.elapsed());
                 return Ok(stream);
             }
-            Err(cause) => cause,
+            Err(failed) => failed,
         };
-        record.failed(&endpoint, cause, started.elapsed());
+        let cause = failed.cause;
+        record.failed(&endpoint, failed, started.elapsed());
         tried.push(endpoint.endpoint().clone());
         let end = End { who: Who::Upstream, phase: Phase::Connect, cause: Some(cause), reason: None };
         if tried.len() > OTHERS || !upstream.has_another(&tried) {

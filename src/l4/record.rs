@@ -1,19 +1,26 @@
 //! What is known of a connection, and told when it ends, on whatever path.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use log::Level;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::connect::Unconnected;
 use crate::{
     endpoint::{AttemptResult, InFlight},
-    observe::{Attempt, ConnectionGuard, Layer, Observer, Outcome, SessionMeter, Times},
+    observe::{
+        Attempt, ConnectionGuard, Layer, Observer, Outcome, SessionMeter, Times,
+        process_log::{self, Notice},
+    },
     resilience::Permit,
     snapshot::Listener,
     types::{Cause, Name, Phase, Stage, TlsClient, Who},
+    upstream::tell_tls_fault,
 };
 
 /// How a connection ended.
@@ -102,6 +109,25 @@ impl Record {
     pub(super) fn asked_for(&mut self, name: String) {
         self.tls = Some(Arc::new(TlsClient { sni: Some(name.into()), ..TlsClient::default() }));
     }
+    /// Says in the process log that no upstream is configured for the name.
+    pub(super) fn tell_unknown_name(&self) {
+        let listener = &self.listener.name;
+        let notice = Notice { level: Level::Info, target: module_path!(), kind: "unknown_sni", about: listener };
+        notice.tell(|| {
+            let client = SocketAddr::from(self.source).to_string();
+            let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+            let asked = sni.map_or_else(|| "no SNI".to_owned(), |sni| format!("SNI {sni}"));
+            let message =
+                format!("TLS handshake refused on listener {listener}, client {client}: `tcp.sni` has no upstream for {asked}");
+            let facts = process_log::facts([
+                ("listener", listener.as_str().into()),
+                ("client", client.into()),
+                ("sni", sni.map_or(Value::Null, Value::from)),
+                ("reason", "no_such_name".into()),
+            ]);
+            (message, facts)
+        });
+    }
     /// Goes to this upstream.
     pub(super) fn goes_to(&mut self, upstream: &Name) {
         self.upstream = Some(upstream.clone());
@@ -112,26 +138,29 @@ impl Record {
     }
 
     /// An endpoint could not be connected to.
-    pub(super) fn failed(&mut self, endpoint: &InFlight, cause: Cause, took: Duration) {
+    pub(super) fn failed(&mut self, endpoint: &InFlight, failed: Unconnected, took: Duration) {
         endpoint.record(AttemptResult { ok: false, first_byte: None });
-        self.attempted(endpoint, Some(cause), took);
+        if let (Some(upstream), Some(fault)) = (&self.upstream, &failed.tls) {
+            tell_tls_fault(upstream, endpoint.endpoint().label(), fault);
+        }
+        self.attempted(endpoint, Some(failed.cause), failed.tls.map(Box::from), took);
     }
     /// An endpoint is connected.
     pub(super) fn connected(&mut self, endpoint: InFlight, took: Duration) {
-        self.attempted(&endpoint, None, took);
+        self.attempted(&endpoint, None, None, took);
         if let Some(permit) = &self.permit {
             permit.learn(took, Instant::now());
         }
         (self.endpoint, self.connect) = (Some(endpoint), took);
     }
-    fn attempted(&mut self, endpoint: &InFlight, failed: Option<Cause>, took: Duration) {
+    fn attempted(&mut self, endpoint: &InFlight, failed: Option<Cause>, detail: Option<Box<str>>, took: Duration) {
         let label = endpoint.endpoint().label().clone();
         if let Some(upstream) = &self.upstream {
             self.observer.metrics().dialled(upstream, &label, failed, took);
         }
         let since = self.began.elapsed().saturating_sub(took);
         let stage = failed.map(|_| Stage::Connecting);
-        self.attempts.push(Attempt { endpoint: label, failed, status: None, stage, since, took, span: None });
+        self.attempts.push(Attempt { endpoint: label, failed, status: None, stage, since, took, span: None, detail });
     }
 
     /// Bytes were passed on, from the client and to it.

@@ -8,14 +8,23 @@ use std::{
 };
 
 use bytes::BytesMut;
+use log::Level;
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Door, Shared, h1, h2, socket::Socket, transport::Transport};
+use super::{
+    Door, Shared, h1, h2,
+    handshake::{self, Peer},
+    socket::Socket,
+    transport::Transport,
+};
 use crate::{
     gate::{Limits, Refusal},
-    observe::{Layer, Outcome, Times},
-    proxy_protocol::{self, Parsed},
+    observe::{
+        Layer, Outcome, Times,
+        process_log::{self, Notice},
+    },
+    proxy_protocol::{self, BadProxyHeader, Parsed},
     snapshot::Listener,
     tls,
     types::{Phase, Scheme, TlsClient, Who},
@@ -103,8 +112,7 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
 ) {
     let (mut ip, mut port) = address(peer);
-    let header_timeout = listener.http.header_timeout.get();
-    match proxied(&mut socket, ip, &listener, &shared).await {
+    match proxied(&mut socket, Peer(ip, port), &listener, &shared).await {
         None => return,
         Some(None) => {}
         Some(Some(Proxied { source, .. })) => (ip, port) = (source.ip().to_canonical(), source.port()),
@@ -112,22 +120,15 @@ pub(super) async fn serve(
     let _open = shared.observer.metrics().connection(&listener.name);
     let (transport, tls, h2) = match &listener.tls {
         None => (Transport::plain(socket), None, false),
-        Some(server) => match Box::pin(timeout(header_timeout, server.accept(socket))).await {
-            Ok(Ok((stream, client))) => {
-                shared.observer.metrics().handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
+        Some(server) => match Box::pin(handshake::accept(server, socket, Peer(ip, port), &listener, &shared)).await {
+            Ok((stream, client)) => {
                 let h2 = tls::speaks_h2(&stream);
                 (Transport::tls(stream), Some(Arc::new(client)), h2)
             }
-            Ok(Err(refusal)) => {
-                shared.observer.metrics().handshake(&listener.name, "", refusal.error.reason(), false);
-                log::debug!("TLS handshake with {ip} failed: {}", refusal.error);
-                if let Some(mut socket) = refusal.cleartext {
+            Err(cleartext) => {
+                if let Some(mut socket) = cleartext {
                     refuse_cleartext(&mut socket).await;
                 }
-                return;
-            }
-            Err(_) => {
-                shared.observer.metrics().handshake(&listener.name, "", "timeout", false);
                 return;
             }
         },
@@ -159,37 +160,86 @@ pub(super) struct Proxied {
 
 /// Reads the PROXY header of a peer that must send one. `None` when the connection is refused, which is told;
 /// `Some(None)` when it speaks for itself.
-pub(super) async fn proxied(socket: &mut Socket, peer: IpAddr, listener: &Listener, shared: &Shared) -> Option<Option<Proxied>> {
+pub(super) async fn proxied(socket: &mut Socket, peer: Peer, listener: &Listener, shared: &Shared) -> Option<Option<Proxied>> {
     // Required from the listed peers, refused from all others: to those it is simply not what is spoken here.
-    if listener.proxy_protocol.as_ref().is_none_or(|from| !from.contains(peer)) {
+    if listener.proxy_protocol.as_ref().is_none_or(|from| !from.contains(peer.0)) {
         return Some(None);
     }
-    match timeout(listener.http.header_timeout.get(), read_proxy_header(socket)).await {
-        Ok(Ok(proxied)) => Some(proxied),
-        Ok(Err(error)) => {
-            shared.observer.metrics().rejected("bad_proxy_header");
-            log::debug!("PROXY header from {peer} refused: {error}");
-            None
+    let mut read = BytesMut::with_capacity(256);
+    let patience = listener.http.header_timeout.get();
+    let fault = match timeout(patience, read_proxy_header(socket, &mut read)).await {
+        Ok(Ok(proxied)) => return Some(proxied),
+        Ok(Err(fault)) => fault,
+        Err(_) => ProxyFault::Late(patience),
+    };
+    shared.observer.metrics().rejected("bad_proxy_header");
+    // Load balancers check whether a port is open by connecting to it, no more.
+    if !(matches!(fault, ProxyFault::Closed) && read.is_empty()) {
+        tell_proxy_fault(&fault, peer, listener);
+    }
+    None
+}
+
+/// Why there is no PROXY header.
+#[derive(Debug, thiserror::Error)]
+enum ProxyFault {
+    #[error("PROXY header missing")]
+    Missing,
+    #[error("PROXY header malformed: {0}")]
+    Malformed(BadProxyHeader),
+    #[error("PROXY header incomplete: the connection was closed")]
+    Closed,
+    #[error("PROXY header timed out: not complete after {0:?}")]
+    Late(Duration),
+}
+
+impl ProxyFault {
+    fn kind(&self) -> &'static str {
+        match self {
+            ProxyFault::Missing => "proxy_header_missing",
+            ProxyFault::Malformed(_) => "proxy_header_malformed",
+            ProxyFault::Closed => "proxy_header_incomplete",
+            ProxyFault::Late(_) => "proxy_header_timeout",
         }
-        Err(_) => None,
+    }
+    fn reason(&self) -> &'static str {
+        match self {
+            ProxyFault::Missing => BadProxyHeader::NotProxy.reason(),
+            ProxyFault::Malformed(fault) => fault.reason(),
+            ProxyFault::Closed => "closed",
+            ProxyFault::Late(_) => "timeout",
+        }
     }
 }
 
+fn tell_proxy_fault(fault: &ProxyFault, peer: Peer, listener: &Listener) {
+    // The peers are the operator's own load balancers: something is configured wrongly.
+    let notice = Notice { level: Level::Warn, target: module_path!(), kind: fault.kind(), about: &listener.name };
+    notice.tell(|| {
+        let peer = peer.text();
+        let message =
+            format!("{fault}, on listener {} from {peer}: `proxy_protocol.from` requires one of this peer", listener.name);
+        let facts = [("listener", listener.name.as_str().into()), ("client", peer.into()), ("reason", fault.reason().into())];
+        (message, process_log::facts(facts))
+    });
+}
+
 /// Reads the PROXY header that must come first. `None` for LOCAL and UNKNOWN: the connection speaks for itself.
-async fn read_proxy_header(socket: &mut Socket) -> io::Result<Option<Proxied>> {
-    let mut buffer = BytesMut::with_capacity(256);
+async fn read_proxy_header(socket: &mut Socket, buffer: &mut BytesMut) -> Result<Option<Proxied>, ProxyFault> {
     loop {
-        match proxy_protocol::parse(&buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))? {
-            Parsed::Done { consumed, source, destination, .. } => {
+        match proxy_protocol::parse(buffer) {
+            Ok(Parsed::Done { consumed, source, destination, .. }) => {
                 let rest = buffer.split_off(consumed);
                 socket.unread(rest);
                 return Ok(source.map(|source| Proxied { source, destination }));
             }
-            Parsed::Incomplete { .. } => {
-                if socket.read_more(&mut buffer).await? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+            Ok(Parsed::Incomplete { .. }) => {
+                if socket.read_more(buffer).await.unwrap_or(0) == 0 {
+                    return Err(ProxyFault::Closed);
                 }
             }
+            Err(BadProxyHeader::NotProxy) => return Err(ProxyFault::Missing),
+            Err(fault) => return Err(ProxyFault::Malformed(fault)),
         }
     }
 }

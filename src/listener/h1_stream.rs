@@ -26,12 +26,12 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{
-    deadlines::{Deadlines, Watch},
     patience::Patience,
     transport::{Transport, pingora_stream},
 };
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
+    pace::{Pace, Watch},
     tunnel::{End, Tunnel},
 };
 
@@ -40,25 +40,24 @@ use crate::{
 pub struct Link {
     /// Of a request that asks for one.
     tunnel: Option<Arc<Tunnel>>,
+    pace: Arc<Pace>,
     refusal: Mutex<Option<Refusal>>,
-    deadlines: Deadlines,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { tunnel: None, refusal: Mutex::default(), deadlines: Deadlines::watched() }
+        Self { tunnel: None, pace: Pace::alone(), refusal: Mutex::default() }
     }
 }
 
 impl Link {
-    /// Reading fails when one of these has passed. The answer to a request for a tunnel is waited for in this way, too, since
-    /// reads of a tunnel have no timeout.
-    pub fn deadlines(&self) -> &Deadlines {
-        &self.deadlines
-    }
     /// The tunnel that the request asks for.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.tunnel.as_ref()
+    }
+    /// How much of the exchange may be in this process.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
     /// Why the body was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
@@ -88,6 +87,8 @@ pub struct H1Stream {
     watch: Watch,
     /// With a client that takes nothing.
     patience: Patience,
+    /// What the kernel had taken when that was last told.
+    told: u64,
 }
 
 /// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
@@ -98,7 +99,8 @@ impl H1Stream {
     /// outside of tunnels.
     pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
         let (ahead, patience) = (BytesMut::new(), Patience::new(patience));
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), watch: Watch::default(), patience }
+        let (link, watch) = (Arc::default(), Watch::default());
+        Self { transport, ahead, framing: Framing::Complete, link, watch, patience, told: 0 }
     }
 
     /// The bytes that wait to be understood.
@@ -241,12 +243,17 @@ impl H1Stream {
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { watch, link, .. } = &mut *self;
-        if watch.poll(&link.deadlines, cx).is_some() {
+        if watch.poll(&link.pace, cx).is_some() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let read = self.poll_message(cx, buf);
+        let read = match &self.framing {
+            // The next piece of a body is read when the endpoint has room for it.
+            Framing::Length(_) | Framing::Chunked(_) if self.link.pace.upload.poll_ready(cx).is_pending() => Poll::Pending,
+            _ => self.poll_message(cx, buf),
+        };
         if read.is_pending() {
             self.transport.push(cx);
+            self.account();
         }
         read
     }
@@ -260,11 +267,25 @@ impl H1Stream {
         write: impl FnOnce(Pin<&mut Transport>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let written = write(Pin::new(&mut self.transport), cx);
+        self.account();
         let in_tunnel = || matches!(&self.framing, Framing::Upgrade(tunnel) if tunnel.is_open());
         if written.is_pending() && !in_tunnel() && self.patience.poll_over(cx, self.transport.sent()) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if let Poll::Ready(Err(_)) = &written {
+            self.link.pace.window.abandon();
+        }
         written
+    }
+
+    /// Tells how much of the response the kernel has taken since the last time. What waits in between, in a TLS record or for a flush, is
+    /// still in this process.
+    fn account(&mut self) {
+        let sent = self.transport.sent();
+        if sent != self.told {
+            self.link.pace.window.taken((sent - self.told) as usize);
+            self.told = sent;
+        }
     }
 }
 

@@ -8,26 +8,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use h2::Reason;
-use pingora_core::protocols::{
-    Digest,
-    http::{
-        ServerSession,
-        v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake},
-    },
-};
+use h2::server;
+use pingora_core::protocols::http::ServerSession;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Began, Connection, Shared, h2_stream::H2Stream, transport::Transport, turned};
+use super::{
+    Began, Connection, Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, transport::Transport, turned,
+};
 use crate::{
     config::HttpSpec,
     gate::{self, Refusal, h2_frames::FrameLimits},
+    pace::{Allowance, Pace, Share},
     proxy::{Arrival, refuse_h2},
 };
-
-/// Requests that the codec rejects on one connection before it is closed.
-const MALFORMED_STREAMS: u32 = 32;
 
 /// Streams of one connection that are being served.
 #[derive(Debug, Default)]
@@ -68,37 +63,39 @@ impl Active {
     }
 }
 
-fn options(http: &HttpSpec, limits: &FrameLimits) -> H2Options {
+fn builder(http: &HttpSpec, limits: &FrameLimits) -> server::Builder {
     // The windows bound what one client can make us buffer: a stream's body, and a connection's together.
     const STREAM_WINDOW: u32 = 256 * 1024;
     const CONNECTION_WINDOW: u32 = 1024 * 1024;
-    let mut options = default_h2_options();
-    options
+    // What is given to the library of a response is counted beside (see `pace`): this is no more than a backstop.
+    const SEND_BUFFER: usize = 64 * 1024;
+    let mut builder = server::Builder::new();
+    builder
         .max_concurrent_streams(http.h2_max_concurrent_streams.get())
         .max_header_list_size(u32::try_from(http.max_header_bytes.get()).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(STREAM_WINDOW as usize)
+        .max_send_buffer_size(SEND_BUFFER)
         // The observer counts resets, over all of them; the library's own bound on those that come before their stream
         // was accepted is 20 by default, which the requests of one page exceed when its reader leaves at once.
         .max_pending_accept_reset_streams(limits.resets as usize);
-    options
+    builder
 }
 
 /// Serves streams until the connection closes. `ahead` holds bytes that were read already.
 pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
     let limits = FrameLimits::new(http.max_header_bytes.get());
-    let (stream, alarm) = H2Stream::new(transport, ahead, limits);
-    let settings = options(http, &limits);
-    let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake(Box::new(stream), Some(settings))).await else {
+    let sending = Arc::<Sending>::default();
+    let (stream, alarm) = H2Stream::new(transport, ahead, limits, sending.clone());
+    let handshake = builder(http, &limits).handshake::<_, Bytes>(stream);
+    let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake).await else {
         return;
     };
-    let digest = Arc::new(Digest::default());
+    let allowance = Allowance::new();
     let active = Arc::<Active>::default();
     let mut closed = connection.door.closed().clone();
     let mut left = http.max_requests_per_connection.get();
-    let mut malformed = MALFORMED_STREAMS;
     let mut leaving = false;
     loop {
         let accepted = tokio::select! {
@@ -116,7 +113,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 leaving = true;
                 continue;
             }
-            accepted = HttpSession::from_h2_conn(&mut conn, digest.clone()) => accepted,
+            accepted = conn.accept() => accepted,
             _ = active.idle_for(http.keepalive_timeout.get()) => {
                 if leaving {
                     return;
@@ -128,46 +125,37 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
             }
         };
         match accepted {
-            Ok(Some(H2Accept::Session(session))) => {
+            Some(Ok((request, respond))) => {
                 left = left.saturating_sub(1);
                 if left == 0 && !leaving {
                     conn.graceful_shutdown();
                     leaving = true;
                 }
-                start(session, &connection, &shared, ActiveStream::new(&active));
+                let pace = Pace::sharing(Share::new(&allowance));
+                let request = H2Request::new(request, respond, pace.clone(), &sending);
+                start(request, pace, &connection, &shared, ActiveStream::new(&active));
             }
-            Ok(Some(H2Accept::Rejected)) => {
-                // Answered or reset already; the library does not tell what it was.
-                let now = Began::now();
-                let generation = shared.store.load().generation;
-                let mut outcome = connection.refused(generation, now.time, Duration::ZERO, Refusal::MalformedHttp2);
-                outcome.http = "2";
-                shared.observer.finished(&outcome);
-                malformed = malformed.saturating_sub(1);
-                if malformed == 0 {
-                    conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                }
-            }
-            Ok(None) | Err(_) => return,
+            Some(Err(_)) | None => return,
         }
     }
 }
 
 /// Admits a stream and serves it in a task of its own.
-fn start(session: HttpSession, connection: &Arc<Connection>, shared: &Arc<Shared>, active: ActiveStream) {
+fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shared: &Arc<Shared>, active: ActiveStream) {
     let began = Began::now();
     let (connection, served_by) = (connection.clone(), shared.clone());
     shared.spawn(async move {
         let _active = active;
         let shared = served_by;
-        let session = ServerSession::new_http2(session);
         let limits = connection.head_limits();
-        let request = session.req_header();
-        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
-        match limits.check(target, &request.headers).and_then(|()| gate::admit_h2(request)) {
+        let head = request.head();
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let admitted = limits.check(target, &head.headers).and_then(|()| gate::admit_h2(head));
+        let session = ServerSession::new_custom(Box::new(request));
+        match admitted {
             Ok(admitted) => {
                 let door = connection.door.clone();
-                Arrival::h2(connection, admitted, began).serve_h2(&shared.edge, session, door.closed()).await;
+                Arrival::h2(connection, admitted, began, pace).serve_h2(&shared.edge, session, door.closed()).await;
             }
             Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,
         }

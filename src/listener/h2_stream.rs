@@ -20,7 +20,10 @@ use tokio::{
     sync::Notify,
 };
 
-use super::transport::{Transport, pingora_stream};
+use super::{
+    h2_sending::{Sending, SentFrames},
+    transport::{Transport, pingora_stream},
+};
 use crate::gate::h2_frames::{Flood, FrameLimits, FrameObserver};
 
 /// Tells the driver of a flood that the stream has seen.
@@ -48,13 +51,26 @@ pub(super) struct H2Stream {
     transport: Transport,
     ahead: BytesMut,
     observer: FrameObserver,
+    sent: SentFrames,
     alarm: Arc<Alarm>,
 }
 
 impl H2Stream {
-    pub(super) fn new(transport: Transport, ahead: BytesMut, limits: FrameLimits) -> (Self, Arc<Alarm>) {
+    pub(super) fn new(transport: Transport, ahead: BytesMut, limits: FrameLimits, sending: Arc<Sending>) -> (Self, Arc<Alarm>) {
         let alarm = Arc::<Alarm>::default();
-        (Self { transport, ahead, observer: FrameObserver::from_preface(limits), alarm: alarm.clone() }, alarm)
+        let (observer, sent) = (FrameObserver::from_preface(limits), SentFrames::new(sending));
+        (Self { transport, ahead, observer, sent, alarm: alarm.clone() }, alarm)
+    }
+
+    /// The transport has taken so many of these bytes.
+    fn wrote<'b>(&mut self, pieces: impl Iterator<Item = &'b [u8]>, count: usize) {
+        self.observer.sent(count);
+        let mut left = count;
+        for piece in pieces {
+            let taken = piece.len().min(left);
+            self.sent.feed(&piece[..taken]);
+            left -= taken;
+        }
     }
 }
 
@@ -86,7 +102,7 @@ impl AsyncRead for H2Stream {
 impl AsyncWrite for H2Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))?;
-        self.observer.sent(count);
+        self.wrote(std::iter::once(bytes), count);
         Poll::Ready(Ok(count))
     }
     fn poll_write_vectored(
@@ -95,7 +111,7 @@ impl AsyncWrite for H2Stream {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, pieces))?;
-        self.observer.sent(count);
+        self.wrote(pieces.iter().map(|piece| &**piece), count);
         Poll::Ready(Ok(count))
     }
     fn is_write_vectored(&self) -> bool {

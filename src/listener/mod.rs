@@ -6,12 +6,14 @@
 
 mod accept;
 mod connection;
-mod deadlines;
 mod door;
 mod h1;
 mod h1_stream;
 mod h2;
+mod h2_request;
+mod h2_sending;
 mod h2_stream;
+mod handshake;
 mod limit;
 mod patience;
 mod socket;
@@ -20,7 +22,6 @@ mod transport;
 
 pub use accept::{Bound, Slot, bind, bind_beside};
 pub use connection::{Began, Connection};
-pub use deadlines::{Deadlines, Limit, Watch};
 pub use door::{Door, Doors};
 pub use h1_stream::Link;
 pub use limit::ConnectionLimit;

@@ -3,13 +3,15 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
-use tokio::time::timeout;
 
-use super::{Shared, connection, socket::Socket};
+use super::{
+    Shared, connection,
+    handshake::{self, Peer},
+    socket::Socket,
+};
 use crate::{
     l4::{self, Arrival, Stream},
     snapshot::Listener,
-    tls,
 };
 
 /// Serves an accepted socket until it closes.
@@ -24,7 +26,7 @@ async fn arrive(mut socket: Socket, peer: Option<SocketAddr>, listener: Arc<List
     let tells = listener.tcp.as_ref().is_some_and(|tcp| tcp.send_proxy_protocol.is_some());
     let mut destination = socket.local_address().filter(|_| tells);
     let (mut ip, mut port) = connection::address(peer);
-    if let Some(proxied) = connection::proxied(&mut socket, ip, &listener, &shared).await? {
+    if let Some(proxied) = connection::proxied(&mut socket, Peer(ip, port), &listener, &shared).await? {
         (ip, port) = (proxied.source.ip().to_canonical(), proxied.source.port());
         destination = proxied.destination.or(destination);
     }
@@ -34,23 +36,9 @@ async fn arrive(mut socket: Socket, peer: Option<SocketAddr>, listener: Arc<List
             (client, ahead, None)
         }
         Some(server) => {
-            let deadline = listener.http.header_timeout.get();
-            let metrics = shared.observer.metrics();
-            match Box::pin(timeout(deadline, server.accept(socket))).await {
-                Ok(Ok((stream, client))) => {
-                    metrics.handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
-                    (Stream::Tls(Box::new(stream)), BytesMut::new(), Some(Arc::new(client)))
-                }
-                Ok(Err(refusal)) => {
-                    metrics.handshake(&listener.name, "", refusal.error.reason(), false);
-                    log::debug!("TLS handshake with {ip} failed: {}", refusal.error);
-                    return None;
-                }
-                Err(_) => {
-                    metrics.handshake(&listener.name, "", "timeout", false);
-                    return None;
-                }
-            }
+            let accepted = Box::pin(handshake::accept(server, socket, Peer(ip, port), &listener, &shared)).await;
+            let (stream, client) = accepted.ok()?;
+            (Stream::Tls(Box::new(stream)), BytesMut::new(), Some(Arc::new(client)))
         }
     };
     Some(Arrival {

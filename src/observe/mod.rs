@@ -4,6 +4,7 @@
 //! present (health, requests in flight) comes through a [`StateSource`].
 
 mod access_log;
+mod line_limit;
 mod metrics;
 mod observer;
 mod outcome;

@@ -29,6 +29,8 @@ pub struct Attempt {
     pub took: Duration,
     /// Its span, where requests are traced.
     pub span: Option<SpanId>,
+    /// Why it failed, in words, where the cause alone does not say it: what was wrong with a certificate.
+    pub detail: Option<Box<str>>,
 }
 
 impl Attempt {

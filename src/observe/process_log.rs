@@ -3,13 +3,16 @@
 //! The facade has one logger per process, so this is the one place that is shared by all instances in it; nothing
 //! but level and format can be set, and setting them twice is fine.
 //!
-//! Two rules keep a client from filling the disk with other people's messages. Dependencies are heard one level less
-//! than Weir itself (their INFO is noise to an operator, and h2, rustls and Pingora report at DEBUG what peers do). And of
-//! their WARN and ERROR, each place in their code gets five lines in ten seconds; the rest is counted, and the count
-//! is told with the next line. A place is what is limited rather than a text, since texts hold addresses.
+//! Three rules keep peers from filling the disk.
+//! - Dependencies are logged one level lower than Weir itself: their INFO is noise to an operator, and h2, rustls and
+//!   Pingora report at DEBUG what peers do.
+//! - Of their WARN and ERROR, each place in their code gets five lines in ten seconds. A place is limited rather than a
+//!   text, since texts hold addresses.
+//! - What a peer does wrong is a [`Notice`]: one line a second for each kind of fault and each listener or upstream.
+//!
+//! Lines beyond that are counted, and the next line says how many were suppressed.
 
 use std::{
-    collections::HashMap,
     fmt,
     io::{self, Write},
     sync::{
@@ -23,13 +26,13 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{LogFormat, LogLevel, LogSpec, access_log::quoted};
+use super::{LogFormat, LogLevel, LogSpec, access_log::quoted, line_limit::LineLimit};
 
 /// Lines of one place in a dependency, in one window.
 const BURST: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(10);
-/// Places remembered. More than dependencies have; the bound only guards against records without a place.
-const PLACES: usize = 512;
+/// A notice gets one line in this time.
+const NOTICE_WINDOW: Duration = Duration::from_secs(1);
 /// Bytes of one message: some errors quote what a peer sent.
 const MESSAGE: usize = 4096;
 
@@ -52,11 +55,41 @@ pub fn update(spec: &LogSpec) {
     }
 }
 
-/// Says something at INFO with facts beside the message: members of their own in JSON, left out of text, whose message says
-/// them in words. Nothing before [`init`].
-pub fn event(target: &str, message: &str, facts: &Map<String, Value>) {
+/// Facts beside a message: members of their own in JSON. The message says them in words, since text has no others.
+pub type Facts = Map<String, Value>;
+
+/// Facts from pairs; what is `null` is left out.
+pub fn facts<const N: usize>(pairs: [(&str, Value); N]) -> Facts {
+    pairs.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Logs a message with facts. Nothing before [`init`].
+pub fn event(level: Level, target: &str, message: &str, facts: &Facts) {
     if let Some(logger) = LOGGER.get() {
-        logger.event(target, message, facts, SystemTime::now());
+        logger.event(level, target, message, facts, SystemTime::now());
+    }
+}
+
+/// A fault of a peer, which may repeat it as often as it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Notice<'a> {
+    /// How severe it is.
+    pub level: Level,
+    /// The module that reports it.
+    pub target: &'a str,
+    /// The kind of fault.
+    pub kind: &'static str,
+    /// The listener or upstream.
+    pub about: &'a str,
+}
+
+impl Notice<'_> {
+    /// Logs it, unless there was a line of this kind about the same within the last second. The words are asked for only
+    /// if they are written.
+    pub fn tell(self, words: impl FnOnce() -> (String, Facts)) {
+        if let Some(logger) = LOGGER.get() {
+            logger.notice(self, words, Instant::now(), SystemTime::now());
+        }
     }
 }
 
@@ -69,21 +102,17 @@ struct ProcessLog {
 
 struct Output {
     sink: Box<dyn Write + Send>,
-    places: HashMap<Place, Window>,
+    places: LineLimit<Place>,
+    notices: LineLimit<(&'static str, Box<str>)>,
 }
 
 /// A line of code that logs.
 type Place = (Option<&'static str>, u32);
 
-struct Window {
-    since: Instant,
-    lines: u32,
-    suppressed: u64,
-}
-
 impl ProcessLog {
     fn new(sink: Box<dyn Write + Send>) -> Self {
-        let output = Mutex::new(Output { sink, places: HashMap::new() });
+        let (places, notices) = (LineLimit::new(BURST, WINDOW), LineLimit::new(1, NOTICE_WINDOW));
+        let output = Mutex::new(Output { sink, places, notices });
         Self { level: AtomicU8::new(0), format: AtomicU8::new(0), output }
     }
 
@@ -97,29 +126,43 @@ impl ProcessLog {
             return;
         }
         let limited = !is_ours(record.target()) && record.level() <= Level::Warn;
-        let admit = || self.output.lock().admit((record.file_static(), record.line().unwrap_or(0)), now);
+        let admit = || self.output.lock().places.admit((record.file_static(), record.line().unwrap_or(0)), now);
         let suppressed = match limited.then(admit) {
             Some(None) => return,
             Some(Some(suppressed)) => suppressed,
             None => 0,
         };
         // Not under the lock: what is formatted may panic, and the panic is logged, too.
-        let mut message = record.args().to_string();
+        self.write(record, record.args().to_string(), Facts::new(), suppressed, time);
+    }
+
+    fn event(&self, level: Level, target: &str, message: &str, facts: &Facts, time: SystemTime) {
+        let record = Record::builder().level(level).target(target).build();
+        if self.enabled(record.metadata()) {
+            self.write(&record, message.to_owned(), facts.clone(), 0, time);
+        }
+    }
+
+    fn notice(&self, notice: Notice<'_>, words: impl FnOnce() -> (String, Facts), now: Instant, time: SystemTime) {
+        let record = Record::builder().level(notice.level).target(notice.target).build();
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let Some(suppressed) = self.output.lock().notices.admit((notice.kind, notice.about.into()), now) else { return };
+        let (message, facts) = words();
+        self.write(&record, message, facts, suppressed, time);
+    }
+
+    fn write(&self, record: &Record<'_>, mut message: String, mut facts: Facts, suppressed: u64, time: SystemTime) {
         message.truncate(message.floor_char_boundary(MESSAGE));
         if suppressed > 0 {
-            message.push_str(&format!(" ({suppressed} more like this were left out)"));
+            message.push_str(&format!(" ({suppressed} similar lines suppressed)"));
+            facts.insert("suppressed".to_owned(), suppressed.into());
         }
-        self.output.lock().write(&self.line(record, &message, &Map::new(), time));
+        self.output.lock().write(&self.line(record, &message, &facts, time));
     }
 
-    fn event(&self, target: &str, message: &str, facts: &Map<String, Value>, time: SystemTime) {
-        let record = Record::builder().level(Level::Info).target(target).build();
-        if self.enabled(record.metadata()) {
-            self.output.lock().write(&self.line(&record, message, facts, time));
-        }
-    }
-
-    fn line(&self, record: &Record<'_>, message: &str, facts: &Map<String, Value>, time: SystemTime) -> Vec<u8> {
+    fn line(&self, record: &Record<'_>, message: &str, facts: &Facts, time: SystemTime) -> Vec<u8> {
         match self.format.load(Relaxed) {
             0 => json(record, message, facts, time),
             _ => text(record, message, time),
@@ -131,23 +174,6 @@ impl Output {
     fn write(&mut self, line: &[u8]) {
         // Where would an error be told? Standard error is gone.
         let _ = self.sink.write_all(line);
-    }
-
-    /// `None` when this place has had its share, else how many of its lines were left out before.
-    fn admit(&mut self, place: Place, now: Instant) -> Option<u64> {
-        if self.places.len() >= PLACES && !self.places.contains_key(&place) {
-            self.places.clear();
-        }
-        let window = self.places.entry(place).or_insert(Window { since: now, lines: 0, suppressed: 0 });
-        if now.duration_since(window.since) >= WINDOW {
-            (window.since, window.lines) = (now, 0);
-        }
-        if window.lines >= BURST {
-            window.suppressed += 1;
-            return None;
-        }
-        window.lines += 1;
-        Some(std::mem::take(&mut window.suppressed))
     }
 }
 
@@ -180,7 +206,7 @@ fn level_filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-fn json(record: &Record<'_>, message: &str, facts: &Map<String, Value>, time: SystemTime) -> Vec<u8> {
+fn json(record: &Record<'_>, message: &str, facts: &Facts, time: SystemTime) -> Vec<u8> {
     let mut line = Vec::with_capacity(128 + message.len());
     let (time, level) = (humantime::format_rfc3339_micros(time), record.level().as_str().to_ascii_lowercase());
     let _ = write!(line, r#"{{"ts":"{time}","level":"{level}","target":"#);
@@ -278,7 +304,7 @@ mod tests {
             (LogFormat::Text, LogLevel::Warn, ""),
         ] {
             let fixture = Fixture::new(level, format);
-            fixture.log.event("weir", "ready", facts.as_object().unwrap(), SystemTime::UNIX_EPOCH);
+            fixture.log.event(Level::Info, "weir", "ready", facts.as_object().unwrap(), SystemTime::UNIX_EPOCH);
             assert_eq!(fixture.lines().join("\n"), expected);
         }
     }
@@ -315,7 +341,7 @@ mod tests {
         fixture.say(Level::Error, "pingora_proxy", 7, "later", WINDOW);
         let lines = fixture.lines();
         assert!(lines[5].ends_with("another place"));
-        assert!(lines[6].ends_with("later (995 more like this were left out)"), "{}", lines[6]);
+        assert!(lines[6].ends_with("later (995 similar lines suppressed)"), "{}", lines[6]);
         for _ in 0..100 {
             fixture.say(Level::Warn, "weir::control", 7, "ours", Duration::ZERO);
         }
@@ -323,12 +349,34 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded() {
-        let fixture = Fixture::new(LogLevel::Info, LogFormat::Text);
-        for line in 0..10_000 {
-            fixture.say(Level::Error, "pingora_proxy", line, "", Duration::ZERO);
+    fn a_notice_has_one_line_a_second_for_each_kind_and_subject() {
+        let fixture = Fixture::new(LogLevel::Info, LogFormat::Json);
+        let told = |level, kind, about: &str, millis| {
+            let words = || (format!("{kind} on {about}"), facts([("listener", about.into()), ("sni", Value::Null)]));
+            let now = fixture.start + Duration::from_millis(millis);
+            fixture.log.notice(Notice { level, target: "weir", kind, about }, words, now, SystemTime::UNIX_EPOCH);
+        };
+        for millis in 0..1000 {
+            told(Level::Info, "eof", "web", millis);
         }
-        assert!(fixture.log.output.lock().places.len() <= PLACES);
+        told(Level::Warn, "eof", "other", 0);
+        told(Level::Warn, "timeout", "web", 0);
+        told(Level::Debug, "quiet", "web", 0);
+        told(Level::Info, "eof", "web", 1000);
+        told(Level::Info, "eof", "web", 2000);
+        let lines: Vec<Value> = fixture.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let expected = [
+            ("info", "eof on web", Value::Null),
+            ("warn", "eof on other", Value::Null),
+            ("warn", "timeout on web", Value::Null),
+            ("info", "eof on web (999 similar lines suppressed)", 999.into()),
+            ("info", "eof on web", Value::Null),
+        ];
+        assert_eq!(lines.len(), expected.len(), "{lines:?}");
+        for (line, (level, message, suppressed)) in lines.iter().zip(expected) {
+            assert_eq!((&line["level"], &line["message"], &line["suppressed"]), (&level.into(), &message.into(), &suppressed));
+            assert!(line["listener"].is_string() && line.get("sni").is_none(), "{line}");
+        }
     }
 
     #[test]

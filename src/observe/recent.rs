@@ -33,6 +33,8 @@ pub struct RecentError {
     pub upstream: Option<Name>,
     /// The endpoint of the last attempt.
     pub endpoint: Option<Arc<str>>,
+    /// Why the last attempt failed, in words, where the cause alone does not say it.
+    pub detail: Option<Box<str>>,
     /// The status sent, 0 for none.
     pub status: u16,
     /// The error's type.
@@ -64,6 +66,7 @@ impl Recent {
             route: outcome.route.clone(),
             upstream: outcome.upstream.clone(),
             endpoint: outcome.attempts.last().map(|attempt| attempt.endpoint.clone()),
+            detail: outcome.attempts.last().and_then(|attempt| attempt.detail.clone()),
             status: outcome.status,
             cause,
             reason: outcome.reason,

@@ -30,6 +30,7 @@ pub(crate) fn outcome() -> Outcome {
             since: Duration::from_millis(1),
             took: Duration::from_millis(3),
             span: None,
+            detail: None,
         }],
         status: 200,
         bytes_in: 10,

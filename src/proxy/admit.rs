@@ -31,7 +31,6 @@ pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     if ctx.arrival.admitted.body == BodyFraming::Stream && session.as_downstream_mut().is_body_empty() {
         // Its head was the end of the stream.
         ctx.arrival.admitted.body = BodyFraming::None;
-        ctx.arrival.progress.settle();
     }
     ctx.uploaded = matches!(ctx.arrival.admitted.body, BodyFraming::None | BodyFraming::Length(0));
     let request = session.req_header_mut();

@@ -1,22 +1,14 @@
 //! What the gate knows of a request, on its way into the context that Pingora makes for it.
 
-use std::{
-    cell::RefCell,
-    future::{Future, poll_fn},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, future::Future, sync::Arc};
 
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession, server::ShutdownWatch};
 
 use super::Edge;
 use crate::{
-    gate::{Admitted, BodyFraming},
-    listener::{Began, Connection, Deadlines, Link, Watch},
+    gate::Admitted,
+    listener::{Began, Connection, Link},
+    pace::{Deadlines, Pace},
     tunnel::Tunnel,
 };
 
@@ -36,99 +28,27 @@ pub struct Arrival {
     pub began: Began,
     /// The HTTP/1 stream it came on.
     pub link: Option<Arc<Link>>,
-    /// How its body gets on.
-    pub progress: Arc<Progress>,
+    /// How much of it may be in this process.
+    pub pace: Arc<Pace>,
     /// The connection closes after it.
     pub last: bool,
-}
-
-/// In place of the time of the last progress: no byte of the body was asked for yet.
-const UNASKED: u64 = u64::MAX;
-
-/// How a request body gets on, for the watch over HTTP/2 streams, whose reads have no timeout in Pingora.
-#[derive(Debug)]
-pub struct Progress {
-    since: Instant,
-    last_millis: AtomicU64,
-    settled: AtomicBool,
-    expired: AtomicBool,
-    deadlines: Deadlines,
-}
-
-impl Progress {
-    fn new(since: Instant) -> Self {
-        let last_millis = AtomicU64::new(UNASKED);
-        let (settled, expired) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { since, last_millis, settled, expired, deadlines: Deadlines::default() }
-    }
-    /// The limits of the exchange.
-    pub fn deadlines(&self) -> &Deadlines {
-        &self.deadlines
-    }
-    /// Body bytes arrived, or are asked for from now on.
-    pub fn moved(&self) {
-        self.last_millis.store(self.since.elapsed().as_millis() as u64, Relaxed);
-    }
-    /// The body is complete, or the response has begun and both directions stream as they like.
-    pub fn settle(&self) {
-        self.settled.store(true, Relaxed);
-    }
-    /// Was the request given up because its body did not get on?
-    pub fn expired(&self) -> bool {
-        self.expired.load(Relaxed)
-    }
-
-    /// Resolves when a limit passed a while ago and the request is still there. Pingora's own timeouts answer in time, where they
-    /// can: they do not know when a body is whole.
-    async fn overdue(&self) {
-        const GRACE: Duration = Duration::from_secs(1);
-        let mut watch = Watch::default();
-        loop {
-            poll_fn(|cx| watch.poll(&self.deadlines, cx).map_or(Poll::Pending, Poll::Ready)).await;
-            tokio::time::sleep(GRACE).await;
-            let late = poll_fn(|cx| Poll::Ready(watch.poll(&self.deadlines, cx))).await;
-            if late.is_some() {
-                return;
-            }
-        }
-    }
-
-    /// Resolves when the body made no progress for this long. Never, once it is settled; nor while nobody reads it, since a request
-    /// that waits in a queue or for a connection is not held up by its client.
-    async fn stalled(&self, patience: Duration) {
-        loop {
-            let now = Instant::now();
-            let idle_since = match self.last_millis.load(Relaxed) {
-                UNASKED => now,
-                millis => self.since + Duration::from_millis(millis),
-            };
-            let deadline = idle_since + patience;
-            if self.settled.load(Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            if now >= deadline {
-                self.expired.store(true, Relaxed);
-                return;
-            }
-            tokio::time::sleep_until(deadline.into()).await;
-        }
-    }
 }
 
 impl Arrival {
     /// A request on an HTTP/1 connection.
     pub fn h1(connection: Arc<Connection>, admitted: Admitted, began: Began, link: Arc<Link>, last: bool) -> Self {
-        Self { connection, admitted, began, link: Some(link), progress: Arc::new(Progress::new(began.at)), last }
+        let pace = link.pace().clone();
+        Self { connection, admitted, began, link: Some(link), pace, last }
     }
 
     /// A request on an HTTP/2 stream.
-    pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began) -> Self {
-        Self { connection, admitted, began, link: None, progress: Arc::new(Progress::new(began.at)), last: false }
+    pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began, pace: Arc<Pace>) -> Self {
+        Self { connection, admitted, began, link: None, pace, last: false }
     }
 
     /// The limits of the exchange.
     pub(super) fn deadlines(&self) -> &Deadlines {
-        self.link.as_deref().map_or(&self.progress.deadlines, Link::deadlines)
+        &self.pace.deadlines
     }
 
     /// The tunnel that it asks for.
@@ -138,36 +58,25 @@ impl Arrival {
 
     /// The same request once more, from now, for no connection that would wait for it.
     pub(super) fn again(&self) -> Self {
-        let began = Began::now();
         Self {
             connection: self.connection.clone(),
             admitted: self.admitted.clone(),
-            began,
+            began: Began::now(),
             link: None,
-            progress: Arc::new(Progress::new(began.at)),
+            pace: Pace::unpaced(),
             last: false,
         }
     }
 
     /// Runs the future with this arrival waiting for `new_ctx`.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        ARRIVAL.scope(RefCell::new(Some(self)), future).await
+        let pace = self.pace.clone();
+        pace.scope(ARRIVAL.scope(RefCell::new(Some(self)), future)).await
     }
 
-    /// Serves a whole HTTP/2 stream, and gives it up (a reset) when its body stalls.
+    /// Serves a whole HTTP/2 stream.
     pub async fn serve_h2(self, edge: &Arc<Edge>, session: ServerSession, closed: &ShutdownWatch) {
-        let progress = self.progress.clone();
-        let patience = self.connection.listener.http.body_idle_timeout.limit();
-        if matches!(self.admitted.body, BodyFraming::None | BodyFraming::Length(0)) || patience.is_none() {
-            progress.settle();
-        }
-        let serve = self.scope(edge.process_new_http(session, closed));
-        tokio::select! {
-            biased;
-            _ = serve => {}
-            _ = progress.stalled(patience.unwrap_or_default()) => {}
-            _ = progress.overdue() => {}
-        }
+        self.scope(edge.process_new_http(session, closed)).await;
     }
 
     /// The arrival of the request that this task serves.

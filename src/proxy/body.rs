@@ -24,10 +24,8 @@ const NOTHING: Duration = Duration::from_millis(1);
 
 /// A piece of the request body.
 pub(super) fn request(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
-    ctx.arrival.progress.moved();
     ctx.arrival.deadlines().moved();
     if end {
-        ctx.arrival.progress.settle();
         ctx.uploaded = true;
         ctx.request_is_whole();
         // Pingora writes an empty last piece to HTTP/1 endpoints as a last chunk, and then one more for the end. The second one would
@@ -76,7 +74,11 @@ pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: boo
         *body = (had_one || !piece.is_empty()).then_some(piece);
         passed.map_err(|reason| ctx.decide(Reply::status(500), Cause::ProxyInternalError, reason, Who::Weir))?;
     }
-    ctx.body_out += body.as_ref().map_or(0, Bytes::len) as u64;
+    let length = body.as_ref().map_or(0, Bytes::len);
+    ctx.body_out += length as u64;
+    if !session.was_upgraded() {
+        ctx.arrival.pace.window.passed(length);
+    }
     if end && !session.was_upgraded() {
         ctx.answered = true;
         ctx.arrival.deadlines().set_silence(None);

@@ -306,7 +306,7 @@ impl RequestCtx {
         let (endpoint, span) = (attempt.guard.endpoint().label().clone(), attempt.span);
         let since = attempt.started.saturating_duration_since(self.arrival.began.at);
         let took = now.saturating_duration_since(attempt.started);
-        self.outcome.attempts.push(Attempt { endpoint, failed, status, stage, since, took, span });
+        self.outcome.attempts.push(Attempt { endpoint, failed, status, stage, since, took, span, detail: None });
     }
 }
 

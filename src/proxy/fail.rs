@@ -7,7 +7,7 @@ use std::{
 
 use pingora_core::{
     Error, ErrorSource,
-    ErrorType::{self, *},
+    ErrorType::*,
 };
 use pingora_proxy::{FailToProxy, Session};
 
@@ -15,16 +15,14 @@ use super::{
     RequestCtx,
     ctx::Decided,
     fault::{Fault, Verdict},
-    reply, retry,
+    reply, retry, tls_fault,
 };
 use crate::{
     gate::Refusal,
-    listener::Limit,
+    pace::Limit,
     types::{Cause, Reply, Stage, Who},
+    upstream::NOT_PROCESSED,
 };
-
-/// The error of an endpoint session which knows that the request was not processed, and may be sent again whatever its method.
-pub(super) const NOT_PROCESSED: ErrorType = ErrorType::Custom("NotProcessed");
 
 /// An attempt failed before the request was sent.
 pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
@@ -33,6 +31,7 @@ pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box
         fault => fault,
     };
     let again = settle(session, ctx, fault);
+    tls_fault::note(ctx, &error);
     error.set_retry(again);
     error
 }
@@ -59,6 +58,7 @@ pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<E
     if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
         // A limit that passed looks like the client's failure.
         error.as_up();
+        tls_fault::note(ctx, &error);
     }
     error.set_retry(again);
     error
@@ -170,6 +170,7 @@ pub(super) fn overdue(ctx: &RequestCtx, limit: Limit) -> Fault {
         Limit::Answer => Fault::Silent,
         Limit::Silence if whole => Fault::Silent,
         Limit::Silence => Fault::BothSilent,
+        Limit::Unread => Fault::ClientNotReading,
     }
 }
 
@@ -197,6 +198,8 @@ fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
         }
         (ErrorSource::Downstream | ErrorSource::Unset, WriteError) => Fault::ClientLeft,
         (ErrorSource::Downstream, WriteTimedout) => Fault::ClientNotReading,
+        // Nothing more was read, since the endpoint took nothing more.
+        (ErrorSource::Downstream, ReadTimedout) if ctx.arrival.pace.upload.is_blocked() => Fault::NotReading,
         (ErrorSource::Downstream, ReadTimedout) => Fault::RequestBody(Refusal::BodyTimeout),
         (ErrorSource::Downstream, ReadError | ConnectionClosed | ConnectError | H2Error) => Fault::ClientLeft,
         (ErrorSource::Downstream, _) => Fault::RequestBody(Refusal::IncompleteHead),
@@ -241,27 +244,16 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     match error.etype() {
         // A limit of the whole is in all of Pingora's timeouts.
         ReadTimedout | WriteTimedout if is_late(ctx) => timeout(ctx),
+        ReadTimedout if ctx.arrival.pace.window.unsent() > 0 => Fault::ClientNotReading,
         ReadTimedout => Fault::Silent,
         WriteTimedout => Fault::NotReading,
         InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,
         etype if *etype == NOT_PROCESSED => Fault::NotProcessed,
-        H2Error | ReadError if find::<h2::Error>(error).is_some_and(is_unprocessed) => Fault::NotProcessed,
         ConnectionClosed | ReadError | WriteError | H2Error => Fault::Closed,
         ConnectTimedout | TLSHandshakeTimedout | ConnectRefused | ConnectError | InvalidCert | TLSHandshakeFailure
         | HandshakeError => connect_fault(error),
         _ => Fault::NotHttp,
     }
-}
-
-/// A stream that was refused, or that came behind the last one which a GOAWAY names, was not processed (RFC 9113, sections 6.8
-/// and 8.7).
-fn is_unprocessed(error: &h2::Error) -> bool {
-    error.is_remote()
-        && match error.reason() {
-            Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
-            Some(h2::Reason::NO_ERROR) => error.is_go_away(),
-            _ => false,
-        }
 }
 
 /// A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of the endpoint, and it is

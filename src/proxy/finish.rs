@@ -5,7 +5,6 @@ use pingora_proxy::Session;
 use super::{RequestCtx, caching, fail, fault::Fault, trace};
 use crate::{
     filter::Passage,
-    gate::Refusal,
     types::{Phase, Who},
 };
 
@@ -32,9 +31,7 @@ pub(super) fn finish(session: &Session, ctx: &mut RequestCtx) {
 pub(super) fn abandoned(ctx: &mut RequestCtx) {
     // What Pingora has counted is gone with its session. A piece that was on its way counts as sent.
     (ctx.outcome.bytes_in, ctx.outcome.bytes_out) = (ctx.body_in, ctx.body_out);
-    let fault = if ctx.arrival.progress.expired() {
-        Fault::RequestBody(Refusal::BodyTimeout)
-    } else if let Some(limit) = ctx.arrival.deadlines().take_passed() {
+    let fault = if let Some(limit) = ctx.arrival.deadlines().take_passed() {
         fail::overdue(ctx, limit)
     } else if ctx.arrival.connection.is_cut() {
         Fault::Drained

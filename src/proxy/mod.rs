@@ -22,6 +22,7 @@ mod request;
 mod respond;
 mod retry;
 mod select;
+mod tls_fault;
 mod told;
 mod trace;
 
@@ -32,6 +33,7 @@ pub use reply::{refuse_h2, render_refusal};
 pub use request::{https_location, is_misdirected};
 
 use std::{
+    mem::ManuallyDrop,
     sync::{Arc, OnceLock, Weak, atomic::AtomicUsize},
     time::Duration,
 };
@@ -41,13 +43,15 @@ use bytes::Bytes;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable, key::HashBinary};
 use pingora_core::{Error, Result, protocols::Digest, server::configuration::ServerConf, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session, http_proxy};
+use pingora_proxy::{
+    FailToProxy, HttpProxy, ProcessCustomSession, ProxyHttp, ProxyServiceBuilder, ProxyWarnLogContext, RangeType, Session,
+};
 
 use self::caching::Locks;
-use crate::{observe::Observer, snapshot::Store};
+use crate::{observe::Observer, snapshot::Store, upstream::EndpointConnector};
 
 /// The one Pingora proxy of a process, with its pool of upstream connections.
-pub type Edge = HttpProxy<Weir>;
+pub type Edge = HttpProxy<Weir, EndpointConnector>;
 
 /// Weir's phases. Everything that changes is in the snapshot.
 pub struct Weir {
@@ -78,8 +82,21 @@ pub fn edge(store: Arc<Store>, observer: Arc<Observer>, threads: usize) -> Arc<E
         ServerConf { threads, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
     Arc::new_cyclic(|own| {
         let weir = Weir { store, observer, own: own.clone(), locks: OnceLock::new(), behind: Arc::default() };
-        http_proxy(&Arc::new(conf), weir)
+        build(conf, weir)
     })
+}
+
+/// The proxy around our connector. Pingora makes one within a service alone, which accepts connections for itself; ours come from
+/// `listener`.
+fn build(conf: ServerConf, weir: Weir) -> Edge {
+    // Only connections that are accepted by that service could be of a protocol which Pingora does not know.
+    let on_custom: ProcessCustomSession<Weir, EndpointConnector> = Arc::new(|_, _, _| Box::pin(std::future::ready(None)));
+    let service = ProxyServiceBuilder::new(&Arc::new(conf), weir).custom(EndpointConnector::new(), on_custom).build();
+    let mut service = ManuallyDrop::new(service);
+    let edge = service.app_logic_mut().expect("the service was not started");
+    // SAFETY: the proxy is moved out of a service that is never used or dropped from here on. What else it holds, a name and no
+    // listeners, is forgotten once for each process.
+    unsafe { std::ptr::read(edge) }
 }
 
 #[async_trait]
@@ -151,8 +168,10 @@ impl ProxyHttp for Weir {
         _: bool,
         ctx: &mut RequestCtx,
     ) -> Result<Option<Duration>> {
+        let length = body.as_ref().map_or(0, Bytes::len);
+        ctx.arrival.pace.window.passing(length);
         if ctx.caching.is_some() {
-            caching::body_piece(session, body.as_ref().map_or(0, Bytes::len), ctx);
+            caching::body_piece(session, length, ctx);
         }
         Ok(None)
     }
@@ -164,8 +183,11 @@ impl ProxyHttp for Weir {
         end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        // What Pingora takes for a failure of an HTTP/2 upstream here, it logs, and waits for the answer to a body without an end.
-        body::request(session, body, end, ctx).map_err(|error| error.into_down())
+        body::request(session, body, end, ctx).map_err(|error| {
+            // Pingora would wait for an HTTP/2 endpoint's answer to a body without an end.
+            ctx.arrival.pace.upload.stop();
+            error.into_down()
+        })
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {

@@ -120,7 +120,6 @@ async fn pour(
     response: ResponseHeader,
     mut stream: BodyStream,
 ) -> pingora_core::Result<()> {
-    ctx.arrival.progress.settle();
     session.as_downstream_mut().write_response_header(Box::new(response)).await?;
     let mut left = stream.length;
     let failed = loop {
@@ -147,6 +146,7 @@ async fn pour(
             break reason;
         }
         ctx.body_out += piece.len() as u64;
+        ctx.arrival.pace.window.passed(piece.len());
         let downstream = session.as_downstream_mut();
         match (end, piece.is_empty()) {
             (false, true) => {}

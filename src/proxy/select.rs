@@ -14,7 +14,7 @@ use crate::{
     observe::SpanId,
     resilience::{Backoff, Entry},
     types::{Cause, Phase, Reply, Who},
-    upstream::{self, Upstream, Waits},
+    upstream::{self, Upstream},
 };
 
 /// How long a request waits for a place where nothing else limits that.
@@ -56,14 +56,16 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
         }
         None => {
             let idle = ctx.arrival.connection.listener.http.body_idle_timeout.limit();
-            let waits = Waits { watched: ctx.arrival.deadlines().is_watched(), uploading: !ctx.uploaded, idle, left };
-            upstream::wait_for_answer(&mut peer, &waits);
+            if ctx.arrival.deadlines().is_watched() {
+                upstream::back_limits(&mut peer, idle, left);
+            }
             None
         }
     };
     if forgiven {
         upstream::open_anew(&mut peer);
     }
+    upstream::connect_by_us(&mut peer);
     let deadlines = ctx.arrival.deadlines();
     deadlines.clear();
     deadlines.set_exchange(ctx.deadline);
@@ -152,8 +154,6 @@ fn unavailable() -> Reply {
 
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
-    // From here on the body is read.
-    ctx.arrival.progress.moved();
     ctx.outcome.phase = Phase::Request;
     let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();

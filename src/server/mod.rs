@@ -76,6 +76,7 @@ impl Prepared {
         let registries = Registries::default();
         let compiled = snapshot::compile(spec, 1, &registries, SystemTime::now(), &problems);
         let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
+        inherited.tell_unused(&snapshot);
         let sockets = inherited.sockets().bind(&snapshot)?;
         sockets.resolve_redirects(&mut snapshot);
         let admin = AdminListener::prepare(None, &snapshot.spec, &mut inherited).await?;

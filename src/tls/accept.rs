@@ -1,15 +1,22 @@
 //! The handshake with a client, and the words for how it fails.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{
     AlertDescription, CertificateError, Error, HandshakeKind, PeerIncompatible, ProtocolVersion,
     server::{Acceptor, ServerConnection},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::timeout,
+};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{ServerTls, facts};
+use super::{ServerTls, facts, words};
 use crate::types::TlsClient;
 
 /// The first byte of every TLS connection: a record of type "handshake" (RFC 8446 section 5.1).
@@ -19,31 +26,31 @@ const HANDSHAKE_RECORD: u8 = 22;
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The client does not speak TLS: most often a browser that was given `http://` and this port.
-    #[error("the client does not speak TLS")]
+    #[error("the client sent cleartext, not TLS")]
     NotTls,
     /// The client speaks only versions that are not accepted.
-    #[error("the client shares no TLS version with us")]
+    #[error("no TLS version in common")]
     NoSharedVersion,
     /// No cipher, group or signature in common.
-    #[error("the client shares no cipher, group or signature scheme with us")]
+    #[error("no cipher, key exchange group or signature scheme in common")]
     NoSharedCipher,
     /// The client asked (ALPN) only for protocols that are not spoken here.
-    #[error("the client asks for protocols that are not spoken here")]
+    #[error("no application protocol (ALPN) in common")]
     NoSharedProtocol,
     /// A certificate is required and the client has none.
-    #[error("the client presented no certificate")]
+    #[error("the client sent no certificate, and this listener requires one")]
     NoClientCertificate,
     /// The client's certificate is not accepted.
-    #[error("the client's certificate is not accepted: {0}")]
+    #[error("invalid client certificate: {}", words::certificate(.0))]
     BadClientCertificate(CertificateError),
     /// The client gave up and says why: most often it does not trust our certificate.
-    #[error("the client sent the alert {0:?}")]
+    #[error("{}", Rejected(*.0))]
     Alert(AlertDescription),
     /// The client went away.
-    #[error("the client closed the connection")]
+    #[error("the client closed the connection during the handshake")]
     Eof,
-    /// The client took too long. The deadline is the caller's; this is the word for it.
-    #[error("the client took too long")]
+    /// The client took too long.
+    #[error("timed out")]
     Timeout,
     /// The client broke the protocol.
     #[error("the client broke the protocol: {0}")]
@@ -69,6 +76,27 @@ impl HandshakeError {
             HandshakeError::Protocol(_) => "protocol",
             HandshakeError::Io(_) => "io",
         }
+    }
+}
+
+/// An alert of a client, in words.
+struct Rejected(AlertDescription);
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(alert) = *self;
+        match alert {
+            AlertDescription::UnknownCA => f.write_str("the client does not trust the issuer of our certificate"),
+            AlertDescription::CertificateExpired => f.write_str("our certificate has expired, says the client"),
+            AlertDescription::CertificateRevoked => f.write_str("our certificate was revoked, says the client"),
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied => f.write_str("the client rejected our certificate"),
+            AlertDescription::DecryptError => f.write_str("the client cannot verify a signature of ours"),
+            _ => f.write_str("the client gave up"),
+        }?;
+        write!(f, " (alert {alert:?})")
     }
 }
 
@@ -134,33 +162,61 @@ impl From<io::Error> for HandshakeError {
 pub struct Refusal<S> {
     /// Why.
     pub error: HandshakeError,
+    /// What the client had said before.
+    pub heard: Heard,
     /// The connection, when the client speaks something in cleartext that may be answered likewise: the
     /// first byte is read, nothing is written. Where an alert was due it is sent, and the connection gone.
     pub cleartext: Option<S>,
 }
 
-impl<S, E: Into<HandshakeError>> From<E> for Refusal<S> {
+/// What a client has said so far.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Anything at all.
+    pub anything: bool,
+    /// The server name it asked for.
+    pub sni: Option<Box<str>>,
+}
+
+/// Why the handshake failed, and the connection of a client that may be answered in cleartext.
+struct Failed<S>(HandshakeError, Option<S>);
+
+impl<S, E: Into<HandshakeError>> From<E> for Failed<S> {
     fn from(error: E) -> Self {
-        Self { error: error.into(), cleartext: None }
+        Self(error.into(), None)
     }
 }
 
 impl ServerTls {
-    /// Speaks TLS with a client up to the end of the handshake. Has no deadline of its own.
-    pub async fn accept<S>(&self, mut stream: S) -> Result<(TlsStream<S>, TlsClient), Refusal<S>>
+    /// Speaks TLS with a client up to the end of the handshake, which may take this long.
+    pub async fn accept<S>(&self, stream: S, patience: Duration) -> Result<(TlsStream<S>, TlsClient), Refusal<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut heard = Heard::default();
+        match timeout(patience, self.shake_hands(stream, &mut heard)).await {
+            Ok(Ok(accepted)) => Ok(accepted),
+            Ok(Err(Failed(error, cleartext))) => Err(Refusal { error, heard, cleartext }),
+            Err(_) => Err(Refusal { error: HandshakeError::Timeout, heard, cleartext: None }),
+        }
+    }
+
+    async fn shake_hands<S>(&self, mut stream: S, heard: &mut Heard) -> Result<(TlsStream<S>, TlsClient), Failed<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // One byte, before rustls writes an alert that a client in cleartext would take for an answer.
         let first = stream.read_u8().await?;
+        heard.anything = true;
         if first != HANDSHAKE_RECORD {
             // A method starts with a letter; anything else would not understand an answer either.
             let cleartext = first.is_ascii_alphabetic().then_some(stream);
-            return Err(Refusal { error: HandshakeError::NotTls, cleartext });
+            return Err(Failed(HandshakeError::NotTls, cleartext));
         }
         let mut acceptor = Acceptor::default();
         acceptor.read_tls(&mut [first].as_slice())?;
         let hello = LazyConfigAcceptor::new(acceptor, stream).await?;
+        heard.sni = hello.client_hello().server_name().map(Box::from);
         let stream = hello.into_stream(self.config()).await?;
         let connection = stream.get_ref().1;
         still_valid(connection, SystemTime::now())?;

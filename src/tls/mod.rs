@@ -27,17 +27,19 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod words;
 
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use accept::{HandshakeError, Refusal, resumed, speaks_h2};
+pub use accept::{HandshakeError, Heard, Refusal, resumed, speaks_h2};
 pub use client::{ClientTlsError, Identity, Trust, Unverified, client_config};
 pub use facts::{CertificateFacts, Source};
 pub use server::{Offer, ReloadError, ServerTls};
 pub use spec::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
 pub use watch::watch;
+pub use words::in_words;
 
 /// Makes aws-lc the process's default for rustls. Must run before Pingora builds a connector, which
 /// would otherwise choose for everyone. Later calls do nothing.

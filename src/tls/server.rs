@@ -92,7 +92,9 @@ impl ServerTls {
         let mut certificates = loaded.into_iter().collect::<Option<Vec<_>>>()?;
         let (self_signed, authorities) = (self_signed.ok()?, authorities.ok()?);
         certificates.extend(self_signed.clone());
-        let store = Arc::new(Store::new(Shelf::new(certificates)?));
+        let shelf = Shelf::new(certificates)?;
+        warn_never_chosen(&shelf, spec, at);
+        let store = Arc::new(Store::new(shelf));
         let config = match config(spec, offer, &provider, &store, &authorities) {
             Ok(config) => ArcSwap::from_pointee(config),
             Err(fault) => {
@@ -204,6 +206,27 @@ fn warn_expiry(facts: &CertificateFacts, now: SystemTime, at: &At) {
     } else if facts.not_after < now + EXPIRES_SOON {
         let days = facts.not_after.duration_since(now).map_or(0, |left| left.as_secs() / 86_400);
         at.problem(Code::Expiry, format!("the certificate for `{name}` expires in {days} days, on {}", date(facts.not_after)));
+    }
+}
+
+fn warn_never_chosen(shelf: &Shelf, spec: &ServerTlsSpec, at: &At) {
+    let place = |position: usize| match position < spec.certificates.len() {
+        true => at.key("certificates").index(position).key("cert"),
+        false => at.key("self_signed"),
+    };
+    for (position, before) in shelf.never_chosen() {
+        let name = &shelf.certificate(position).name;
+        let (why, hint) = match before {
+            Some(before) => (
+                "all of its names are in earlier certificates of this listener",
+                format!("remove it, or `{}`", place(before).path()),
+            ),
+            None => (
+                "it has no DNS name, and clients that ask for no name get the first certificate",
+                "put it first, or remove it".to_owned(),
+            ),
+        };
+        place(position).problem(Code::Unused, format!("the certificate for `{name}` is never used: {why}")).hint(hint);
     }
 }
 

@@ -1,14 +1,29 @@
 //! Which certificate a client gets: by the name it asks for, and by the signatures it understands.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
+    SignatureScheme,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
 use super::{certificate::Certificate, facts::CertificateFacts};
+
+/// Every scheme that a key can sign with here.
+const SCHEMES: [SignatureScheme; 10] = [
+    SignatureScheme::RSA_PKCS1_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA384,
+    SignatureScheme::RSA_PKCS1_SHA512,
+    SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::ED25519,
+];
 
 /// Certificates of one listener and who gets which. Replaced whole; a handshake sees one state.
 #[derive(Debug)]
@@ -47,6 +62,40 @@ impl Shelf {
             self.exact.get(name).or_else(parent)
         });
         named.map_or(&[0], Vec::as_slice)
+    }
+
+    /// The certificates that no client can get: their positions, and that of an earlier one with a name of theirs, unless
+    /// they have no name that a client could ask for.
+    pub(super) fn never_chosen(&self) -> Vec<(usize, Option<usize>)> {
+        // The first one is what everybody else gets.
+        let later = self.certificates.iter().enumerate().skip(1);
+        later
+            .filter_map(|(position, certificate)| {
+                let askable = certificate.facts.names.iter().filter(|name| name.parse::<IpAddr>().is_err());
+                let mut before = None;
+                for name in askable {
+                    before = before.or(Some(self.taken_before(position, name)?));
+                }
+                Some((position, before))
+            })
+            .collect()
+    }
+
+    /// The first of the earlier certificates for a name, if these leave nobody to this one: whoever takes a signature of its
+    /// key takes one of theirs.
+    fn taken_before(&self, position: usize, name: &str) -> Option<usize> {
+        let named = match name.strip_prefix("*.") {
+            Some(parent) => self.wildcard.get(parent),
+            None => self.exact.get(name),
+        };
+        let earlier = || named.into_iter().flatten().copied().filter(|&other| other < position);
+        let signs = |position: usize, scheme| self.certificates[position].signs_for(&[scheme]);
+        let taken = |scheme: &SignatureScheme| !signs(position, *scheme) || earlier().any(|other| signs(other, *scheme));
+        earlier().next().filter(|_| SCHEMES.iter().all(taken))
+    }
+
+    pub(super) fn certificate(&self, position: usize) -> &CertificateFacts {
+        &self.certificates[position].facts
     }
 
     /// The position of the first certificate for a name.

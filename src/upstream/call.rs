@@ -20,7 +20,7 @@ use pingora_core::{
 use pingora_http::RequestHeader;
 use tokio::time::timeout_at;
 
-use super::Upstream;
+use super::{Upstream, tell_tls_fault, tls_fault};
 use crate::{
     endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Answered, Call, CallError, Calling, Service, Services, Take},
@@ -161,6 +161,12 @@ impl Target {
         }
     }
 
+    fn tell_tls(&self, guard: &InFlight, error: Option<&Error>) {
+        if let Some(fault) = error.and_then(tls_fault) {
+            tell_tls_fault(self.upstream.name(), guard.endpoint().label(), &fault);
+        }
+    }
+
     async fn attempt(&self, guard: &InFlight, call: &mut Call, deadline: Instant) -> Result<Answered, Failed> {
         let started = Instant::now();
         let peer = self.upstream.peer(guard.endpoint(), Some(deadline.saturating_duration_since(started)));
@@ -172,6 +178,7 @@ impl Target {
                 failed => {
                     guard.record(AttemptResult { ok: false, first_byte: None });
                     let error = failed.as_ref().ok().and_then(|failed| failed.as_ref().err());
+                    self.tell_tls(guard, error.map(|error| &**error));
                     return Err(Failed::unconnected(error.map(|error| &**error), Instant::now() < deadline));
                 }
             };
@@ -187,6 +194,7 @@ impl Target {
                 }
                 failed => {
                     guard.record(AttemptResult { ok: false, first_byte: None });
+                    self.tell_tls(guard, failed.as_ref().ok().and_then(|failed| failed.as_ref().err()).map(|error| &**error));
                     let error = if failed.is_ok() && Instant::now() < deadline { CallError::Broken } else { CallError::Timeout };
                     return Err(Failed::finally(error));
                 }

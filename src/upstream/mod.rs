@@ -8,16 +8,21 @@ mod call;
 #[cfg(test)]
 mod call_tests;
 mod compile;
+mod connector;
 mod discover;
 #[cfg(test)]
 mod groups_tests;
+mod h2_exchange;
+mod h2_pool;
 mod hold;
+mod paced;
 mod peer;
 mod spec;
 mod sticky;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_fault;
 #[cfg(test)]
 mod tls_tests;
 
@@ -36,10 +41,13 @@ use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
 pub use call::Calls;
+pub use connector::{EndpointConnector, connect_by_us};
+pub use h2_exchange::NOT_PROCESSED;
 pub use hold::Hold;
-pub use peer::{Waits, for_tunnel, hold_answer, open_anew, wait_for_answer};
+pub use peer::{back_limits, for_tunnel, hold_answer, open_anew};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
+pub use tls_fault::{tell_tls_fault, tls_fault};
 
 use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},

@@ -94,37 +94,16 @@ impl Template {
     }
 }
 
-/// What an exchange waits for, beside the answer to a request that is whole.
-#[derive(Debug, Clone, Copy)]
-pub struct Waits {
-    /// Does the driver of the client's connection keep the limits, too?
-    pub watched: bool,
-    /// The client has not sent all of the request.
-    pub uploading: bool,
-    /// How long a body may be silent.
-    pub idle: Option<Duration>,
-    /// What is left of the whole exchange.
-    pub left: Option<Duration>,
-}
-
 /// How much later than the limits that are kept elsewhere the timeouts here pass.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Sets how long Pingora waits for each read of a response.
+/// Has the timeout of reads back the limits that are kept where the client is read from ([`crate::pace::Deadlines`]), which nobody
+/// does while it is not: it must pass after all of them.
 ///
-/// It knows one time for the header and the body, which over HTTP/1 begins anew with each piece of the request, and over HTTP/2
-/// begins with the request's head. So it is exact for a request that is whole from the start; otherwise it only backs the
-/// limits that are kept where the client is read from, and must not be shorter than any of them.
-pub fn wait_for_answer(peer: &mut HttpPeer, waits: &Waits) {
-    if !waits.watched && !waits.uploading {
-        return;
-    }
-    let backing = match (peer.options.write_timeout, waits.idle) {
-        _ if waits.uploading && peer.options.alpn != ALPN::H1 => None,
-        (Some(answer), Some(idle)) => Some(answer.max(idle) + MARGIN),
-        _ => None,
-    };
-    peer.options.read_timeout = backing.into_iter().chain(waits.left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
+/// Pingora knows one time for the header and the body.
+pub fn back_limits(peer: &mut HttpPeer, idle: Option<Duration>, left: Option<Duration>) {
+    let backing = peer.options.write_timeout.zip(idle).map(|(answer, idle)| answer.max(idle) + MARGIN);
+    peer.options.read_timeout = backing.into_iter().chain(left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
 }
 
 /// Makes a peer whose connection is opened for it and closed behind it, since one from the pool may be closed like the last one.

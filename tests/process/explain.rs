@@ -57,7 +57,9 @@ async fn nobody_there_is_said_and_is_no_difference() {
         assert_eq!(got.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains("no edge answers at http://127.0.0.1:1"), "{arguments:?}: {said}");
     }
-    assert_eq!(weir(&["diff", "conf/demo.yaml", "/nonexistent.yaml"]).await.status.code(), Some(2));
+    let got = weir(&["diff", "conf/demo.yaml", "/nonexistent.yaml"]).await;
+    let said = String::from_utf8_lossy(&got.stderr);
+    assert!(got.status.code() == Some(2) && said.contains("error[E0202]"), "{said}");
     assert_eq!(weir(&["diff"]).await.status.code(), Some(64));
     assert_eq!(weir(&["replay", "-c", "conf/demo.yaml", "/nonexistent.log"]).await.status.code(), Some(2));
 }

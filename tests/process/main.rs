@@ -12,6 +12,8 @@ mod explain;
 mod health;
 mod leaks;
 mod operating;
+mod process_log;
 mod server;
 mod shared_limits;
 mod signals;
+mod slow_readers;

@@ -79,7 +79,7 @@ async fn a_pid_file_that_cannot_be_written_stops_the_start() {
     let run = weir(&["run", "-c", write(&edge).to_str().expect("UTF-8")]).await;
     let err = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{err}");
-    assert!(err.contains("weir: cannot write /nonexistent/weir.pid"), "{err}");
+    assert!(err.contains("weir cannot start: cannot write /nonexistent/weir.pid"), "{err}");
     assert!(!err.contains("is ready"), "{err}");
 }
 

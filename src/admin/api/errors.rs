@@ -35,6 +35,8 @@ struct Error {
     error: &'static str,
     /// The gate's or a filter's own word for a refusal.
     reason: Option<&'static str>,
+    /// Why the last attempt failed, in words, where `error` alone does not say it: what was wrong with a certificate.
+    detail: Option<Box<str>>,
     /// Who ended the exchange: `client`, `weir` or `upstream`.
     who: &'static str,
     /// How far it came.
@@ -56,6 +58,7 @@ impl From<RecentError> for Error {
             status: error.status,
             error: error.cause.word(),
             reason: error.reason,
+            detail: error.detail,
             who: error.who.word(),
             phase: error.phase.word(),
         }

@@ -27,6 +27,7 @@ use super::{
     endpoints::UPSTREAM,
     host::EngineHost,
 };
+use crate::tls::in_words;
 
 /// For a whole answer, and for the head of the stream of events. An engine that is busy starting a hundred
 /// containers takes seconds.
@@ -123,7 +124,9 @@ impl Client {
                     None => exchange(stream, &authority, path).await,
                     Some(tls) => {
                         let connecting = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), stream);
-                        let stream = connecting.await.map_err(|error| format!("TLS: {error}"))?;
+                        let stream = connecting
+                            .await
+                            .map_err(|error| format!("TLS handshake failed: {}", in_words(&error.to_string())))?;
                         exchange(stream, &authority, path).await
                     }
                 }

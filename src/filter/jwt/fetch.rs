@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::types::Secret;
+use crate::{tls::in_words, types::Secret};
 
 /// For all of it: finding the name, connecting, the answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ pub(super) async fn fetch(address: &Address, tls: Option<Arc<ClientConfig>>) -> 
         let Some(config) = tls else { return ask(stream, address).await };
         let name = ServerName::try_from(address.host.clone()).map_err(|_| "the host has no name to verify".to_owned())?;
         let connecting = TlsConnector::from(config).connect(name, stream);
-        ask(connecting.await.map_err(|error| format!("TLS: {error}"))?, address).await
+        ask(connecting.await.map_err(|error| format!("TLS handshake failed: {}", in_words(&error.to_string())))?, address).await
     };
     let late = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
     tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| late())

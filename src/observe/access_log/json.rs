@@ -233,6 +233,7 @@ mod tests {
                 since: Duration::ZERO,
                 took: Duration::from_micros(42),
                 span: None,
+                detail: None,
             },
         );
         assert_eq!(

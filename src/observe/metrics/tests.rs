@@ -33,6 +33,7 @@ fn an_outcome_is_counted_everywhere() {
             since: Duration::ZERO,
             took: Duration::from_millis(1),
             span: None,
+            detail: None,
         },
     );
     metrics.finished(&failed);

@@ -92,6 +92,7 @@ fn an_exchange_is_a_server_span_and_one_client_span_for_each_attempt() {
         since: Duration::from_millis(since),
         took: Duration::from_millis(1),
         span: Some(SpanId::random()),
+        detail: None,
     };
     let attempts = vec![attempt(Some(Cause::ConnectionRefused), None, 1), attempt(None, Some(200), 2)];
     let outcome = Outcome { attempts, ..outcome() };

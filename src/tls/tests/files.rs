@@ -84,6 +84,44 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
+fn a_certificate_that_no_client_can_get_is_warned_of() {
+    let ca = Authority::new("ca");
+    let issue = |file: &str, names: &[&str]| ca.issue(file, names);
+    let other_key = |file: &str, names: &[&str]| {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        ca.issue_with(file, Authority::params(names), &key, SystemTime::now() + 365 * DAY)
+    };
+    let ab = issue("ab", &["a.test", "b.test", "*.c.test"]);
+    for (later, found) in [
+        (vec![issue("a", &["a.test"])], vec![1]),
+        (vec![issue("ba", &["b.test", "*.c.test", "a.test"])], vec![1]),
+        (vec![issue("x", &["x.test", "a.test"])], vec![]),
+        (vec![issue("x", &["x.test"]), issue("xa", &["x.test", "a.test"])], vec![2]),
+        // Exact names go before wildcards, and a wildcard is not an exact name.
+        (vec![issue("one", &["one.c.test"])], vec![]),
+        (vec![issue("deep", &["*.one.c.test"])], vec![]),
+        // Clients that do not take the first one's signature get it.
+        (vec![other_key("ed", &["a.test"])], vec![]),
+        (vec![other_key("ed1", &["a.test"]), other_key("ed2", &["a.test"])], vec![2]),
+        // Clients do not ask for addresses.
+        (vec![issue("address", &["192.0.2.1"])], vec![1]),
+    ] {
+        let mut all = vec![ab.clone()];
+        all.extend(later);
+        let (tls, problems) = compile(&certificates(all));
+        assert!(tls.is_some());
+        let places: Vec<_> = problems.iter().map(|problem| format!("{} {}", problem.code.as_str(), problem.path)).collect();
+        let expected: Vec<_> = found.iter().map(|position| format!("W0302 tls.certificates[{position}].cert")).collect();
+        assert_eq!(places, expected, "{problems:?}");
+    }
+    let mut spec = certificates([ab]);
+    spec.self_signed = vec!["b.test".into(), "a.test".into()];
+    let (_, problems) = compile(&spec);
+    assert_eq!((problems.len(), problems[0].path.to_string()), (1, "tls.self_signed".to_owned()), "{problems:?}");
+    assert_eq!(problems[0].hint.as_deref(), Some("remove it, or `tls.certificates[0].cert`"));
+}
+
+#[test]
 fn expiry_is_warned_of() {
     let ca = Authority::new("ca");
     for (until, says) in [

@@ -185,9 +185,10 @@ async fn what_is_not_tls_is_told_apart() {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
-        let refusal = tls.accept(listener.accept().await.unwrap().0).await.unwrap_err();
+        let refusal = tls.accept(listener.accept().await.unwrap().0, PATIENCE).await.unwrap_err();
         assert_eq!(refusal.error.reason(), reason, "{bytes:?}: {}", refusal.error);
         assert_eq!(refusal.cleartext.is_some(), cleartext, "{bytes:?}");
+        assert_eq!(refusal.heard, Heard { anything: !bytes.is_empty(), sni: None });
         if let Some(mut stream) = refusal.cleartext {
             // The rest of the request is still there, and nothing was written.
             let mut rest = Vec::new();
@@ -200,6 +201,17 @@ async fn what_is_not_tls_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_handshake_has_a_deadline() {
+    let tls = serve(&certificates([Authority::new("ca").issue("a", &["a.test"])]));
+    for bytes in [&b""[..], b"\x16\x03\x01"] {
+        let (mut client, server) = duplex(1024);
+        client.write_all(bytes).await.unwrap();
+        let refusal = tls.accept(server, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!((refusal.error.reason(), refusal.heard.anything), ("timeout", !bytes.is_empty()));
+    }
+}
+
+#[tokio::test]
 async fn a_client_believes_whom_it_is_told() {
     let (ca, stranger) = (Authority::new("ca"), Authority::new("stranger"));
     let tls = serve(&certificates([ca.issue("a", &["a.test"])]));
@@ -207,6 +219,9 @@ async fn a_client_believes_whom_it_is_told() {
     let met = meet(&tls, stranger.trusted(), "a.test").await;
     assert!(met.client.is_err());
     assert_eq!(met.reason(), "alert:unknown_ca");
+    let refusal = met.server.unwrap_err();
+    assert_eq!(refusal.heard, Heard { anything: true, sni: Some("a.test".into()) });
+    assert_eq!(refusal.error.to_string(), "the client does not trust the issuer of our certificate (alert UnknownCA)");
     assert!(meet(&tls, client_config(Trust::Anyone, None).unwrap(), "b.test").await.client.is_ok());
     let error = client_config(Trust::File(&ca.dir.path().join("none.pem")), None).unwrap_err();
     assert!(error.to_string().contains("none.pem"), "{error}");

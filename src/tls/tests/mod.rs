@@ -98,6 +98,9 @@ fn certificates(certificates: impl Into<Vec<CertificateSpec>>) -> ServerTlsSpec 
     ServerTlsSpec { certificates: certificates.into(), ..ServerTlsSpec::default() }
 }
 
+/// Longer than any handshake takes here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Both ends of one connection.
 struct Met {
     client: io::Result<client::TlsStream<DuplexStream>>,
@@ -133,7 +136,7 @@ async fn meet(tls: &ServerTls, config: impl Into<Arc<ClientConfig>>, name: &str)
     let (near, far) = duplex(64 * 1024);
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connector = TlsConnector::from(config.into());
-    let (client, server) = tokio::join!(connector.connect(name, near), tls.accept(far));
+    let (client, server) = tokio::join!(connector.connect(name, near), tls.accept(far, PATIENCE));
     Met { client, server }
 }
 

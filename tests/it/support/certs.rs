@@ -1,6 +1,11 @@
 //! Certificates made for one test, in a directory of their own.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::{
@@ -29,8 +34,13 @@ pub struct Identity {
 
 /// A new authority.
 pub fn ca() -> Ca {
+    ca_called("Test CA")
+}
+
+/// A new authority of this name. Of two with one name, each takes the other's certificates for its own with a bad signature.
+pub fn ca_called(name: &str) -> Ca {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Test CA");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().expect("a key");
@@ -60,6 +70,15 @@ impl Ca {
     pub fn client(&self, name: &str) -> Identity {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, name)
+    }
+    /// A certificate for servers and clients with this name, which was valid until an hour ago.
+    pub fn expired(&self, name: &str) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("names");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let hour = Duration::from_secs(3600);
+        params.not_before = (SystemTime::now() - 2 * hour).into();
+        params.not_after = (SystemTime::now() - hour).into();
         self.sign(params, name)
     }
     fn sign(&self, mut params: CertificateParams, name: &str) -> Identity {

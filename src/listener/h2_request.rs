@@ -1,0 +1,471 @@
+//! A request on an HTTP/2 connection as Pingora sees it.
+//!
+//! Pingora's own session for HTTP/2 drops interim responses and hands bodies to the library as fast as the library takes them. This
+//! one passes on what RFC 9113 has, and writes at the pace of the client (see [`crate::pace`]).
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use pingora_core::{
+    Error, ErrorType, OrErr, Result,
+    protocols::{
+        Digest,
+        http::{
+            HttpTask,
+            custom::{CustomMessageWrite, server::Session},
+        },
+        l4::socket::SocketAddr,
+    },
+};
+use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::time::timeout;
+
+use super::h2_sending::Sending;
+use crate::pace::{Pace, Watch};
+
+/// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
+const REPLAY: usize = 64 * 1024;
+
+/// Bytes that are handed to the library at a time: one frame of the size that every client takes.
+const PIECE: usize = 16 * 1024;
+
+/// Fields of HTTP/1 connections (RFC 9113 section 8.2.2).
+const CONNECTION_FIELDS: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// One request and its response.
+pub(super) struct H2Request {
+    head: RequestHeader,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    send: Option<SendStream<Bytes>>,
+    /// The head of the final response, once sent.
+    written: Option<Box<ResponseHeader>>,
+    /// Our end of the stream is closed.
+    ended: bool,
+    read: usize,
+    sent: usize,
+    replay: Option<Replay>,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    drain_timeout: Option<Duration>,
+    pace: Arc<Pace>,
+    watch: Watch,
+    sending: Arc<Sending>,
+    digest: Digest,
+}
+
+/// What was read of a body, for another attempt.
+#[derive(Default)]
+struct Replay {
+    bytes: BytesMut,
+    truncated: bool,
+}
+
+impl H2Request {
+    pub(super) fn new(
+        request: http::Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        pace: Arc<Pace>,
+        sending: &Arc<Sending>,
+    ) -> Self {
+        let (head, body) = request.into_parts();
+        sending.begin(respond.stream_id().as_u32(), pace.clone());
+        Self {
+            head: head.into(),
+            body,
+            respond,
+            send: None,
+            written: None,
+            ended: false,
+            read: 0,
+            sent: 0,
+            replay: None,
+            read_timeout: None,
+            write_timeout: None,
+            drain_timeout: None,
+            pace,
+            watch: Watch::default(),
+            sending: sending.clone(),
+            digest: Digest::default(),
+        }
+    }
+
+    /// The request's head.
+    pub(super) fn head(&self) -> &RequestHeader {
+        &self.head
+    }
+
+    /// Resolves when the exchange, or a part of it, has taken too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.watch.poll(&self.pace, cx) {
+            Some(_) => Poll::Ready(Error::e_explain(ErrorType::ReadTimedout, "a limit of the exchange has passed")),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        if let Poll::Ready(Err(late)) = self.poll_overdue(cx) {
+            return Poll::Ready(Err(late));
+        }
+        ready!(self.pace.upload.poll_ready(cx));
+        let piece = ready!(self.body.poll_data(cx)).transpose();
+        Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
+    }
+
+    async fn read_piece(&mut self) -> Result<Option<Bytes>> {
+        let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await? else { return Ok(None) };
+        self.read += piece.len();
+        if let Some(replay) = &mut self.replay {
+            replay.truncated |= replay.bytes.len() + piece.len() > REPLAY;
+            if replay.truncated {
+                replay.bytes = BytesMut::new();
+            } else {
+                replay.bytes.extend_from_slice(&piece);
+            }
+        }
+        let _ = self.body.flow_control().release_capacity(piece.len());
+        Ok(Some(piece))
+    }
+
+    /// Resolves when the client wants no more of the stream.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
+        let reset = match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        let reset = ready!(reset).or_err(ErrorType::H2Error, "an HTTP/2 client went away");
+        self.pace.window.abandon();
+        Poll::Ready(reset)
+    }
+
+    /// Resolves to how much of a piece may be sent now.
+    fn poll_capacity(&mut self, piece: usize, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        ready!(self.pace.window.poll_turn(cx));
+        let send = self.send.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a body without a head"))?;
+        let wanted = piece.min(PIECE);
+        send.reserve_capacity(wanted);
+        match send.capacity() {
+            0 => match ready!(send.poll_capacity(cx)) {
+                Some(capacity) => {
+                    let capacity = capacity.or_err(ErrorType::WriteError, "waiting for the window of an HTTP/2 client")?;
+                    Poll::Ready(Ok(capacity.min(wanted)))
+                }
+                None => Poll::Ready(Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream")),
+            },
+            capacity => Poll::Ready(Ok(capacity.min(wanted))),
+        }
+    }
+
+    async fn send_body(&mut self, mut piece: Bytes, end: bool) -> Result<()> {
+        while !piece.is_empty() {
+            let (left, patience) = (piece.len(), self.write_timeout);
+            // The patience is with a client that takes nothing: each part that it takes is a new beginning.
+            let ready = poll_fn(|cx| self.poll_capacity(left, cx));
+            let ready = match patience {
+                None => ready.await,
+                Some(patience) => match timeout(patience, ready).await {
+                    Ok(ready) => ready,
+                    Err(_) => Error::e_explain(ErrorType::WriteTimedout, "an HTTP/2 client takes nothing"),
+                },
+            };
+            let count = match ready {
+                Ok(count) => count,
+                Err(error) => {
+                    self.pace.window.abandon();
+                    return Err(error);
+                }
+            };
+            let part = piece.split_to(count);
+            self.send_frame(part, end && piece.is_empty())?;
+        }
+        if end && !self.ended {
+            self.send_frame(Bytes::new(), true)?;
+        }
+        Ok(())
+    }
+
+    fn send_frame(&mut self, part: Bytes, end: bool) -> Result<()> {
+        let send = self.send.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a body without a head"))?;
+        self.sent += part.len();
+        self.ended |= end;
+        self.pace.window.handed(part.len());
+        send.send_data(part, end).or_err(ErrorType::WriteError, "writing a response body over HTTP/2")
+    }
+
+    fn send_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        if self.ended || self.written.is_some() {
+            return Ok(());
+        }
+        for name in &CONNECTION_FIELDS {
+            head.remove_header(name);
+        }
+        if head.status.is_informational() {
+            let interim = Response::from_parts(head.as_owned_parts(), ());
+            // A client that is gone by now is told of by whatever is sent next.
+            let _ = self.respond.send_informational(interim);
+            return Ok(());
+        }
+        if !head.headers.contains_key(header::DATE) {
+            let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+            head.insert_header(header::DATE, HeaderValue::from_str(&now).or_err(ErrorType::InternalError, "a date")?)?;
+        }
+        let response = Response::from_parts(head.as_owned_parts(), ());
+        let send = self.respond.send_response(response, end).or_err(ErrorType::WriteError, "writing a response over HTTP/2")?;
+        (self.send, self.written) = (Some(send), Some(head));
+        self.ended |= end;
+        Ok(())
+    }
+
+    fn send_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        let Some(send) = self.send.as_mut().filter(|_| !self.ended) else { return Ok(()) };
+        send.send_trailers(trailers).or_err(ErrorType::WriteError, "writing trailers over HTTP/2")?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for H2Request {
+    fn drop(&mut self) {
+        self.sending.end(self.respond.stream_id().as_u32(), self.ended);
+    }
+}
+
+#[async_trait]
+impl Session for H2Request {
+    fn req_header(&self) -> &RequestHeader {
+        &self.head
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.head
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        match self.read_timeout {
+            None => self.read_piece().await,
+            Some(patience) => match timeout(patience, self.read_piece()).await {
+                Ok(read) => read,
+                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
+            },
+        }
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        let patience = self.drain_timeout;
+        let drain = async {
+            while !self.is_body_done() && self.read_piece().await?.is_some() {}
+            Ok(())
+        };
+        match patience {
+            None => drain.await,
+            Some(patience) => match timeout(patience, drain).await {
+                Ok(drained) => drained,
+                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "draining a request body over HTTP/2"),
+            },
+        }
+    }
+
+    async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.send_head(head, end)
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        self.send_head(Box::new(head.clone()), end)
+    }
+
+    async fn write_body(&mut self, piece: Bytes, end: bool) -> Result<()> {
+        if self.ended { Ok(()) } else { self.send_body(piece, end).await }
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.send_trailers(trailers)
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut over = false;
+        for task in tasks {
+            over |= match task {
+                HttpTask::Header(head, end) => {
+                    self.send_head(head, end).map_err(|error| error.into_down())?;
+                    end
+                }
+                HttpTask::Body(piece, end) => {
+                    if let Some(piece) = piece.filter(|piece| !piece.is_empty())
+                        && !self.ended
+                    {
+                        self.send_body(piece, end).await.map_err(|error| error.into_down())?;
+                    }
+                    end
+                }
+                HttpTask::UpgradedBody(..) => return Error::e_explain(ErrorType::InternalError, "a tunnel over HTTP/2"),
+                HttpTask::Trailer(Some(trailers)) => {
+                    self.send_trailers(*trailers).map_err(|error| error.into_down())?;
+                    true
+                }
+                HttpTask::Trailer(None) | HttpTask::Done => true,
+                HttpTask::Failed(error) => return Err(error),
+            };
+        }
+        if over {
+            self.finish().await.map_err(|error| error.into_down())?;
+        }
+        Ok(over)
+    }
+
+    fn set_read_timeout(&mut self, patience: Option<Duration>) {
+        self.read_timeout = patience;
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.read_timeout
+    }
+
+    fn set_write_timeout(&mut self, patience: Option<Duration>) {
+        self.write_timeout = patience;
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.write_timeout
+    }
+
+    fn set_total_drain_timeout(&mut self, patience: Option<Duration>) {
+        self.drain_timeout = patience;
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.drain_timeout
+    }
+
+    fn request_summary(&self) -> String {
+        format!("{} {}", self.head.method, self.head.uri)
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.written.as_deref()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _why: &str) {
+        if !self.ended {
+            self.ended = true;
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.is_body_empty() || self.body.is_end_stream()
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        // Without a head there is nothing to end: the stream is reset when it is dropped.
+        if self.ended || self.send.is_none() { Ok(()) } else { self.send_frame(Bytes::new(), true) }
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        let declared_empty = || self.head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        self.read == 0 && (self.body.is_end_stream() || declared_empty())
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if !no_body_expected && !self.is_body_done() {
+            return self.read_body_bytes().await;
+        }
+        let left = |cx: &mut Context<'_>| match self.poll_overdue(cx) {
+            Poll::Ready(late) => Poll::Ready(late.map(|()| Reason::CANCEL)),
+            Poll::Pending => self.poll_left(cx),
+        };
+        let reason = poll_fn(left).await?;
+        Error::e_explain(ErrorType::H2Error, format!("an HTTP/2 client reset its stream: {reason}"))
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.sent
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.read
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        Some(&self.digest)
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        Some(&mut self.digest)
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        // For requests that Pingora makes behind this one, of which it reads method, target and fields.
+        let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut raw = BytesMut::with_capacity(512);
+        for part in [self.head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            raw.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in &self.head.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                raw.extend_from_slice(part);
+            }
+        }
+        raw.extend_from_slice(b"\r\n");
+        raw.freeze()
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        self.replay.get_or_insert_default();
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.truncated)
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        let replay = self.replay.as_ref().filter(|replay| !replay.truncated && !replay.bytes.is_empty())?;
+        Some(Bytes::copy_from_slice(&replay.bytes))
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        Some(Box::new(stream::empty()))
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        // Pingora insists on one towards endpoints that speak what it does not know, and does more with one towards others.
+        self.pace.upload.is_open().then(|| Box::new(()) as Box<dyn CustomMessageWrite>)
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

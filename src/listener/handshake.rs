@@ -1,0 +1,76 @@
+//! TLS with a client, up to the connection that is secured: its metrics, and a line of the process log when it fails.
+
+use std::net::{IpAddr, SocketAddr};
+
+use log::Level;
+use serde_json::Value;
+use tokio_rustls::server::TlsStream;
+
+use super::{Shared, socket::Socket};
+use crate::{
+    observe::process_log::{self, Notice},
+    snapshot::Listener,
+    tls::{self, HandshakeError, Refusal, ServerTls},
+    types::TlsClient,
+};
+
+/// The address and port of a client. Both are unspecified on a unix socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr, pub(super) u16);
+
+impl Peer {
+    /// As it stands in the log.
+    pub(super) fn text(self) -> String {
+        match self {
+            Peer(ip, 0) if ip.is_unspecified() => "a unix socket".to_owned(),
+            Peer(ip, port) => SocketAddr::new(ip, port).to_string(),
+        }
+    }
+}
+
+/// Speaks TLS with a client within the listener's `header_timeout`. The error holds the connection of a client that sent
+/// cleartext and can be answered likewise.
+pub(super) async fn accept(
+    server: &ServerTls,
+    socket: Socket,
+    peer: Peer,
+    listener: &Listener,
+    shared: &Shared,
+) -> Result<(TlsStream<Socket>, TlsClient), Option<Socket>> {
+    let metrics = shared.observer.metrics();
+    match server.accept(socket, listener.http.header_timeout.get()).await {
+        Ok((stream, client)) => {
+            metrics.handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
+            Ok((stream, client))
+        }
+        Err(refusal) => {
+            metrics.handshake(&listener.name, "", refusal.error.reason(), false);
+            tell(&refusal, peer, listener);
+            Err(refusal.cleartext)
+        }
+    }
+}
+
+fn tell<S>(refusal: &Refusal<S>, peer: Peer, listener: &Listener) {
+    let Refusal { error, heard, .. } = refusal;
+    // Health checks and port scanners connect and say nothing.
+    if matches!(error, HandshakeError::Eof) && !heard.anything {
+        return;
+    }
+    // One kind for all alerts: their number is up to the client.
+    let kind = if matches!(error, HandshakeError::Alert(_)) { "alert" } else { error.reason() };
+    let notice = Notice { level: Level::Info, target: module_path!(), kind, about: &listener.name };
+    notice.tell(|| {
+        let client = peer.text();
+        let sni = heard.sni.as_ref().map_or_else(String::new, |sni| format!(", SNI {sni}"));
+        let silent = if heard.anything { "" } else { ": the client sent nothing" };
+        let message = format!("TLS handshake failed on listener {}, client {client}{sni}: {error}{silent}", listener.name);
+        let facts = process_log::facts([
+            ("listener", listener.name.as_str().into()),
+            ("client", client.into()),
+            ("sni", heard.sni.as_deref().map_or(Value::Null, Value::from)),
+            ("reason", error.reason().into()),
+        ]);
+        (message, facts)
+    });
+}

@@ -5,10 +5,7 @@ use std::{
     io::{self, ErrorKind},
 };
 
-use pingora_core::{
-    Error, ErrorSource,
-    ErrorType::*,
-};
+use pingora_core::{Error, ErrorSource, ErrorType::*};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::{

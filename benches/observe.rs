@@ -38,6 +38,8 @@ fn outcome() -> Outcome {
             endpoint: "10.0.0.1:9001".into(),
             failed: None,
             status: Some(200),
+            stage: None,
+            detail: None,
             since: Duration::from_micros(200),
             took: Duration::from_micros(1800),
             span: None,

@@ -30,7 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::h2_sending::Sending;
-use crate::pace::{Pace, Patience, Watch};
+use crate::pace::{Pace, Watch};
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
@@ -66,6 +66,7 @@ pub(super) struct H2Request {
     watch: Watch,
     patience: Patience,
     pace: Arc<Pace>,
+    watch: Watch,
     sending: Arc<Sending>,
     digest: Digest,
 }
@@ -103,6 +104,7 @@ impl H2Request {
             watch: Watch::default(),
             patience: Patience::new(patience),
             pace,
+            watch: Watch::default(),
             sending: sending.clone(),
             digest: Digest::default(),
         }
@@ -113,38 +115,25 @@ impl H2Request {
         &self.head
     }
 
-    /// A limit of the exchange that has passed.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
-        let Self { pace, watch, patience, .. } = self;
-        match pace.poll_limits(watch, patience, pace.window.total(), cx) {
-            Some(_) => Poll::Ready(Error::explain(ErrorType::ReadTimedout, "a limit of the exchange")),
+    /// Resolves when the exchange, or a part of it, has taken too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.watch.poll(&self.pace, cx) {
+            Some(_) => Poll::Ready(Error::e_explain(ErrorType::ReadTimedout, "a limit of the exchange has passed")),
             None => Poll::Pending,
         }
     }
 
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        if let Poll::Ready(Err(late)) = self.poll_overdue(cx) {
+            return Poll::Ready(Err(late));
+        }
+        ready!(self.pace.upload.poll_ready(cx));
+        let piece = ready!(self.body.poll_data(cx)).transpose();
+        Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
+    }
+
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        // An endpoint that takes nothing is no silence of the client.
-        poll_fn(|cx| match self.poll_late(cx) {
-            Poll::Ready(late) => Poll::Ready(Err(late)),
-            Poll::Pending => self.pace.upload.poll_ready(cx).map(Ok),
-        })
-        .await?;
-        let patience = self.read_timeout;
-        let data = poll_fn(|cx| match self.poll_late(cx) {
-            Poll::Ready(late) => Poll::Ready(Err(late)),
-            Poll::Pending => {
-                let piece = ready!(self.body.poll_data(cx)).transpose();
-                Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
-            }
-        });
-        let piece = match patience {
-            None => data.await?,
-            Some(patience) => match timeout(patience, data).await {
-                Ok(piece) => piece?,
-                Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
-            },
-        };
-        let Some(piece) = piece else { return Ok(None) };
+        let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await? else { return Ok(None) };
         self.read += piece.len();
         if let Some(replay) = &mut self.replay {
             replay.truncated |= replay.bytes.len() + piece.len() > REPLAY;
@@ -397,7 +386,11 @@ impl Session for H2Request {
         if !no_body_expected && !self.is_body_done() {
             return self.read_body_bytes().await;
         }
-        let reason = poll_fn(|cx| self.poll_left(cx)).await?;
+        let left = |cx: &mut Context<'_>| match self.poll_overdue(cx) {
+            Poll::Ready(late) => Poll::Ready(late.map(|()| Reason::CANCEL)),
+            Poll::Pending => self.poll_left(cx),
+        };
+        let reason = poll_fn(left).await?;
         Error::e_explain(ErrorType::H2Error, format!("an HTTP/2 client reset its stream: {reason}"))
     }
 

@@ -51,6 +51,11 @@ impl Upload {
         *self.state.lock() = Some(State { stream: Some(stream), progress });
     }
 
+    /// Does the endpoint take nothing?
+    pub fn is_blocked(&self) -> bool {
+        self.state.lock().as_ref().is_some_and(|state| matches!(state.progress, Progress::Blocked(_)))
+    }
+
     /// Does an attempt at an HTTP/2 endpoint go on?
     pub fn is_open(&self) -> bool {
         self.state.lock().is_some()

@@ -138,20 +138,10 @@ impl Window {
         self.state.lock().held()
     }
 
-    /// Does something wait for the client?
-    pub fn is_unsent(&self) -> bool {
+    /// How many bytes have passed the filters that the client has not taken.
+    pub fn unsent(&self) -> usize {
         let state = self.state.lock();
-        state.unsent > 0 && !state.unpaced
-    }
-
-    /// How many bytes of the body the client has taken.
-    pub fn total(&self) -> u64 {
-        self.state.lock().total
-    }
-
-    /// Is there no client that could be slow?
-    pub fn is_unpaced(&self) -> bool {
-        self.state.lock().unpaced
+        if state.unpaced { 0 } else { state.unsent }
     }
 
     /// The reader waits for the client to take something, and is woken then.

@@ -5,10 +5,7 @@ use std::{
     io::{self, ErrorKind},
 };
 
-use pingora_core::{
-    Error, ErrorSource,
-    ErrorType::*,
-};
+use pingora_core::{Error, ErrorSource, ErrorType::*};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::{
@@ -59,6 +56,7 @@ pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<E
     if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
         // A limit that passed looks like the client's failure.
         error.as_up();
+        tls_fault::note(ctx, &error);
     }
     error.set_retry(again);
     error
@@ -170,7 +168,7 @@ pub(super) fn overdue(ctx: &RequestCtx, limit: Limit) -> Fault {
         Limit::Answer => Fault::Silent,
         Limit::Silence if whole => Fault::Silent,
         Limit::Silence => Fault::BothSilent,
-        Limit::Reader => Fault::ClientNotReading,
+        Limit::Unread => Fault::ClientNotReading,
     }
 }
 
@@ -198,6 +196,8 @@ fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
         }
         (ErrorSource::Downstream | ErrorSource::Unset, WriteError) => Fault::ClientLeft,
         (ErrorSource::Downstream, WriteTimedout) => Fault::ClientNotReading,
+        // Nothing more was read, since the endpoint took nothing more.
+        (ErrorSource::Downstream, ReadTimedout) if ctx.arrival.pace.upload.is_blocked() => Fault::NotReading,
         (ErrorSource::Downstream, ReadTimedout) => Fault::RequestBody(Refusal::BodyTimeout),
         (ErrorSource::Downstream, ReadError | ConnectionClosed | ConnectError | H2Error) => Fault::ClientLeft,
         (ErrorSource::Downstream, _) => Fault::RequestBody(Refusal::IncompleteHead),
@@ -242,6 +242,7 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     match error.etype() {
         // A limit of the whole is in all of Pingora's timeouts.
         ReadTimedout | WriteTimedout if is_late(ctx) => timeout(ctx),
+        ReadTimedout if ctx.arrival.pace.window.unsent() > 0 => Fault::ClientNotReading,
         ReadTimedout => Fault::Silent,
         WriteTimedout => Fault::NotReading,
         InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,

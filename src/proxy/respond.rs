@@ -52,6 +52,8 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
         let idle = ctx.arrival.connection.listener.http.body_idle_timeout.limit();
         let each = ctx.route.as_ref().and_then(|route| route.retry.per_try_timeout());
         deadlines.set_silence(idle.into_iter().chain(each).min());
+        // A client may be silent while the endpoint is not: both directions stream as they like.
+        session.set_read_timeout(None);
     }
     Ok(())
 }

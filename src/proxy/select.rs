@@ -55,8 +55,9 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
             upstream::hold_answer(&mut peer, tunnel)
         }
         None => {
+            let idle = ctx.arrival.connection.listener.http.body_idle_timeout.limit();
             if ctx.arrival.deadlines().is_watched() {
-                upstream::wait_for_answer(&mut peer);
+                upstream::back_limits(&mut peer, idle, left);
             }
             None
         }
@@ -153,7 +154,6 @@ fn unavailable() -> Reply {
 
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
-    // From here on the body is read.
     ctx.outcome.phase = Phase::Request;
     let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();

@@ -1,6 +1,12 @@
 //! Rule 13: what is tried again, and what never is (RFC 9110 section 9.2.2).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use socket2::SockRef;
 use tokio::{
@@ -12,6 +18,7 @@ use crate::{
     setup::bed_with,
     support::{
         edge::edge,
+        h2_origin::{H2Answer, h2_origin},
         origin::{Answer, origin, refused_address},
     },
 };
@@ -185,4 +192,25 @@ async fn rfc9110_9_2_2_a_fresh_connection_that_breaks_is_not_tried_again_unless_
     let edge = edge().upstream("app", &[bad.addr()]).route("app", "upstream: app").start().await;
     assert_eq!(edge.get("/").await.status, 502);
     assert_eq!(bad.request_count(), 1);
+}
+
+/// What an endpoint says it has not processed may be sent again whatever it is (RFC 9113 section 8.7), a few times.
+#[tokio::test]
+async fn rfc9113_8_7_a_request_that_was_not_processed_is_sent_again_whatever_its_method() {
+    let asked = Arc::<AtomicUsize>::default();
+    let count = asked.clone();
+    let refusing = h2_origin().respond_with(move |request| match (count.fetch_add(1, Relaxed), request.head.uri.path()) {
+        (0, _) | (_, "/never") => H2Answer::new(200, "").reset(h2::Reason::REFUSED_STREAM),
+        _ => H2Answer::new(200, request.body.clone()),
+    });
+    let refusing = refusing.spawn().await;
+    let upstream = edge().upstream_with("app", &[refusing.addr()], "connections: {protocol: h2c}");
+    let edge = upstream.route("app", "upstream: app").start().await;
+    assert_eq!(edge.client().await.exchange(request("POST", "hello")).await.text(), "hello");
+    assert_eq!(asked.load(Relaxed), 2);
+    let never = request("POST", "hello").replace("/x", "/never");
+    assert_eq!(edge.client().await.exchange(never).await.status, 502);
+    assert_eq!(asked.load(Relaxed), 2 + 4, "not for ever");
+    let stats = edge.admin_get("/stats").await.json();
+    assert_eq!(stats["upstreams"][0]["endpoints"][0]["errors"], 0, "{stats}");
 }

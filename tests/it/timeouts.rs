@@ -95,32 +95,41 @@ async fn a_response_that_falls_silent_is_cut_and_the_endpoint_named() {
     let mut client = edge.client().await;
     client.send(GET).await;
     assert!(client.try_read_response().await.is_err(), "it is no whole response");
-    let line = edge.access_log().await.remove(0);
-    assert_eq!(line["end"], json!({"who": "upstream", "phase": "response", "type": "connection_read_timeout", "reason": null}));
-    assert_eq!((&line["status"], &line["attempts"][0]["stage"]), (&json!(200), &json!("receiving")), "{line}");
+    let mut client = H2Client::connect(edge.address("web")).await;
+    assert!(client.send(&H2Request::get("example.com", "/")).await.is_err(), "nor over HTTP/2");
+    for line in edge.access_log_of(2).await {
+        assert_eq!(
+            line["end"],
+            json!({"who": "upstream", "phase": "response", "type": "connection_read_timeout", "reason": null})
+        );
+        assert_eq!((&line["status"], &line["attempts"][0]["stage"]), (&json!(200), &json!("receiving")), "{line}");
+    }
 }
 
 #[tokio::test]
 async fn the_response_header_is_waited_for_from_the_end_of_the_request() {
     let silent = origin().never_answer().spawn().await;
     let edge = to(silent.addr(), "body_idle_timeout: 10s", "{response_timeout: 400ms}").await;
-    let mut client = edge.client().await;
+    let (mut client, mut client_h2) = (edge.client().await, H2Client::connect(edge.address("web")).await);
     client.send("PUT / HTTP/1.1\r\nhost: example.com\r\ncontent-length: 8\r\n\r\n").await;
+    let request = H2Request { method: http::Method::PUT, ..H2Request::get("example.com", "/") };
+    let mut exchange = client_h2.open(&request).await.unwrap();
     let mut clock = interval(STEP);
-    for _ in 0..8 {
+    for piece in 0..8 {
         clock.tick().await;
         client.send("x").await;
+        exchange.send("x", piece == 7);
     }
     let whole = Instant::now();
     assert_eq!(client.read_response().await.status, 504);
+    assert_eq!(exchange.response().await.unwrap().status, 504);
     let took = whole.elapsed();
     assert!(took >= Duration::from_millis(390) && took < Duration::from_secs(5), "{took:?}");
-    let line = edge.access_log().await.remove(0);
-    assert_eq!(line["end"], json!({"who": "upstream", "phase": "request", "type": "http_response_timeout", "reason": null}));
-    assert_eq!(
-        (&line["attempts"][0]["outcome"], &line["attempts"][0]["stage"]),
-        (&json!("http_response_timeout"), &json!("waiting"))
-    );
+    for line in edge.access_log_of(2).await {
+        assert_eq!(line["end"], json!({"who": "upstream", "phase": "request", "type": "http_response_timeout", "reason": null}));
+        let attempt = &line["attempts"][0];
+        assert_eq!((&attempt["outcome"], &attempt["stage"]), (&json!("http_response_timeout"), &json!("waiting")), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -143,20 +152,34 @@ async fn a_pause_between_events_is_limited_by_the_idle_timeout_alone() {
     let events = Answer::raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").wait(&gate);
     let origin = origin().answer(events.bytes("6\r\nsecond\r\n0\r\n\r\n")).spawn().await;
     let edge = to(origin.addr(), "body_idle_timeout: 10s", "{response_timeout: 200ms}").await;
-    let mut client = edge.client().await;
+    let (mut client, mut client_h2) = (edge.client().await, H2Client::connect(edge.address("web")).await);
     client.send(GET).await;
-    client.read_head().await;
+    let exchange = client_h2.start(&H2Request::get("example.com", "/")).await.unwrap();
     tokio::time::sleep(6 * STEP).await;
     gate.open();
-    let (body, _) = tokio::join!(client.read_bytes(b"5\r\nfirst\r\n6\r\nsecond\r\n".len()), async {});
-    assert!(body.ends_with(b"second\r\n"), "{}", String::from_utf8_lossy(&body));
+    assert_eq!(client.read_response().await.text(), "firstsecond");
+    assert_eq!(exchange.response().await.unwrap().text(), "firstsecond");
+}
+
+#[tokio::test]
+async fn a_client_may_be_silent_while_its_endpoint_is_not() {
+    let edge = to(trickling().await, IDLE, "{}").await;
+    let mut client = H2Client::connect(edge.address("web")).await;
+    let request = H2Request { method: http::Method::POST, ..H2Request::get("example.com", "/") };
+    let mut exchange = client.open(&request).await.unwrap();
+    exchange.send("all that it has to say", false);
+    let (mut sending, response) = exchange.split();
+    let mut body = response.await.unwrap().into_body();
+    let (all, _) = crate::support::h2_client::collect(&mut body).await.unwrap();
+    assert_eq!(all, "x".repeat(12));
+    let _ = sending.send_data("".into(), true);
 }
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_and_steadily_gets_everything() {
     let body = "x".repeat(16 << 20);
     let origin = origin().respond(200, &body).spawn().await;
-    let edge = to(origin.addr(), IDLE, "{response_timeout: 300ms}").await;
+    let edge = to(origin.addr(), IDLE, "{}").await;
     let mut client = edge.client().await;
     client.small_receive_buffer(64 * 1024);
     client.send(GET).await;

@@ -132,8 +132,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                     leaving = true;
                 }
                 let pace = Pace::sharing(Share::new(&allowance));
-                let patience = http.body_idle_timeout.limit();
-                let request = H2Request::new(request, respond, pace.clone(), &sending, patience);
+                let request = H2Request::new(request, respond, pace.clone(), &sending);
                 start(request, pace, &connection, &shared, ActiveStream::new(&active));
             }
             Some(Err(_)) | None => return,

@@ -1,8 +1,8 @@
 //! How long an exchange may wait, as the proxy's phases say it and the driver of the client's connection keeps it.
 //!
 //! Pingora times each read from an endpoint, so a header that drips outlasts every timeout, and one value must do for the header
-//! and the body. But it reads from the client all the while, for going away: a driver that asks [`super::Pace::poll_limits`] there, and
-//! fails the read when a limit has passed, ends the exchange at the right moment. Which limit it was, the proxy reads from
+//! and the body. But it reads from the client all the while, for going away: a driver that asks [`Watch::poll`] there, and fails
+//! the read when a limit has passed, ends the exchange at the right moment. Which limit it was, the proxy reads from
 //! [`Deadlines::take_passed`].
 
 use std::{

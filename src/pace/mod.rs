@@ -16,7 +16,7 @@ pub use deadlines::{Deadlines, Limit, Watch};
 pub use upload::{Progress, Upload};
 pub use window::Window;
 
-use std::{future::Future, sync::Arc, task::Context, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// How long an endpoint may be silent where nothing else says it.
 const ORPHANED: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ tokio::task_local! {
 }
 
 /// The flow of one exchange.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pace {
     /// Of the response.
     pub window: Window,
@@ -39,11 +39,7 @@ pub struct Pace {
 impl Pace {
     /// Of a request whose client has one response at a time on its connection.
     pub fn alone() -> Arc<Self> {
-        Self::of(Window::default(), Deadlines::watched())
-    }
-
-    fn of(window: Window, deadlines: Deadlines) -> Arc<Self> {
-        Arc::new(Self { window, upload: Upload::default(), deadlines })
+        Arc::default()
     }
 
     /// Of a request whose client has several responses at a time on its connection.
@@ -54,6 +50,11 @@ impl Pace {
     /// Of a request that is made for no client.
     pub fn unpaced() -> Arc<Self> {
         Arc::new(Self { window: Window::unpaced(), deadlines: Deadlines::unwatched(), ..Self::default() })
+    }
+
+    /// How long an endpoint may be silent, where nobody reads from the client any more and could see to the limits.
+    pub fn orphaned(&self) -> Option<Duration> {
+        (self.deadlines.is_watched() && self.window.is_unpaced()).then(|| self.deadlines.silence().unwrap_or(ORPHANED))
     }
 
     /// Runs the future as the task of this exchange.

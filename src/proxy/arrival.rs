@@ -71,11 +71,6 @@ impl Arrival {
         pace.scope(ARRIVAL.scope(RefCell::new(Some(self)), future)).await
     }
 
-    /// Serves a whole HTTP/2 stream.
-    pub async fn serve_h2(self, edge: &Arc<Edge>, session: ServerSession, closed: &ShutdownWatch) {
-        self.scope(edge.process_new_http(session, closed)).await;
-    }
-
     /// The arrival of the request that this task serves.
     pub(super) fn current() -> Self {
         // Only `listener` hands requests to the proxy, and always within `scope`.

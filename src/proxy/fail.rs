@@ -242,7 +242,6 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     match error.etype() {
         // A limit of the whole is in all of Pingora's timeouts.
         ReadTimedout | WriteTimedout if is_late(ctx) => timeout(ctx),
-        ReadTimedout if ctx.arrival.pace.window.unsent() > 0 => Fault::ClientNotReading,
         ReadTimedout => Fault::Silent,
         WriteTimedout => Fault::NotReading,
         InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,

@@ -55,9 +55,8 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
             upstream::hold_answer(&mut peer, tunnel)
         }
         None => {
-            let idle = ctx.arrival.connection.listener.http.body_idle_timeout.limit();
             if ctx.arrival.deadlines().is_watched() {
-                upstream::back_limits(&mut peer, idle, left);
+                upstream::wait_for_answer(&mut peer);
             }
             None
         }

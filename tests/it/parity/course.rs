@@ -93,9 +93,6 @@ fn config(lanes: &[Lane], pair: Pair, ca: &Ca) -> String {
         if pair.endpoint.is_tls() {
             let _ = writeln!(yaml, "    tls: {{sni: localhost, ca: {:?}}}", ca.file());
         }
-        for line in row.upstream.lines() {
-            let _ = writeln!(yaml, "    {line}");
-        }
     }
     yaml
 }

@@ -106,8 +106,7 @@ fn response(row: &Row, heard: &Heard, problems: &mut Problems) {
     // Trailers go on where they can, and are dropped where they cannot (RFC 9110 section 6.5.1).
     let (client, endpoint) = (row.pair.client.is_h2(), row.pair.endpoint.is_h2());
     let trailers = answer.filter(|_| passed && client && endpoint).map(super::message::Script::trailing);
-    let trailers = want.trailers.clone().unwrap_or(trailers.unwrap_or_default());
-    problems.compare("the trailers of the response", heard.trailers.clone(), trailers);
+    problems.compare("the trailers of the response", heard.trailers.clone(), trailers.unwrap_or_default());
     if passed
         && let Some(answer) = answer
         && let Framing::Length(length) = answer.head.framing
@@ -136,7 +135,7 @@ fn requests(row: &Row, got: &Got, problems: &mut Problems) {
         problems.compare(&format!("the method of {what}"), heard.method.as_str(), row.request.head.method);
         problems.compare(&format!("the target of {what}"), &heard.target, &got.target);
         if *wanted == Arrives::Whole {
-            let body = want.request_body.clone().unwrap_or_else(|| row.request.content());
+            let body = row.request.content();
             problems.compare(&format!("the body of {what}"), text(&heard.body), text(&body));
         }
         for (name, value) in &want.request_has {

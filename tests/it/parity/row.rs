@@ -1,9 +1,6 @@
 //! A row: one behaviour, and what is to come of it whatever the versions of HTTP on the two sides.
 
-use super::{
-    Pair,
-    message::{Fields, Script, fields},
-};
+use super::{Pair, message::Script};
 
 /// How a message is to arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +25,10 @@ pub struct Want {
     pub response: Option<Arrives>,
     pub body: Option<Vec<u8>>,
     pub interim: Option<Vec<u16>>,
-    pub trailers: Option<Fields>,
     pub response_has: Vec<(&'static str, String)>,
     pub response_lacks: Vec<&'static str>,
     /// Of each request that comes to an endpoint.
     pub requests: Option<Vec<Arrives>>,
-    pub request_body: Option<Vec<u8>>,
     pub request_has: Vec<(&'static str, String)>,
     pub request_lacks: Vec<&'static str>,
     pub logged_status: Option<u16>,
@@ -61,8 +56,6 @@ pub struct Row {
     pub notes: Vec<&'static str>,
     /// Further keys of the route.
     pub route: &'static str,
-    /// Further keys of the upstream.
-    pub upstream: &'static str,
     /// Further keys of its `connections`.
     pub connections: &'static str,
     pub endpoints: usize,
@@ -81,7 +74,6 @@ pub fn row<const N: usize>(pair: Pair, name: &'static str, request: Script, answ
         skipped: None,
         notes: Vec::new(),
         route: "",
-        upstream: "",
         connections: "",
         endpoints: 1,
         warm: false,
@@ -109,10 +101,6 @@ impl Row {
     }
     pub fn route(mut self, keys: &'static str) -> Self {
         self.route = keys;
-        self
-    }
-    pub fn upstream(mut self, keys: &'static str) -> Self {
-        self.upstream = keys;
         self
     }
     pub fn connections(mut self, keys: &'static str) -> Self {
@@ -144,10 +132,6 @@ impl Row {
         self.want.interim = Some(statuses.to_vec());
         self
     }
-    pub fn trailers(mut self, pairs: &[(&str, &str)]) -> Self {
-        self.want.trailers = Some(fields(pairs));
-        self
-    }
     pub fn response_has(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.want.response_has.push((name, value.into()));
         self
@@ -158,10 +142,6 @@ impl Row {
     }
     pub fn requests(mut self, arrive: &[Arrives]) -> Self {
         self.want.requests = Some(arrive.to_vec());
-        self
-    }
-    pub fn request_body(mut self, body: impl AsRef<[u8]>) -> Self {
-        self.want.request_body = Some(body.as_ref().to_vec());
         self
     }
     pub fn request_has(mut self, name: &'static str, value: impl Into<String>) -> Self {

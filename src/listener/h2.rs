@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::server;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -132,7 +132,8 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                     leaving = true;
                 }
                 let pace = Pace::sharing(Share::new(&allowance));
-                let request = H2Request::new(request, respond, pace.clone(), &sending);
+                let patience = http.body_idle_timeout.limit();
+                let request = H2Request::new(request, respond, pace.clone(), &sending, patience);
                 start(request, pace, &connection, &shared, ActiveStream::new(&active));
             }
             Some(Err(_)) | None => return,
@@ -155,7 +156,8 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
         match admitted {
             Ok(admitted) => {
                 let door = connection.door.clone();
-                Arrival::h2(connection, admitted, began, pace).serve_h2(&shared.edge, session, door.closed()).await;
+                let arrival = Arrival::h2(connection, admitted, began, pace);
+                arrival.scope(shared.edge.process_new_http(session, door.closed())).await;
             }
             Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,
         }

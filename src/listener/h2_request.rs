@@ -30,7 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::h2_sending::Sending;
-use crate::pace::{Pace, Watch};
+use crate::pace::{Pace, Patience, Watch};
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
@@ -63,8 +63,9 @@ pub(super) struct H2Request {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
-    pace: Arc<Pace>,
     watch: Watch,
+    patience: Patience,
+    pace: Arc<Pace>,
     sending: Arc<Sending>,
     digest: Digest,
 }
@@ -82,6 +83,7 @@ impl H2Request {
         respond: SendResponse<Bytes>,
         pace: Arc<Pace>,
         sending: &Arc<Sending>,
+        patience: Option<Duration>,
     ) -> Self {
         let (head, body) = request.into_parts();
         sending.begin(respond.stream_id().as_u32(), pace.clone());
@@ -98,8 +100,9 @@ impl H2Request {
             read_timeout: None,
             write_timeout: None,
             drain_timeout: None,
-            pace,
             watch: Watch::default(),
+            patience: Patience::new(patience),
+            pace,
             sending: sending.clone(),
             digest: Digest::default(),
         }
@@ -110,25 +113,38 @@ impl H2Request {
         &self.head
     }
 
-    /// Resolves when the exchange, or a part of it, has taken too long.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self.watch.poll(&self.pace, cx) {
-            Some(_) => Poll::Ready(Error::e_explain(ErrorType::ReadTimedout, "a limit of the exchange has passed")),
+    /// A limit of the exchange that has passed.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let Self { pace, watch, patience, .. } = self;
+        match pace.poll_limits(watch, patience, pace.window.total(), cx) {
+            Some(_) => Poll::Ready(Error::explain(ErrorType::ReadTimedout, "a limit of the exchange")),
             None => Poll::Pending,
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        if let Poll::Ready(Err(late)) = self.poll_overdue(cx) {
-            return Poll::Ready(Err(late));
-        }
-        ready!(self.pace.upload.poll_ready(cx));
-        let piece = ready!(self.body.poll_data(cx)).transpose();
-        Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
-    }
-
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await? else { return Ok(None) };
+        // An endpoint that takes nothing is no silence of the client.
+        poll_fn(|cx| match self.poll_late(cx) {
+            Poll::Ready(late) => Poll::Ready(Err(late)),
+            Poll::Pending => self.pace.upload.poll_ready(cx).map(Ok),
+        })
+        .await?;
+        let patience = self.read_timeout;
+        let data = poll_fn(|cx| match self.poll_late(cx) {
+            Poll::Ready(late) => Poll::Ready(Err(late)),
+            Poll::Pending => {
+                let piece = ready!(self.body.poll_data(cx)).transpose();
+                Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
+            }
+        });
+        let piece = match patience {
+            None => data.await?,
+            Some(patience) => match timeout(patience, data).await {
+                Ok(piece) => piece?,
+                Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
+            },
+        };
+        let Some(piece) = piece else { return Ok(None) };
         self.read += piece.len();
         if let Some(replay) = &mut self.replay {
             replay.truncated |= replay.bytes.len() + piece.len() > REPLAY;
@@ -144,6 +160,9 @@ impl H2Request {
 
     /// Resolves when the client wants no more of the stream.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
+        if let Poll::Ready(late) = self.poll_late(cx) {
+            return Poll::Ready(Err(late));
+        }
         let reset = match &mut self.send {
             Some(send) => send.poll_reset(cx),
             None => self.respond.poll_reset(cx),
@@ -256,13 +275,7 @@ impl Session for H2Request {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        match self.read_timeout {
-            None => self.read_piece().await,
-            Some(patience) => match timeout(patience, self.read_piece()).await {
-                Ok(read) => read,
-                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
-            },
-        }
+        self.read_piece().await
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
@@ -384,11 +397,7 @@ impl Session for H2Request {
         if !no_body_expected && !self.is_body_done() {
             return self.read_body_bytes().await;
         }
-        let left = |cx: &mut Context<'_>| match self.poll_overdue(cx) {
-            Poll::Ready(late) => Poll::Ready(late.map(|()| Reason::CANCEL)),
-            Poll::Pending => self.poll_left(cx),
-        };
-        let reason = poll_fn(left).await?;
+        let reason = poll_fn(|cx| self.poll_left(cx)).await?;
         Error::e_explain(ErrorType::H2Error, format!("an HTTP/2 client reset its stream: {reason}"))
     }
 

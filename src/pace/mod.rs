@@ -8,45 +8,73 @@
 
 mod allowance;
 mod deadlines;
+mod patience;
 mod upload;
 mod window;
 
 pub use allowance::{Allowance, Share};
 pub use deadlines::{Deadlines, Limit, Watch};
+pub use patience::Patience;
 pub use upload::{Progress, Upload};
 pub use window::Window;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, task::Context, time::Duration};
+
+/// How long an endpoint may be silent where nothing else says it.
+const ORPHANED: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
     static CURRENT: Arc<Pace>;
 }
 
 /// The flow of one exchange.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
     /// Of the response.
     pub window: Window,
     /// Of the request, where it goes to an HTTP/2 endpoint.
     pub upload: Upload,
-    /// How long it may wait.
+    /// How long it may take.
     pub deadlines: Deadlines,
 }
 
 impl Pace {
     /// Of a request whose client has one response at a time on its connection.
     pub fn alone() -> Arc<Self> {
-        Arc::default()
+        Self::of(Window::default(), Deadlines::watched())
+    }
+
+    fn of(window: Window, deadlines: Deadlines) -> Arc<Self> {
+        Arc::new(Self { window, upload: Upload::default(), deadlines })
     }
 
     /// Of a request whose client has several responses at a time on its connection.
     pub fn sharing(share: Share) -> Arc<Self> {
-        Arc::new(Self { window: Window::sharing(share), ..Self::default() })
+        Self::of(Window::sharing(share), Deadlines::watched())
     }
 
     /// Of a request that is made for no client.
     pub fn unpaced() -> Arc<Self> {
-        Arc::new(Self { window: Window::unpaced(), deadlines: Deadlines::unwatched(), ..Self::default() })
+        Self::of(Window::unpaced(), Deadlines::default())
+    }
+
+    /// The limit that has passed, for a driver that reads from the client. If none has, it is woken when one does. `taken` says how much
+    /// the client has taken so far.
+    pub fn poll_limits(&self, watch: &mut Watch, patience: &mut Patience, taken: u64, cx: &mut Context<'_>) -> Option<Limit> {
+        if self.window.is_unsent() {
+            // What the client has not taken is why nothing comes from the endpoint.
+            self.deadlines.moved();
+            if patience.poll_over(cx, taken) {
+                self.deadlines.pass(Limit::Reader);
+                return Some(Limit::Reader);
+            }
+        }
+        watch.poll(&self.deadlines, cx)
+    }
+
+    /// How long an endpoint may be silent, where nobody reads from the client any more and could see to the limits.
+    pub fn orphaned(&self) -> Option<Duration> {
+        (self.deadlines.is_watched() && self.window.is_unpaced()).then(|| self.deadlines.silence().unwrap_or(ORPHANED))
     }
 
     /// Runs the future as the task of this exchange.

@@ -2,9 +2,6 @@
 
 use std::{cell::RefCell, future::Future, sync::Arc};
 
-use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession, server::ShutdownWatch};
-
-use super::Edge;
 use crate::{
     gate::Admitted,
     listener::{Began, Connection, Link},
@@ -28,7 +25,7 @@ pub struct Arrival {
     pub began: Began,
     /// The HTTP/1 stream it came on.
     pub link: Option<Arc<Link>>,
-    /// How much of it may be in this process.
+    /// How much of it may be in this process, and how long it may take.
     pub pace: Arc<Pace>,
     /// The connection closes after it.
     pub last: bool,
@@ -58,10 +55,11 @@ impl Arrival {
 
     /// The same request once more, from now, for no connection that would wait for it.
     pub(super) fn again(&self) -> Self {
+        let began = Began::now();
         Self {
             connection: self.connection.clone(),
             admitted: self.admitted.clone(),
-            began: Began::now(),
+            began,
             link: None,
             pace: Pace::unpaced(),
             last: false,
@@ -72,11 +70,6 @@ impl Arrival {
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         let pace = self.pace.clone();
         pace.scope(ARRIVAL.scope(RefCell::new(Some(self)), future)).await
-    }
-
-    /// Serves a whole HTTP/2 stream.
-    pub async fn serve_h2(self, edge: &Arc<Edge>, session: ServerSession, closed: &ShutdownWatch) {
-        self.scope(edge.process_new_http(session, closed)).await;
     }
 
     /// The arrival of the request that this task serves.

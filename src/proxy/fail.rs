@@ -52,10 +52,10 @@ pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<E
         (None, _) => other_fault(ctx, &error),
     };
     let again = settle(session, ctx, fault);
+    tls_fault::note(ctx, &error);
     if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
         // A limit that passed looks like the client's failure.
         error.as_up();
-        tls_fault::note(ctx, &error);
     }
     error.set_retry(again);
     error
@@ -167,7 +167,7 @@ pub(super) fn overdue(ctx: &RequestCtx, limit: Limit) -> Fault {
         Limit::Answer => Fault::Silent,
         Limit::Silence if whole => Fault::Silent,
         Limit::Silence => Fault::BothSilent,
-        Limit::Unread => Fault::ClientNotReading,
+        Limit::Reader => Fault::ClientNotReading,
     }
 }
 
@@ -241,7 +241,6 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     match error.etype() {
         // A limit of the whole is in all of Pingora's timeouts.
         ReadTimedout | WriteTimedout if is_late(ctx) => timeout(ctx),
-        ReadTimedout if ctx.arrival.pace.window.unsent() > 0 => Fault::ClientNotReading,
         ReadTimedout => Fault::Silent,
         WriteTimedout => Fault::NotReading,
         InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,

@@ -55,9 +55,8 @@ pub(super) async fn peer(request: &RequestHeader, ctx: &mut RequestCtx) -> Resul
             upstream::hold_answer(&mut peer, tunnel)
         }
         None => {
-            let idle = ctx.arrival.connection.listener.http.body_idle_timeout.limit();
             if ctx.arrival.deadlines().is_watched() {
-                upstream::back_limits(&mut peer, idle, left);
+                upstream::wait_for_answer(&mut peer);
             }
             None
         }
@@ -154,6 +153,7 @@ fn unavailable() -> Reply {
 
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
+    // From here on the body is read.
     ctx.outcome.phase = Phase::Request;
     let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();

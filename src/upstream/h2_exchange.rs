@@ -127,7 +127,7 @@ impl H2Exchange {
             Poll::Ready(piece) => piece,
             Poll::Pending => {
                 // What the client has not taken keeps the endpoint from sending: its silence is none then.
-                let (Some(timeout), 0) = (self.read_timeout, self.unreleased) else {
+                let (Some(timeout), 0) = (self.read_timeout.or_else(|| self.pace.orphaned()), self.unreleased) else {
                     self.timer = None;
                     return Poll::Pending;
                 };

@@ -44,7 +44,7 @@ pub use call::Calls;
 pub use connector::{EndpointConnector, connect_by_us};
 pub use h2_exchange::NOT_PROCESSED;
 pub use hold::Hold;
-pub use peer::{back_limits, for_tunnel, hold_answer, open_anew};
+pub use peer::{for_tunnel, hold_answer, open_anew, wait_for_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
 pub use tls_fault::{tell_tls_fault, tls_fault};

@@ -1,6 +1,7 @@
 //! An HTTP/1 connection to an endpoint that is read at the pace of the client.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -15,17 +16,38 @@ use pingora_core::protocols::{
     raw_connect::ProxyDigest,
     tls::{SslDigest, TlsRef},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 use crate::pace::Pace;
 
 /// Reads no more than the exchange has room for. In the pool, where it serves none, reads pass.
 #[derive(Debug)]
-pub(super) struct Paced(Stream);
+pub(super) struct Paced {
+    stream: Stream,
+    /// Of a read whose client is gone.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The last write had to wait. Nothing is read while one does, so that a read finds this only of one that was given up.
+    stuck: bool,
+}
 
 impl Paced {
     pub(super) fn new(stream: Stream) -> Self {
-        Self(stream)
+        Self { stream, timer: None, stuck: false }
+    }
+
+    /// Nothing came. Resolves when it has not for too long, where nobody else sees to that.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stuck {
+            // In the time that the write was given it could have said why it takes nothing.
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let Some(patience) = Pace::with(Pace::orphaned).flatten() else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -33,10 +55,12 @@ impl AsyncRead for Paced {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = match Pace::with(|pace| pace.window.poll_room(cx)) {
             Some(room) => ready!(room),
-            None => return Pin::new(&mut self.0).poll_read(cx, buf),
+            None => return Pin::new(&mut self.stream).poll_read(cx, buf),
         };
         let mut limited = buf.take(room);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut limited))?;
+        let Poll::Ready(filled) = Pin::new(&mut self.stream).poll_read(cx, &mut limited) else { return self.poll_silence(cx) };
+        filled?;
+        self.timer = None;
         let read = limited.filled().len();
         // SAFETY: `limited` borrows the unfilled part of `buf`, and `read` bytes of it were just filled.
         unsafe { buf.assume_init(read) };
@@ -48,74 +72,78 @@ impl AsyncRead for Paced {
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.stuck = written.is_pending();
+        written
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.stuck = written.is_pending();
+        written
     }
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 #[async_trait]
 impl Shutdown for Paced {
     async fn shutdown(&mut self) {
-        self.0.shutdown().await;
+        self.stream.shutdown().await;
     }
 }
 
 impl UniqueID for Paced {
     fn id(&self) -> UniqueIDType {
-        self.0.id()
+        self.stream.id()
     }
 }
 
 impl Ssl for Paced {
     fn get_ssl(&self) -> Option<&TlsRef> {
-        self.0.get_ssl()
+        self.stream.get_ssl()
     }
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.0.get_ssl_digest()
+        self.stream.get_ssl_digest()
     }
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.0.selected_alpn_proto()
+        self.stream.selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Paced {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.0.get_timing_digest()
+        self.stream.get_timing_digest()
     }
     fn get_read_pending_time(&self) -> Duration {
-        self.0.get_read_pending_time()
+        self.stream.get_read_pending_time()
     }
     fn get_write_pending_time(&self) -> Duration {
-        self.0.get_write_pending_time()
+        self.stream.get_write_pending_time()
     }
 }
 
 impl GetProxyDigest for Paced {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.0.get_proxy_digest()
+        self.stream.get_proxy_digest()
     }
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.0.set_proxy_digest(digest);
+        self.stream.set_proxy_digest(digest);
     }
 }
 
 impl GetSocketDigest for Paced {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.0.get_socket_digest()
+        self.stream.get_socket_digest()
     }
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.0.set_socket_digest(digest);
+        self.stream.set_socket_digest(digest);
     }
 }
 

@@ -94,16 +94,10 @@ impl Template {
     }
 }
 
-/// How much later than the limits that are kept elsewhere the timeouts here pass.
-const MARGIN: Duration = Duration::from_secs(5);
-
-/// Has the timeout of reads back the limits that are kept where the client is read from ([`crate::pace::Deadlines`]), which nobody
-/// does while it is not: it must pass after all of them.
-///
-/// Pingora knows one time for the header and the body.
-pub fn back_limits(peer: &mut HttpPeer, idle: Option<Duration>, left: Option<Duration>) {
-    let backing = peer.options.write_timeout.zip(idle).map(|(answer, idle)| answer.max(idle) + MARGIN);
-    peer.options.read_timeout = backing.into_iter().chain(left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
+/// Pingora's timeouts for the response do not hold: they are kept where the client is read from (see [`crate::pace::Deadlines`]), which
+/// knows when the request is whole, tells the header from the body, and does not take a slow client for a silent endpoint.
+pub fn wait_for_answer(peer: &mut HttpPeer) {
+    peer.options.read_timeout = None;
 }
 
 /// Makes a peer whose connection is opened for it and closed behind it, since one from the pool may be closed like the last one.

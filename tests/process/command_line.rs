@@ -33,7 +33,7 @@ async fn run_shows_what_is_wrong_with_the_file_and_exits_with_1() {
     let codes =
         |text: &str, before: &str| -> Vec<String> { text.split(before).skip(1).map(|rest| rest[..5].to_owned()).collect() };
     let checked = weir(&["check", SEVEN]).await;
-    assert_eq!(codes(&err(&run), "\"code\":\""), codes(&err(&checked), "error["), "check says what run says");
+    assert_eq!(codes(err(&run), "\"code\":\""), codes(err(&checked), "error["), "check says what run says");
 }
 
 #[tokio::test]

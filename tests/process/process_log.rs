@@ -232,7 +232,7 @@ async fn a_failed_handshake_with_an_endpoint_is_told_with_its_reason() {
         described = described.route(name, &format!("match: {{path: /{name}}}\nupstream: {name}"));
     }
     let issuer = origins[0].1.addr();
-    let checks = with_tls("health_check: {tcp: {}, interval: 100ms, timeout: 90ms, unhealthy_after: 1}");
+    let checks = with_tls("health_check: {tcp: {}, interval: 20s, timeout: 19s, unhealthy_after: 1}");
     let described = described
         .upstream_with("checked", &[issuer], &checks)
         .upstream_with("bytes", &[issuer], &tls)

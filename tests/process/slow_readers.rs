@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     child::Run,
     support::{
-        BoxStream, PATIENCE,
+        BoxStream, Gate, PATIENCE,
         certs::tls,
         edge::edge,
         h2_raw::{Frame, PREFACE, flag, get_fields, kind},
@@ -146,9 +146,10 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// An endpoint that answers each request with [`PATTERN`].
+/// An endpoint that answers each request with [`PATTERN`], once the gate is open.
 struct Endpoint {
     address: SocketAddr,
+    gate: Gate,
     sent: Arc<AtomicU64>,
     asked: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
@@ -164,24 +165,25 @@ impl Endpoint {
         let listener = socket.listen(4096).expect("listen");
         let (sent, asked) = (Arc::<AtomicU64>::default(), Arc::<AtomicUsize>::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, http, sent.clone(), asked.clone()));
-        Self { address, sent, asked, _tasks: tasks }
+        let gate = Gate::new();
+        tasks.spawn(accept(listener, http, gate.clone(), sent.clone(), asked.clone()));
+        Self { address, gate, sent, asked, _tasks: tasks }
     }
 }
 
-async fn accept(listener: TcpListener, http: Http, sent: Arc<AtomicU64>, asked: Arc<AtomicUsize>) {
+async fn accept(listener: TcpListener, http: Http, gate: Gate, sent: Arc<AtomicU64>, asked: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let stream = Counted { stream, sent: sent.clone() };
-        let asked = asked.clone();
+        let (gate, asked) = (gate.clone(), asked.clone());
         match http {
-            Http::One => connections.spawn(async move { drop(answer_h1(stream, &asked).await) }),
-            Http::Two => connections.spawn(async move { drop(answer_h2(stream, asked).await) }),
+            Http::One => connections.spawn(async move { drop(answer_h1(stream, gate, &asked).await) }),
+            Http::Two => connections.spawn(async move { drop(answer_h2(stream, gate, asked).await) }),
         };
     }
 }
 
-async fn answer_h1(mut stream: Counted, asked: &AtomicUsize) -> std::io::Result<()> {
+async fn answer_h1(mut stream: Counted, gate: Gate, asked: &AtomicUsize) -> std::io::Result<()> {
     let mut head = Vec::new();
     loop {
         head.clear();
@@ -189,18 +191,21 @@ async fn answer_h1(mut stream: Counted, asked: &AtomicUsize) -> std::io::Result<
             head.push(stream.read_u8().await?);
         }
         asked.fetch_add(1, Relaxed);
+        gate.wait().await;
         stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n").as_bytes()).await?;
         stream.write_all(&PATTERN).await?;
     }
 }
 
-async fn answer_h2(stream: Counted, asked: Arc<AtomicUsize>) -> Result<(), h2::Error> {
+async fn answer_h2(stream: Counted, gate: Gate, asked: Arc<AtomicUsize>) -> Result<(), h2::Error> {
     let mut connection = h2::server::Builder::new().max_concurrent_streams(1000).handshake(stream).await?;
     let mut streams = JoinSet::new();
     while let Some(request) = connection.accept().await {
         let (_, mut respond) = request?;
         asked.fetch_add(1, Relaxed);
+        let gate = gate.clone();
         streams.spawn(async move {
+            gate.wait().await;
             let head = http::Response::builder().header("content-length", BODY).body(()).expect("a response");
             let Ok(mut stream) = respond.send_response(head, false) else { return };
             let mut left = PATTERN.clone();
@@ -362,17 +367,25 @@ async fn measure(case: Case, size: Size) -> Row {
         Http::One => (size.h1_connections, size.h1_connections),
         Http::Two => (size.h2_connections, size.h2_connections * size.h2_streams),
     };
+    // What the first request of a process allocates is not held for a response.
+    let mut first = Client::connect(run.address(listener), case).await;
+    first.ask(Size { h2_streams: 1, ..size }, scheme).await;
+    first.read(Size { h2_streams: 1, ..size }).await;
+    endpoint.asked.store(0, Relaxed);
+    endpoint.sent.store(0, Relaxed);
     let mut clients = Vec::new();
     for _ in 0..connections {
         clients.push(Client::connect(run.address(listener), case).await);
     }
-    let idle = anonymous(run.weir.pid());
     for client in &mut clients {
         client.ask(size, scheme).await;
     }
     eventually!(endpoint.asked.load(Relaxed), |asked: &usize| *asked == responses);
+    // A request in flight has a cost of its own, of whatever size its response is.
+    let in_flight = anonymous(run.weir.pid());
+    endpoint.gate.open();
     let sent = settled("what endpoints have sent", || endpoint.sent.load(Relaxed)).await;
-    let held = anonymous(run.weir.pid()).saturating_sub(idle);
+    let held = anonymous(run.weir.pid()).saturating_sub(in_flight);
 
     let mut reading = JoinSet::new();
     clients.into_iter().for_each(|client| drop(reading.spawn(client.read(size))));

@@ -39,7 +39,6 @@ fn outcome() -> Outcome {
             failed: None,
             status: Some(200),
             stage: None,
-            detail: None,
             since: Duration::from_micros(200),
             took: Duration::from_micros(1800),
             span: None,

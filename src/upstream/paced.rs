@@ -29,15 +29,21 @@ pub(super) struct Paced {
     stream: Stream,
     /// Of a read whose client is gone.
     timer: Option<Pin<Box<Sleep>>>,
+    /// The last write had to wait. Nothing is read while one does, so that a read finds this only of one that was given up.
+    stuck: bool,
 }
 
 impl Paced {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, timer: None }
+        Self { stream, timer: None, stuck: false }
     }
 
     /// Nothing came. Resolves when it has not for too long, where nobody else sees to that.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stuck {
+            // In the time that the write was given it could have said why it takes nothing.
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let Some(patience) = Pace::with(Pace::orphaned).flatten() else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(cx));
@@ -66,10 +72,14 @@ impl AsyncRead for Paced {
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.stuck = written.is_pending();
+        written
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.stuck = written.is_pending();
+        written
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()

@@ -146,7 +146,14 @@ impl H2Request {
                 Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
             },
         };
-        let Some(piece) = piece else { return Ok(None) };
+        let Some(piece) = piece else {
+            // Trailers end a body too, and go no further. Until they are taken, the library says that the stream goes on, and Pingora
+            // would ask for the next piece for ever.
+            poll_fn(|cx| self.body.poll_trailers(cx))
+                .await
+                .or_err(ErrorType::ReadError, "reading request trailers over HTTP/2")?;
+            return Ok(None);
+        };
         self.read += piece.len();
         if let Some(replay) = &mut self.replay {
             replay.truncated |= replay.bytes.len() + piece.len() > REPLAY;

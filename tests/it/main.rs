@@ -34,6 +34,7 @@ mod metrics;
 mod mirror;
 mod observe;
 mod pages;
+mod parity;
 mod rate_limits;
 mod rate_limits_shared;
 mod reload;

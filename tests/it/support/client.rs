@@ -22,13 +22,14 @@ pub struct RawClient {
 }
 
 /// What TLS settled, where there is TLS.
-pub(super) struct Secured {
-    pub(super) stream: BoxStream,
-    pub(super) alpn: Option<String>,
-    pub(super) certificate: Option<CertificateDer<'static>>,
+pub struct Secured {
+    pub stream: BoxStream,
+    pub alpn: Option<String>,
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
-pub(super) async fn secure(stream: TcpStream, tls: &Tls) -> io::Result<Secured> {
+/// The TLS handshake of a client.
+pub async fn secure(stream: TcpStream, tls: &Tls) -> io::Result<Secured> {
     let handshake = TlsConnector::from(tls.config()).connect(tls.server_name(), stream);
     let stream = within("the TLS handshake", handshake).await?;
     let session = stream.get_ref().1;

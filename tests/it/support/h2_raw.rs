@@ -31,6 +31,8 @@ pub mod flag {
     pub const ACK: u8 = 1;
     pub const END_STREAM: u8 = 1;
     pub const END_HEADERS: u8 = 4;
+    pub const PADDED: u8 = 8;
+    pub const PRIORITY: u8 = 0x20;
 }
 
 /// What a client sends first.
@@ -245,7 +247,8 @@ pub struct Flood {
     pub goaway: Option<u32>,
 }
 
-async fn read_frame(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
+/// The next frame; `None` when the connection ends before one.
+pub async fn read_frame(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
     let mut head = [0; 9];
     match reader.read_exact(&mut head).await {
         Ok(_) => {}

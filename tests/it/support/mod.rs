@@ -13,6 +13,7 @@ pub mod engine;
 pub mod h2_client;
 pub mod h2_origin;
 pub mod h2_raw;
+pub mod hpack;
 pub mod mmdb;
 pub mod origin;
 pub mod redis;

@@ -1,0 +1,128 @@
+//! Parity: one behaviour whatever the versions of HTTP on the two sides of the edge.
+//!
+//! A row (`rows/`) says what a client sends, what an endpoint answers, and what is to come of it: at both ends, in the access
+//! log, in what is known of the endpoint. It is run over every pair of kinds of client and endpoint. `PARITY=part-of-a-name`
+//! runs some rows only.
+
+mod client;
+mod course;
+mod endpoint;
+mod frames;
+mod h1;
+mod h2;
+mod judge;
+mod known;
+mod message;
+mod row;
+mod rows;
+
+use std::fmt;
+
+use self::known::Known;
+
+/// A version of HTTP over TLS or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    H1,
+    H1Tls,
+    H2,
+    H2c,
+}
+
+impl Kind {
+    pub fn is_h2(self) -> bool {
+        matches!(self, Self::H2 | Self::H2c)
+    }
+    pub fn is_h1(self) -> bool {
+        !self.is_h2()
+    }
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::H1Tls | Self::H2)
+    }
+    fn name(self) -> &'static str {
+        match self {
+            Self::H1 => "h1-clear",
+            Self::H1Tls => "h1-tls",
+            Self::H2 => "h2-tls",
+            Self::H2c => "h2c",
+        }
+    }
+    fn is(self, name: &str) -> bool {
+        match name {
+            "any" => true,
+            "h1" => self.is_h1(),
+            "h2" => self.is_h2(),
+            name => self.name() == name,
+        }
+    }
+}
+
+/// Both sides of the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    pub client: Kind,
+    pub endpoint: Kind,
+}
+
+impl Pair {
+    fn is(self, client: &str, endpoint: &str) -> bool {
+        self.client.is(client) && self.endpoint.is(endpoint)
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.client.name(), self.endpoint.name())
+    }
+}
+
+/// Runs all rows over a pair, and fails with everything that is not as it should be.
+async fn holds(client: Kind, endpoint: Kind) {
+    let pair = Pair { client, endpoint };
+    let wanted = std::env::var("PARITY").unwrap_or_default();
+    let rows: Vec<row::Row> =
+        rows::all(pair).into_iter().filter(|row| row.skipped.is_none() && row.name.contains(&wanted)).collect();
+    let mut report = String::new();
+    for (name, (problems, notes)) in course::run(pair, rows).await {
+        match (Known::of(name, pair), problems.0.is_empty()) {
+            (None, true) | (Some(_), false) => {}
+            (Some(known), true) => {
+                report += &format!("\n{pair}: {name:?} holds, and is in KNOWN: delete it there ({})\n", known.why);
+            }
+            (None, false) => {
+                report += &format!("\n{pair}: {name:?}\n");
+                problems.0.iter().for_each(|problem| report += &format!("    {problem}\n"));
+                notes.iter().for_each(|note| report += &format!("    (differs here: {note})\n"));
+            }
+        }
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+macro_rules! pairs {
+    ($($name:ident: $client:ident -> $endpoint:ident;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            holds(Kind::$client, Kind::$endpoint).await;
+        }
+    )*};
+}
+
+pairs! {
+    h1_to_h1: H1 -> H1;
+    h1_to_h1_tls: H1 -> H1Tls;
+    h1_to_h2: H1 -> H2;
+    h1_to_h2c: H1 -> H2c;
+    h1_tls_to_h1: H1Tls -> H1;
+    h1_tls_to_h1_tls: H1Tls -> H1Tls;
+    h1_tls_to_h2: H1Tls -> H2;
+    h1_tls_to_h2c: H1Tls -> H2c;
+    h2_to_h1: H2 -> H1;
+    h2_to_h1_tls: H2 -> H1Tls;
+    h2_to_h2: H2 -> H2;
+    h2_to_h2c: H2 -> H2c;
+    h2c_to_h1: H2c -> H1;
+    h2c_to_h1_tls: H2c -> H1Tls;
+    h2c_to_h2: H2c -> H2;
+    h2c_to_h2c: H2c -> H2c;
+}

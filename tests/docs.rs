@@ -162,6 +162,97 @@ fn every_refusal_of_the_gate_is_explained() {
     assert!(missing.is_empty(), "not in docs/security.md: {missing:?}");
 }
 
+/// The bytes of a cell such as "`21`, `26`-`3b` (text)".
+fn bytes_of(cell: &str) -> Vec<u8> {
+    let hex = |text: &str| u8::from_str_radix(text.trim_matches('`'), 16).unwrap_or_else(|_| panic!("{text} in {cell}"));
+    // What stands in parentheses is for people.
+    let plain = |part: &str| part.split_once(')').map_or("", |(_, rest)| rest).to_owned();
+    let mut parts = cell.split(" (");
+    let cell = parts.next().unwrap().to_owned() + &parts.map(plain).collect::<String>();
+    let item = |item: &str| match item.trim().split_once('-') {
+        Some((first, last)) => (hex(first)..=hex(last)).collect::<Vec<_>>(),
+        None => vec![hex(item.trim())],
+    };
+    cell.split(',').flat_map(item).collect()
+}
+
+/// For each byte what the columns of the table below a heading say; of a cell the first word counts.
+fn byte_table(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let mut table = vec![Vec::new(); 256];
+    let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
+    let section = section.split("\n### ").next().unwrap();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
+        let bytes = bytes_of(cells.next().unwrap());
+        let words: Vec<String> = cells.map(|cell| cell.split([' ', ';']).next().unwrap().trim_matches('`').to_owned()).collect();
+        for byte in bytes {
+            assert!(table[usize::from(byte)].is_empty(), "{byte:02x} is there twice");
+            table[usize::from(byte)] = words.clone();
+        }
+    }
+    table
+}
+
+/// What the gate says of the bytes of an HTTP/1 head.
+fn judged(head: &[u8]) -> String {
+    use weir::gate::{Admitted, Limits, Refusal, admit_h1, head};
+    let limits = Limits::default();
+    let judge = || -> Result<Admitted, Refusal> {
+        let end = head::scan(head, &limits, &mut 0)?.ok_or(Refusal::IncompleteHead)?;
+        admit_h1(&head::parse(&head[..end], &limits)?, false)
+    };
+    match judge() {
+        Err(refusal) => refusal.reason().to_owned(),
+        Ok(admitted) if admitted.origin_form.is_some() => "encoded".to_owned(),
+        Ok(_) => "passes".to_owned(),
+    }
+}
+
+/// The same over HTTP/2, where a library reads the target first.
+fn judged_h2(target: &[u8]) -> String {
+    let Ok(parsed) = http::uri::PathAndQuery::from_maybe_shared(bytes::Bytes::copy_from_slice(target)) else {
+        return "reset".to_owned();
+    };
+    if parsed.as_str().len() < target.len() {
+        return "cut".to_owned();
+    }
+    let uri = http::Uri::builder().scheme("https").authority("a").path_and_query(parsed).build().unwrap();
+    let request = http::Request::builder().uri(uri).body(()).unwrap();
+    weir::gate::admit_h2(&request.into_parts().0).map_or_else(|refusal| refusal.reason().to_owned(), |_| "passes".to_owned())
+}
+
+#[test]
+fn what_the_gate_says_of_every_byte_is_documented() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let (targets, fields) = (byte_table(&page, "### Bytes of a target"), byte_table(&page, "### Bytes of a field"));
+    let around = |before: &str, byte: u8, after: &str| [before.as_bytes(), &[byte], after.as_bytes()].concat();
+    for byte in 0..=255 {
+        let path = judged(&around("GET /a", byte, "z HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let query = judged(&around("GET /?a", byte, "z HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let over_h2 = [judged_h2(&around("/a", byte, "z")), judged_h2(&around("/?a", byte, "z"))];
+        assert_eq!(targets[usize::from(byte)], [&[path, query], &over_h2[..]].concat(), "{byte:02x} in a target");
+        let name = judged(&around("GET / HTTP/1.1\r\nHost: a\r\na", byte, "z: v\r\n\r\n"));
+        let name = if byte == b':' { "ends".to_owned() } else { name };
+        let value = judged(&around("GET / HTTP/1.1\r\nHost: a\r\nx: a", byte, "z\r\n\r\n"));
+        assert_eq!(fields[usize::from(byte)], [name, value], "{byte:02x} in a field");
+    }
+    // What the table says beside its first words.
+    for (target, said) in [
+        ("/a%7ez", "passes"),
+        ("/a%5cz", "passes"),
+        ("/a%2fz", "passes"),
+        ("/a%00", "nul_in_target"),
+        ("/?%00", "nul_in_target"),
+        ("/%5c..", "ambiguous_path"),
+        ("/..%2fz", "ambiguous_path"),
+        ("/\u{e9}", "bad_target"),
+        ("/?\u{e9}", "bad_target"),
+    ] {
+        assert_eq!(judged(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()), said, "{target}");
+        assert_eq!(judged_h2(target.as_bytes()), said, "{target} over HTTP/2");
+    }
+}
+
 #[test]
 fn every_metric_is_explained() {
     let page = fs::read_to_string(root().join("docs/operating.md")).unwrap();

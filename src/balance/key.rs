@@ -31,7 +31,7 @@ impl SelectionKey {
     pub fn of<'a>(&self, head: &RequestHead<'a>, client: &Client) -> Key<'a> {
         let found = match self {
             SelectionKey::ClientIp => None,
-            SelectionKey::Header(name) if *name == header::HOST => Some(head.host.as_bytes()),
+            SelectionKey::Header(name) if *name == header::HOST => Some(head.host.as_bytes()).filter(|host| !host.is_empty()),
             SelectionKey::Header(name) => head.fields.get(name.as_str()),
             SelectionKey::Cookie(name) => head.cookie(name).map(str::as_bytes),
             SelectionKey::Path => Some(head.path.as_bytes()),

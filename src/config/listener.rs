@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::TcpSpec;
 use crate::{
     filter::FilterSpec,
+    gate::UnderscoreFields,
     tls::ServerTlsSpec,
     types::{Address, Cidr, OneOrMany, Rate, Size, Span},
 };
@@ -76,6 +77,8 @@ pub struct HttpSpec {
     pub max_header_bytes: Size,
     /// Header fields: 431.
     pub max_header_count: NonZeroU32,
+    /// Request fields with `_` in their names, which many services cannot tell from `-`: drop, forward or refuse them.
+    pub underscore_fields: UnderscoreFields,
     /// HTTP/2 streams open at a time on one connection.
     pub h2_max_concurrent_streams: NonZeroU32,
 }
@@ -95,6 +98,7 @@ impl Default for HttpSpec {
             max_requests_per_connection: const { number(10_000) },
             max_header_bytes: Size::bytes(32 * 1024),
             max_header_count: const { number(100) },
+            underscore_fields: UnderscoreFields::Drop,
             h2_max_concurrent_streams: const { number(100) },
         }
     }

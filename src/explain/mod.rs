@@ -21,7 +21,7 @@ pub use described::{DescribedRequest, DescriptionError};
 use crate::{
     gate::{
         self, Admitted, Limits, Refusal, head,
-        hop::{MaxForwards, Peer, max_forwards},
+        hop::{DropReason, MaxForwards, Peer, max_forwards},
     },
     proxy,
     route::{Action, Match, Route, why_not},
@@ -164,6 +164,7 @@ fn admit(request: &Request, listener: &Listener) -> Result<(Admitted, HeaderMap)
     head::scan(&bytes, &limits, &mut 0)?;
     let parsed = head::parse(&bytes, &limits)?;
     let admitted = gate::admit_h1(&parsed, listener.tls.is_some())?;
+    listener.http.underscore_fields.judge(&admitted)?;
     let mut fields = HeaderMap::new();
     for field in parsed.fields() {
         // The gate has seen that both are well-formed.
@@ -187,11 +188,13 @@ fn decide(
     let sni = request.sni(&admitted.host).filter(|_| secure);
     let tls = secure.then(|| Arc::new(TlsClient { sni: sni.clone().map(Arc::from), version: "TLSv1.3", ..TlsClient::default() }));
     let peer = Peer { ip: request.client, port: 0, scheme };
-    let prepared = proxy::prepare(&mut fields, &admitted, &admitted.host, peer, &listener.trusted_proxies, tls.as_deref());
-    let found = match prepared {
-        Ok((found, _)) => found,
+    let prepared = proxy::prepare(&mut fields, &admitted, &admitted.host, peer, listener, tls.as_deref());
+    let proxy::Prepared { found, dropped, .. } = match prepared {
+        Ok(prepared) => prepared,
         Err(refusal) => return refused(told, refusal),
     };
+    let gone = |(name, reason): &(HeaderName, DropReason)| format!("the field `{name}` is dropped ({})", reason.word());
+    told.notes.extend(dropped.iter().map(gone));
     let client = Client {
         ip: found.ip,
         port: found.port,
@@ -215,10 +218,14 @@ fn decide(
         return refused(told, Refusal::Misdirected);
     }
     let target = admitted.origin_form.as_deref().unwrap_or(&request.target);
-    if let Some(location) = proxy::https_location(listener, client.scheme, &admitted.host, target) {
-        let reason = "this listener redirects to https";
-        told.answer = Some(Answer { location: Some(location), ..Answer::new(308, reason) });
-        return;
+    match proxy::https_location(listener, client.scheme, &admitted.host, target) {
+        None => {}
+        Some(Err(refusal)) => return refused(told, refusal),
+        Some(Ok(location)) => {
+            let location = Some(String::from_utf8_lossy(location.as_bytes()).into_owned());
+            told.answer = Some(Answer { location, ..Answer::new(308, "this listener redirects to https") });
+            return;
+        }
     }
     if max_forwards(admitted.max_forwards) == MaxForwards::Answer {
         told.answer = Some(Answer::new(204, "Max-Forwards says that this request is for Weir itself"));

@@ -139,10 +139,12 @@ impl<'s> Replay<'s> {
             self.report.foreign += 1;
             return;
         };
-        let (Some(method), Some(host), Some(path)) = (&logged.method, &logged.host, &logged.path) else {
+        let (Some(method), Some(path)) = (&logged.method, &logged.path) else {
             self.report.unrouted += 1;
             return;
         };
+        // HTTP/1.0 clients may name none.
+        let host = logged.host.as_deref().unwrap_or_default();
         if is_before_routing(&logged) {
             self.report.unrouted += 1;
             return;
@@ -169,8 +171,8 @@ impl<'s> Replay<'s> {
         let mut plausible = false;
         let fate = if proxy::is_misdirected(listener, logged.sni.as_deref(), head.host) {
             Fate::Answered(421)
-        } else if proxy::https_location(listener, client.scheme, head.host, head.path).is_some() {
-            Fate::Answered(308)
+        } else if let Some(redirected) = proxy::https_location(listener, client.scheme, head.host, head.path) {
+            Fate::Answered(redirected.map_or_else(|refusal| refusal.status(), |_| 308))
         } else {
             let found = self.snapshot.routes.find_and_tell(head, client, |route, miss| {
                 let unknown = miss.is_some_and(|miss| is_unlogged(&miss)) || miss.is_none() && has_unlogged(route);
@@ -387,6 +389,7 @@ upstreams: {one: {endpoints: ['127.0.0.1:1']}, two: {endpoints: ['127.0.0.1:2']}
             json!({"path": "/inner", "client": "10.0.0.1", "route": "inner", "upstream": null, "status": 204}),
             json!({"path": "/none", "route": null, "upstream": null, "status": 404, "end": ended("no_route")}),
             json!({"listener": "plain", "route": null, "upstream": null, "status": 308}),
+            json!({"path": "/split", "host": null, "route": "split"}),
             json!({"listener": "edge", "tls": "TLSv1.3", "sni": "a.test", "path": "/split", "route": "split"}),
         ] {
             let report = one(changes.clone());
@@ -451,8 +454,9 @@ upstreams: {one: {endpoints: ['127.0.0.1:1']}, two: {endpoints: ['127.0.0.1:2']}
             "\u{1}\u{2}".into(),
             line(json!({"method": null, "host": null, "path": null, "status": 400})),
             line(json!({"route": null, "upstream": null, "status": 0, "end": {"phase": "admit", "reason": "cancelled"}})),
+            line(json!({"route": null, "upstream": null, "status": 400, "end": {"phase": "admit", "reason": "backslash"}})),
         ]);
-        assert_eq!((report.lines, report.foreign, report.unrouted, report.different), (6, 4, 2, 0), "{report:?}");
+        assert_eq!((report.lines, report.foreign, report.unrouted, report.different), (7, 4, 3, 0), "{report:?}");
     }
 
     #[test]

@@ -131,6 +131,12 @@ fn the_gate_is_the_real_one() {
         assert_eq!((told.gate.refused.as_deref(), told.answer.as_ref().unwrap().status), (Some(word), status), "{told}");
         assert!(told.to_string().contains(&format!("refused: {word}")));
     }
+    let dropped =
+        told(serde_json::json!({"url": "http://a.test:8080/", "headers": {"api_key": "1", "X.Real-IP": "1", "x.y": "1"}}));
+    for note in ["the field `api_key` is dropped (underscore)", "the field `x.real-ip` is dropped (lookalike)"] {
+        assert!(dropped.notes.iter().any(|told| told == note), "{dropped}");
+    }
+    assert!(dropped.gate.admitted && !dropped.to_string().contains("`x.y`"), "{dropped}");
     let canonical = told(serde_json::json!({"url": "http://A.test:8080/x/../v1/./y"}));
     assert_eq!((&*canonical.host, &*canonical.path, canonical.route.as_deref()), ("a.test", "/v1/y", Some("api")));
 }

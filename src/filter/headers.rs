@@ -1,7 +1,8 @@
 //! The `headers` filter: header fields set, added and removed, in both directions.
 //!
 //! Fields that belong to the connection or to the framing of the message are the proxy's own business
-//! (RFC 9110 section 7.6.1) and refused when the file is read.
+//! (RFC 9110 section 7.6.1) and refused when the file is read, and so is what could have no effect. Fields that Weir writes behind
+//! the filters (`via`, `max-forwards`, `traceparent`) stay as a filter has set or removed them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,7 +10,7 @@ use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict};
+use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, alike::remove_alike};
 use crate::types::{At, Code, FieldsMut, OneOrMany, Template, TemplateError, parse_authority};
 
 /// Sets, adds and removes header fields of the request to the upstream and of the response to the client.
@@ -76,6 +77,8 @@ struct Changes {
     remove: Vec<HeaderName>,
     set: Vec<(HeaderName, Value)>,
     add: Vec<(HeaderName, Value)>,
+    /// Of a request: the fields that are set or removed, of which no other spelling may be left that a service takes for it.
+    guarded: Vec<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -115,11 +118,22 @@ impl Side {
             Side::Response => VARIABLES,
         }
     }
+
+    /// The name of a field that can be changed on this side; `None` when a problem was reported instead.
+    fn field_name(self, text: &str, at: &At) -> Option<HeaderName> {
+        let name = field_name(text, at)?;
+        if self == Side::Response && name == header::DATE {
+            at.problem(Code::BadValue, "`date` is written when a response is sent, after all filters")
+                .hint("remove it; every response has one");
+            return None;
+        }
+        Some(name)
+    }
 }
 
 /// Fields of the connection and of the message's framing. `Host` may be set (the upstream may want its own name)
 /// and neither added nor removed: there is exactly one.
-const FORBIDDEN: [&str; 10] = [
+const FORBIDDEN: [&str; 13] = [
     "connection",
     "content-length",
     "http2-settings",
@@ -130,6 +144,9 @@ const FORBIDDEN: [&str; 10] = [
     "transfer-encoding",
     "upgrade",
     "expect",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "x-weir-explain",
 ];
 
 /// The name of a field that filters may change; `None` when a problem was reported instead.
@@ -153,17 +170,17 @@ pub(super) fn field_name(text: &str, at: &At) -> Option<HeaderName> {
 impl Changes {
     fn compile(spec: &ChangesSpec, side: Side, at: &At) -> Option<Self> {
         let mut sound = true;
-        let mut changes = Self { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+        let mut changes = Self { remove: Vec::new(), set: Vec::new(), add: Vec::new(), guarded: Vec::new() };
         for (index, name) in spec.remove.iter().enumerate() {
             let at = if spec.remove.len() == 1 { at.key("remove") } else { at.key("remove").index(index) };
-            match field_name(name, &at).filter(|name| is_not_host(name, &at)) {
+            match side.field_name(name, &at).filter(|name| is_not_host(name, &at)) {
                 Some(name) => changes.remove.push(name),
                 None => sound = false,
             }
         }
         for (text, value) in &spec.set {
             let at = at.key("set").key(text.clone());
-            match (field_name(text, &at), Value::compile(value, side, &at)) {
+            match (side.field_name(text, &at), Value::compile(value, side, &at)) {
                 (Some(name), _) if spec.remove.iter().any(|removed| removed.eq_ignore_ascii_case(text)) => {
                     at.problem(Code::Conflict, format!("`{name}` is both set and removed"))
                         .at_key()
@@ -183,7 +200,7 @@ impl Changes {
         }
         for (text, values) in &spec.add {
             let at = at.key("add").key(text.clone());
-            let name = field_name(text, &at).filter(|name| is_not_host(name, &at));
+            let name = side.field_name(text, &at).filter(|name| is_not_host(name, &at));
             for (index, value) in values.iter().enumerate() {
                 let at = if values.len() == 1 { at.clone() } else { at.index(index) };
                 match (&name, Value::compile(value, side, &at)) {
@@ -192,6 +209,11 @@ impl Changes {
                 }
             }
             sound &= name.is_some();
+        }
+        if side == Side::Request {
+            let decided = changes.remove.iter().chain(changes.set.iter().map(|(name, _)| name));
+            // Letters and digits have no other spelling.
+            changes.guarded = decided.filter(|name| !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric())).cloned().collect();
         }
         sound.then_some(changes)
     }
@@ -204,6 +226,9 @@ impl Changes {
     }
 
     fn apply(&self, fields: &mut dyn FieldsMut, seen: &Seen<'_>) {
+        if !self.guarded.is_empty() {
+            remove_alike(fields, &self.guarded);
+        }
         for name in &self.remove {
             fields.remove(name);
         }
@@ -350,6 +375,23 @@ mod tests {
         assert_eq!(exchange.fields.get_all("x-tag").iter().collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 
+    /// A client's own spelling must not stand beside what is set, nor survive what is removed.
+    #[test]
+    fn no_spelling_of_a_field_that_is_set_or_removed_is_left() {
+        let chain =
+            compile(r#"[{"headers": {"request": {"set": {"x-user": "a"}, "add": {"x-tag": "b"}, "remove": "x-debug"}}}]"#);
+        let mut exchange = Exchange::default();
+        for name in ["x_user", "x.user", "x_debug", "x_tag", "x-other"] {
+            exchange.set(name, "forged");
+        }
+        exchange.request(&chain).unwrap();
+        assert_eq!(exchange.get("x-user"), Some("a"));
+        for name in ["x_user", "x.user", "x_debug"] {
+            assert_eq!(exchange.get(name), None, "{name}");
+        }
+        assert_eq!((exchange.get("x_tag"), exchange.get("x-other")), (Some("forged"), Some("forged")));
+    }
+
     #[test]
     fn values_are_filled_in_on_both_ways() {
         let values = r#"{"set": {"x-who": "{client_ip} {host} {request_id} {route}"}}"#;
@@ -378,6 +420,9 @@ mod tests {
             (r#"{"request": {"set": {"Connection": "x"}}}"#, "`connection` belongs"),
             (r#"{"response": {"remove": "content-length"}}"#, "`content-length` belongs"),
             (r#"{"request": {"add": {":path": "/"}}}"#, "pseudo-header"),
+            (r#"{"request": {"set": {"proxy-authorization": "x"}}}"#, "`proxy-authorization` belongs"),
+            (r#"{"response": {"remove": ["date"]}}"#, "`date` is written when"),
+            (r#"{"response": {"set": {"Date": "x"}}}"#, "`date` is written when"),
             (r#"{"request": {"add": {"host": "a"}}}"#, "exactly one"),
             (r#"{"request": {"remove": "Host"}}"#, "exactly one"),
             (r#"{"request": {"set": {"host": "a b"}}}"#, "not a host"),

@@ -35,7 +35,7 @@ impl LimitKey {
         let found = match self {
             LimitKey::Route => return part(b'r', request.route.as_bytes()),
             LimitKey::ClientIp => None,
-            LimitKey::Header(name) if *name == header::HOST => Some(request.host.as_bytes()),
+            LimitKey::Header(name) if *name == header::HOST => Some(request.host.as_bytes()).filter(|host| !host.is_empty()),
             LimitKey::Header(name) => request.fields.get(name.as_str()),
             LimitKey::Cookie(name) => cookie(request, name),
         };

@@ -201,6 +201,7 @@ fn fields(request: &FilterRequest<'_>) -> HeaderMap {
     });
     fields.remove(header::EXPECT);
     if !fields.contains_key(header::HOST)
+        && !request.host.is_empty()
         && let Ok(host) = HeaderValue::from_str(request.host)
     {
         fields.insert(header::HOST, host);

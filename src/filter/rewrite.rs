@@ -65,8 +65,11 @@ impl RewriteSpec {
             return None;
         };
         let at = at.key("replace");
-        if let Some(bad) = replace.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\')) {
-            at.problem(Code::BadValue, format!("{bad:?} does not belong in a path")).hint("the query is kept as it is");
+        if let Some(bad) = replace.chars().find(|c| !belongs(*c)) {
+            at.problem(Code::BadValue, format!("{bad:?} does not belong in a path")).hint(match bad {
+                '?' => "the query is kept as it is".to_owned(),
+                bad => escaped(bad),
+            });
             return None;
         }
         if let Some(group) = unknown_group(regex, replace) {
@@ -95,13 +98,24 @@ fn prefix(text: Option<&str>, at: &At) -> Option<Box<str>> {
         };
         return problem(format!("`{text}` ends with `/`, but prefixes end where a segment ends"), hint);
     }
-    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\' | '*')) {
+    if let Some(bad) = text.chars().find(|c| !belongs(*c) || *c == '*') {
         return problem(format!("{bad:?} does not belong in a prefix"), "write the prefix alone, percent-encoded".into());
     }
     if text.contains("//") || has_dot_segment(text) {
         return problem(format!("`{text}` has doubled slashes or dot segments"), "write the path without them".into());
     }
     Some(text.into())
+}
+
+/// May this stand in a path that is written down? What the `http` crate cannot hold may not.
+fn belongs(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\' | '<' | '>' | '`')
+}
+
+/// What to write in place of a character that does not belong in a path.
+fn escaped(c: char) -> String {
+    let escapes: String = c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("write it percent-encoded, as `{escapes}`")
 }
 
 /// The first group that a replacement names and the expression does not have. Syntax of [`regex::Captures::expand`],
@@ -162,8 +176,7 @@ fn encode(path: &str) -> String {
         let escape = || bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         match byte {
             b'%' if escape() => out.push('%'),
-            b'%' | b'?' | b'#' | b'\\' => out.push_str(&format!("%{byte:02X}")),
-            byte if byte.is_ascii_graphic() => out.push(char::from(*byte)),
+            byte if *byte != b'%' && belongs(char::from(*byte)) => out.push(char::from(*byte)),
             byte => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -171,12 +184,13 @@ fn encode(path: &str) -> String {
 }
 
 /// `.` or `..` as a whole segment, escaped or not, or what a service behind us may take for one: with a parameter
-/// (`..;x`), or between encoded slashes.
+/// (`..;x`), or between encoded slashes or backslashes.
 fn has_dot_segment(path: &str) -> bool {
     if !path.contains('.') && !path.contains("%2") {
         return false;
     }
-    let plain = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "%2F").replace("%3b", ";").replace("%3B", ";");
+    let plain = path.replace("%2e", ".").replace("%2E", ".").replace("%3b", ";").replace("%3B", ";");
+    let plain = plain.replace("%2f", "%2F").replace("%5c", "%2F").replace("%5C", "%2F");
     let name = |part: &str| part.split_once(';').map_or(part.len(), |(name, _)| name.len());
     plain.split('/').any(|segment| {
         matches!(&segment[..name(segment)], "." | "..") || segment.split("%2F").any(|part| &part[..name(part)] == "..")
@@ -266,7 +280,7 @@ mod tests {
     #[test]
     fn a_rewrite_cannot_be_talked_into_leaving_its_directory() {
         let chain = compile(r#"[{"rewrite": {"regex": "x", "replace": ""}}]"#);
-        for path in ["/a/.x./etc", "/a/x../etc", "/a/%2ex%2E/b", "/a/.x.;v/b", "/a%2F.x.%2Fb", "/a/x."] {
+        for path in ["/a/.x./etc", "/a/x../etc", "/a/%2ex%2E/b", "/a/.x.;v/b", "/a%2F.x.%2Fb", "/a%5C.x.%5Cb", "/a/x."] {
             let mut exchange = Exchange { path: path.into(), ..Exchange::default() };
             let (reply, reason) = exchange.request(&chain).unwrap_err();
             assert_eq!((reply.status.as_u16(), reason), (400, "rewrite_dot_segment"), "{path}");
@@ -274,7 +288,7 @@ mod tests {
         let long = compile(r#"[{"rewrite": {"regex": "^(.*)$", "replace": "$1$1$1$1"}}]"#);
         let mut exchange = Exchange { path: format!("/{}", "a".repeat(8000)), ..Exchange::default() };
         assert_eq!(exchange.request(&long).unwrap_err().0.status, 414);
-        assert_eq!(encode("a%zz%20?#\u{e4}"), "/a%25zz%20%3F%23%C3%A4");
+        assert_eq!(encode("a%zz%20?#\u{e4}<`>\\"), "/a%25zz%20%3F%23%C3%A4%3C%60%3E%5C");
     }
 
     #[test]
@@ -291,6 +305,8 @@ mod tests {
             (r#"{"regex": "(a)", "replace": "/$2"}"#, "`$2` is not a group"),
             (r#"{"regex": "(a)", "replace": "/$1x"}"#, "`$1x` is not a group"),
             (r#"{"regex": "a", "replace": "/b?c"}"#, "does not belong"),
+            (r#"{"regex": "a", "replace": "/<b>"}"#, "does not belong"),
+            (r#"{"add_prefix": "/a`b"}"#, "does not belong"),
         ] {
             let problems = refused(&format!(r#"[{{"rewrite": {options}}}]"#));
             assert!(problems[0].message.contains(word), "{options}: {problems:?}");

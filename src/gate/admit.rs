@@ -7,7 +7,8 @@ use http::{HeaderMap, Uri};
 
 use super::{
     Refusal,
-    head::{Head, Version},
+    head::{Head, MAX_TARGET, Version},
+    hop::is_suspicious,
     syntax::{digits, elements, is_token, trim},
     target::{self, canonical},
 };
@@ -36,13 +37,13 @@ pub enum Upgrade {
 /// A request that may go on to routing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// The host, lower case, without a port.
+    /// The host, lower case, without a port. Empty for an HTTP/1.0 request that names none.
     pub host: String,
     /// The port that the client named.
     pub port: Option<u16>,
     /// The canonical path; `*` for the asterisk-form of OPTIONS.
     pub path: String,
-    /// The query without its `?`, as sent.
+    /// The query without its `?`, as it is forwarded.
     pub query: Option<String>,
     /// Where the body ends.
     pub body: BodyFraming,
@@ -54,13 +55,23 @@ pub struct Admitted {
     pub expect_continue: bool,
     /// `1.0`, `1.1` or `2`.
     pub http: &'static str,
-    /// What to send as the target when the client's was in absolute-form.
+    /// What to send as the target when the client's was in absolute-form, or holds what goes on percent-encoded.
     pub origin_form: Option<String>,
-    /// Names with `_` are present, which the driver drops: many services cannot tell them from `-`.
+    /// Names with `_` are present, or others that services may take for what they are not: see [`super::UnderscoreFields`].
     pub underscores: bool,
     /// Max-Forwards of an OPTIONS request; other methods ignore it. More than 255 counts as 255, which RFC
     /// 9110 section 7.6.2 allows.
     pub max_forwards: Option<u8>,
+}
+
+impl Admitted {
+    /// Host and port as the client named them; empty where it named none.
+    pub fn authority(&self) -> String {
+        match self.port {
+            None => self.host.clone(),
+            Some(port) => format!("{}:{port}", self.host),
+        }
+    }
 }
 
 /// Judges an HTTP/1 request. `secure` says whether the connection is TLS.
@@ -70,12 +81,12 @@ pub fn admit_h1(head: &Head<'_>, secure: bool) -> Result<Admitted, Refusal> {
     let body = facts.framing(head.version)?;
     let upgrade = facts.upgrade(head, body)?;
     let target = Target::of(head, secure)?;
-    let (host, port) = facts.host(target.authority)?;
+    let (host, port) = facts.host(head.version, target.authority)?;
     Ok(Admitted {
         host,
         port,
         path: target.path,
-        query: target.query.map(str::to_owned),
+        query: target.query.map(target::written_query),
         body,
         keep_alive: facts.keep_alive(head.version),
         upgrade,
@@ -120,7 +131,7 @@ pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
         expect_continue: expect && body != BodyFraming::Length(0),
         http: "2",
         origin_form: None,
-        underscores: parts.headers.keys().any(|name| name.as_str().contains('_')),
+        underscores: parts.headers.keys().any(|name| is_suspicious(name.as_str())),
         max_forwards: max_forwards(parts.method.as_str(), forwards)?,
     })
 }
@@ -172,7 +183,7 @@ impl<'h> Facts<'h> {
                 }
                 _ => {}
             }
-            facts.underscores |= field.name.contains('_');
+            facts.underscores |= is_suspicious(field.name);
         }
         Ok(facts)
     }
@@ -209,17 +220,19 @@ impl<'h> Facts<'h> {
         }
     }
 
-    /// Host is required from HTTP/1.0 clients too: a route cannot be found without one. The target's own authority
-    /// is the one that counts, and must be the same.
-    fn host(&self, target: Option<(&'static str, &str)>) -> Result<(String, Option<u16>), Refusal> {
-        let value = self.host.ok_or(Refusal::MissingHost)?;
-        let host = authority(value)?;
-        match target {
-            None => Ok(host),
-            Some((scheme, text)) => {
-                let named = parse_authority(text).ok_or(Refusal::BadTarget)?;
-                if same_authority(scheme, &named, &host) { Ok(named) } else { Err(Refusal::HostMismatch) }
-            }
+    /// HTTP/1.0 has no Host (RFC 1945), so its clients may leave it out: RFC 9112 section 3.2 requires it of 1.1. The target's own
+    /// authority is the one that counts, and must be the same.
+    fn host(&self, version: Version, target: Option<(&'static str, &str)>) -> Result<(String, Option<u16>), Refusal> {
+        let host = match self.host {
+            Some(value) => Some(authority(value)?),
+            None if version == Version::Http10 => None,
+            None => return Err(Refusal::MissingHost),
+        };
+        let Some((scheme, text)) = target else { return Ok(host.unwrap_or_default()) };
+        let named = parse_authority(text).ok_or(Refusal::BadTarget)?;
+        match host {
+            Some(host) if !same_authority(scheme, &named, &host) => Err(Refusal::HostMismatch),
+            _ => Ok(named),
         }
     }
 
@@ -304,7 +317,8 @@ impl<'h> Target<'h> {
 
     fn origin(target: &'h str) -> Result<Self, Refusal> {
         let (path, query) = split_query(target)?;
-        Ok(Self { authority: None, path: canonical(path)?.into_owned(), query, origin_form: None })
+        let origin_form = written(target)?;
+        Ok(Self { authority: None, path: canonical(path)?.into_owned(), query, origin_form })
     }
 
     /// The scheme must be the connection's: RFC 9110 section 7.4 has an https request outside TLS refused, and an
@@ -327,6 +341,7 @@ impl<'h> Target<'h> {
             _ => format!("/{rest}"),
         };
         let (path, query) = split_query(rest)?;
+        let origin_form = written(&origin_form)?.unwrap_or(origin_form);
         let path = match path {
             "" if origin_form == "*" => "*".to_owned(),
             "" => "/".to_owned(),
@@ -336,12 +351,20 @@ impl<'h> Target<'h> {
     }
 }
 
+/// The target as it goes on, where that is not as it came. Encoded it may be too long for the `http` crate.
+fn written(target: &str) -> Result<Option<String>, Refusal> {
+    match target::written(target) {
+        Some(written) if written.len() > MAX_TARGET => Err(Refusal::UriTooLong),
+        written => Ok(written),
+    }
+}
+
 /// Why a target has none of the four forms.
 fn not_a_form(target: &str) -> Refusal {
     target.bytes().find(|b| matches!(b, b'#' | b'\\')).map_or(Refusal::BadTarget, target::refuse)
 }
 
-/// Path and query; the query is opaque to us, but what would make the line ambiguous is refused in it too.
+/// Path and query. The query is opaque to us: all visible ASCII passes, as browsers and scripts send it.
 fn split_query(target: &str) -> Result<(&str, Option<&str>), Refusal> {
     match target.split_once('?') {
         None => Ok((target, None)),
@@ -352,7 +375,7 @@ fn split_query(target: &str) -> Result<(&str, Option<&str>), Refusal> {
 /// A `%` without digits passes (`?discount=50%` is common and harmless), and so does `%5c`; `%00` does not: it ends
 /// a string in the languages that services are written in.
 fn check_query(query: &str) -> Result<(), Refusal> {
-    if let Some(byte) = query.bytes().find(|b| !b.is_ascii_graphic() || matches!(b, b'#' | b'\\' | b'"' | b'<' | b'>')) {
+    if let Some(byte) = query.bytes().find(|b| !b.is_ascii_graphic() || *b == b'#') {
         return Err(target::refuse(byte));
     }
     if query.contains("%00") { Err(Refusal::NulInTarget) } else { Ok(()) }

@@ -5,7 +5,7 @@
 //! only "invalid" where we count by reason. The tests hold it against `httparse`: what is accepted here reads
 //! the same there.
 
-use http::HeaderMap;
+use http::header::{COOKIE, HOST};
 use memchr::{memchr, memchr2, memrchr};
 use smallvec::SmallVec;
 
@@ -19,7 +19,7 @@ use crate::types::Fields;
 pub const MAX_METHOD: usize = 32;
 
 /// The longest target and the longest field name that the `http` crate can hold, whatever a listener allows.
-const MAX_TARGET: usize = u16::MAX as usize - 1;
+pub(super) const MAX_TARGET: usize = u16::MAX as usize - 1;
 const MAX_NAME: usize = u16::MAX as usize;
 
 /// What precedes and follows the target in the longest request line: an empty line, the method, two spaces, the version.
@@ -56,24 +56,66 @@ impl Limits {
         self.max_target_bytes.saturating_add(AROUND_TARGET)
     }
 
-    /// Holds a head that a library has parsed to the same limits: HTTP/2, where the library bounds only the
-    /// size of the whole list.
-    pub fn check(&self, target: &str, fields: &HeaderMap) -> Result<(), Refusal> {
-        if target.len() > self.max_target_bytes {
+    /// Holds a head that a library has parsed to the same limits: HTTP/2, where the library bounds only the size of the whole
+    /// list. What counts is the request as HTTP/1.1 writes it, so that a limit means the same in both: `:authority` is a Host, and
+    /// the cookies, which HTTP/2 may send in any number of fields (RFC 9113 section 8.2.3), are one field.
+    pub fn check(&self, request: &http::request::Parts) -> Result<(), Refusal> {
+        let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        if target > self.max_target_bytes {
             return Err(Refusal::UriTooLong);
         }
-        if fields.len() > self.max_header_count {
-            return Err(Refusal::TooManyHeaders);
+        let mut seen = Seen { limits: self, count: 0, bytes: 0, first: None };
+        let mut cookie: Option<usize> = None;
+        let named = request.headers.contains_key(HOST);
+        if let Some(authority) = request.uri.authority().filter(|_| !named) {
+            seen.field("host".len(), authority.as_str().len());
         }
-        let mut total = target.len();
-        for (name, value) in fields {
-            let line = name.as_str().len() + value.len() + 4;
-            if line > self.max_field_bytes {
-                return Err(Refusal::FieldTooLarge);
+        for (name, value) in &request.headers {
+            if *name == COOKIE {
+                cookie = Some(cookie.map_or(0, |length| length + "; ".len()) + value.len());
+            } else {
+                seen.field(name.as_str().len(), value.len());
             }
-            total += line;
         }
-        if total > self.max_header_bytes { Err(Refusal::HeaderTooLarge) } else { Ok(()) }
+        if let Some(length) = cookie {
+            seen.field("cookie".len(), length);
+        }
+        let around = request.method.as_str().len() + "  HTTP/1.1\r\n".len() + "\r\n".len();
+        if target + around + seen.bytes > self.max_header_bytes {
+            return Err(Refusal::HeaderTooLarge);
+        }
+        seen.first.map_or(Ok(()), Err)
+    }
+
+    /// The largest list of fields that an HTTP/2 library should take in, by the count of RFC 9113 section 6.5.2: 32 bytes on top of
+    /// each field, which must not refuse what [`Limits::check`] lets through. The second `max_header_bytes` is for cookies in
+    /// fields of their own, one for each 32 bytes of it: browsers keep some hundreds for a site, and what a head may make us hold
+    /// stays bounded.
+    pub fn list_bytes(&self) -> u32 {
+        let fields = self.max_header_count.saturating_mul(32);
+        u32::try_from(self.max_header_bytes.saturating_mul(2).saturating_add(fields)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Fields as lines of HTTP/1.1.
+struct Seen<'l> {
+    limits: &'l Limits,
+    count: usize,
+    bytes: usize,
+    first: Option<Refusal>,
+}
+
+impl Seen<'_> {
+    fn field(&mut self, name: usize, value: usize) {
+        let line = name + ": ".len() + value;
+        self.bytes += line + "\r\n".len();
+        self.count += 1;
+        let refusal = match () {
+            () if self.count > self.limits.max_header_count => Refusal::TooManyHeaders,
+            () if line > self.limits.max_field_bytes => Refusal::FieldTooLarge,
+            () => return,
+        };
+        self.first.get_or_insert(refusal);
     }
 }
 

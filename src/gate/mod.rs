@@ -11,6 +11,7 @@
 
 pub mod admit;
 pub mod chunked;
+mod glimpse;
 pub mod h2_frames;
 pub mod head;
 pub mod hop;
@@ -20,5 +21,7 @@ mod syntax;
 pub mod target;
 
 pub use admit::{Admitted, BodyFraming, Upgrade, admit_h1, admit_h2};
+pub use glimpse::Glimpse;
 pub use head::{Head, Limits, Version};
+pub use hop::UnderscoreFields;
 pub use refusal::Refusal;

@@ -59,6 +59,8 @@ refusals! {
     BadFieldValue = "bad_field_value", 400;
     /// A field continued on the next line.
     ObsFold = "obs_fold", 400;
+    /// A field name with `_`, or one that passes for a field that Weir sets itself, where the listener refuses those.
+    UnderscoreField = "underscore_field", 400;
     /// White space between a field name and its colon.
     SpaceBeforeColon = "space_before_colon", 400;
     /// The header block is over `max_header_bytes`.
@@ -97,13 +99,13 @@ refusals! {
     BadEscape = "bad_escape", 400;
     /// `%00` in the target.
     NulInTarget = "nul_in_target", 400;
-    /// A backslash in the target, or `%5c` in its path.
+    /// A raw backslash in the path.
     Backslash = "backslash", 400;
     /// `#` in the target.
     Fragment = "fragment", 400;
     /// `..` above the root.
     PathAboveRoot = "path_above_root", 400;
-    /// Dot segments that services resolve differently: `..;x`, `//..`, `%2f..`.
+    /// Dot segments that services resolve differently: `..;x`, `//..`, `%2f..`, `%5c..`.
     AmbiguousPath = "ambiguous_path", 400;
     /// An expectation other than `100-continue`.
     BadExpectation = "bad_expectation", 417;

@@ -87,11 +87,7 @@ impl HttpProbe {
     /// like any other. The caller sets the time.
     pub(super) async fn probe(&self, address: &Address, dial: &Dial) -> Result<(), String> {
         let (stream, http2) = connect(address, dial).await?;
-        let host = match (&self.spec.host, address) {
-            (Some(host), _) => host.clone(),
-            (None, Address::Tcp(address)) => address.to_string(),
-            (None, Address::Unix(_)) => "localhost".into(),
-        };
+        let host = self.spec.host.clone().unwrap_or_else(|| address.authority());
         if http2 {
             let scheme = if dial.tls.is_some() { "https" } else { "http" };
             http2::ask(stream, scheme, &host, self).await

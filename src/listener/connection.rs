@@ -19,7 +19,7 @@ use super::{
     transport::Transport,
 };
 use crate::{
-    gate::{Limits, Refusal},
+    gate::{self, Admitted, Glimpse, Head, Limits, Refusal},
     observe::{
         Layer, Outcome, Times,
         process_log::{self, Notice},
@@ -69,35 +69,48 @@ impl Connection {
         Limits::new(self.listener.http.max_header_bytes.get(), self.listener.http.max_header_count.get())
     }
 
+    /// What the gate says of an HTTP/1 head on this listener.
+    pub fn admit_h1(&self, head: &Head<'_>) -> Result<Admitted, Refusal> {
+        let admitted = gate::admit_h1(head, self.tls.is_some())?;
+        self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
+    }
+
+    /// What the gate says of an HTTP/2 head on this listener.
+    pub fn admit_h2(&self, head: &http::request::Parts) -> Result<Admitted, Refusal> {
+        self.head_limits().check(head)?;
+        let admitted = gate::admit_h2(head)?;
+        self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
+    }
+
     /// The outcome of something that ended at the gate: what is known of it so far.
-    pub fn refused(&self, generation: u64, started: SystemTime, took: Duration, refusal: Refusal) -> Outcome {
+    pub fn refused(&self, generation: u64, began: Began, refusal: Refusal, read: Glimpse) -> Outcome {
         Outcome {
             layer: Layer::Http,
-            started,
+            started: began.time,
             request_id: crate::proxy::new_request_id(),
             trace: None,
             client: self.peer,
             client_port: self.port,
             listener: self.listener.name.clone(),
             tls: self.tls.clone(),
-            http: "",
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
+            http: read.http,
+            method: read.method,
+            host: read.host,
+            path: read.path,
             route: None,
             upstream: None,
             attempts: Vec::new(),
             status: refusal.status(),
             bytes_in: 0,
             bytes_out: 0,
-            times: Times { total: took, ..Times::default() },
+            times: Times { total: began.at.elapsed(), ..Times::default() },
             who: Who::Client,
             phase: Phase::Admit,
             cause: Some(refusal.cause()),
             reason: Some(refusal.reason()),
             generation,
-            user_agent: None,
-            referer: None,
+            user_agent: read.user_agent,
+            referer: read.referer,
             cache: None,
         }
     }

@@ -11,9 +11,10 @@ use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
 use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
-    gate::{self, Admitted, Refusal, head},
+    gate::{self, Admitted, Glimpse, Refusal, head},
     proxy::{Arrival, render_refusal},
     tunnel::{End, Parting, Side, Tunnel},
+    types::Fields,
 };
 
 /// How a connection goes on after its next head was waited for.
@@ -46,12 +47,18 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
                 return Box::pin(h2::serve(transport, ahead, connection, shared)).await;
             }
             Next::Close => return close(stream).await,
-            Next::Refused { refusal, began } => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
+            Next::Refused { refusal, began } => {
+                let read = Glimpse::of_bytes(stream.ahead());
+                return Box::pin(refuse(stream, &connection, &shared, refusal, began, read)).await;
+            }
         };
         let head = stream.take(length);
         let (admitted, head) = match admit(head, &connection) {
             Ok(admitted) => admitted,
-            Err(refusal) => return Box::pin(refuse(stream, &connection, &shared, refusal, began)).await,
+            Err((refusal, head)) => {
+                let read = Glimpse::of_bytes(&head);
+                return Box::pin(refuse(stream, &connection, &shared, refusal, began, read)).await;
+            }
         };
         let (tunnel, parting) = admitted.upgrade.map(|_| Tunnel::new()).unzip();
         let link = stream.begin(admitted.body, tunnel.clone(), &connection.head_limits());
@@ -141,40 +148,65 @@ async fn idle_at_the_end(closed: &mut watch::Receiver<bool>, first: bool) {
     }
 }
 
-/// Checks the head, and returns it as Pingora should read it.
-fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut), Refusal> {
+/// Checks the head, and returns it as Pingora should read it. What is refused comes back as it is.
+fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut), (Refusal, BytesMut)> {
     if head.starts_with(b"\r\n") {
         // The empty line that the gate tolerates ahead of a request goes no further.
         head.advance(2);
     }
-    let parsed = head::parse(&head, &connection.head_limits())?;
-    let admitted = gate::admit_h1(&parsed, connection.tls.is_some())?;
-    let rewritten = admitted.origin_form.as_ref().map(|target| in_origin_form(&head, parsed.method, target, admitted.http));
-    let minor = parsed.method.len() + 1 + parsed.target.len() + 1 + "HTTP/1.".len();
-    let later = parsed.version == gate::Version::Http11 && head[minor] != b'1';
-    drop(parsed);
-    let mut head = rewritten.unwrap_or(head);
-    if later && admitted.origin_form.is_none() {
+    let Judged { admitted, rewritten, later } = match judge(&head, connection) {
+        Ok(judged) => judged,
+        Err(refusal) => return Err((refusal, head)),
+    };
+    if let Some(rewritten) = rewritten {
+        return Ok((admitted, rewritten));
+    }
+    if let Some(minor) = later {
         // A later minor version counts as 1.1 (RFC 9110 section 2.5), which Pingora's parser does not know.
         head[minor] = b'1';
     }
     Ok((admitted, head))
 }
 
-/// A head in absolute-form as the same in origin-form, which is what servers expect from a gateway.
-fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str) -> BytesMut {
+struct Judged {
+    admitted: Admitted,
+    /// The head as it goes on, where that takes more than one byte.
+    rewritten: Option<BytesMut>,
+    /// Where the digit of a minor version after 1.1 is.
+    later: Option<usize>,
+}
+
+fn judge(head: &[u8], connection: &Connection) -> Result<Judged, Refusal> {
+    let parsed = head::parse(head, &connection.head_limits())?;
+    let admitted = connection.admit_h1(&parsed)?;
+    let rewritten = admitted.origin_form.as_ref().map(|target| {
+        // HTTP/1.0 allows to name the host in the target alone, which is lost there.
+        let lost = Fields::get(&parsed, "host").is_none() && !admitted.host.is_empty();
+        let host = lost.then(|| admitted.authority());
+        in_origin_form(head, parsed.method, target, admitted.http, host.as_deref())
+    });
+    let minor = parsed.method.len() + 1 + parsed.target.len() + 1 + "HTTP/1.".len();
+    let later = (parsed.version == gate::Version::Http11 && head[minor] != b'1').then_some(minor);
+    Ok(Judged { admitted, rewritten, later })
+}
+
+/// A head with the target that goes on: in origin-form, which is what servers expect from a gateway. `host` is put in.
+fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str, host: Option<&str>) -> BytesMut {
     let fields = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut rewritten = BytesMut::with_capacity(head.len());
+    let mut rewritten = BytesMut::with_capacity(head.len() + 64);
     for part in [method, " ", target, " HTTP/", version, "\r\n"] {
         rewritten.extend_from_slice(part.as_bytes());
+    }
+    if let Some(host) = host {
+        rewritten.extend_from_slice(format!("host: {host}\r\n").as_bytes());
     }
     rewritten.extend_from_slice(&head[fields..]);
     rewritten
 }
 
-/// Answers what the gate refused, reports it, and closes.
-async fn refuse(mut stream: H1Stream, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
-    let outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
+/// Answers what the gate refused, reports it, and closes. `read` is what could be read of it.
+async fn refuse(mut stream: H1Stream, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began, read: Glimpse) {
+    let outcome = connection.refused(shared.store.load().generation, began, refusal, read);
     let answer = render_refusal(refusal, &outcome.request_id);
     shared.observer.finished(&outcome);
     let write = async {

@@ -25,10 +25,13 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::transport::{Transport, pingora_stream};
+use super::{
+    patience::Patience,
+    transport::{Transport, pingora_stream},
+};
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
-    pace::{Pace, Patience, Watch},
+    pace::{Pace, Watch},
     tunnel::{End, Tunnel},
 };
 
@@ -48,7 +51,6 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Reading fails when one of these has passed. The answer to a request for a tunnel is waited for in this way, too, since
     /// The tunnel that the request asks for.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.tunnel.as_ref()
@@ -97,8 +99,8 @@ impl H1Stream {
     /// outside of tunnels.
     pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
         let (ahead, patience) = (BytesMut::new(), Patience::new(patience));
-        let watch = Watch::default();
-        Self { transport, ahead, framing: Framing::Complete, link: Arc::default(), watch, patience, told: 0 }
+        let (link, watch) = (Arc::default(), Watch::default());
+        Self { transport, ahead, framing: Framing::Complete, link, watch, patience, told: 0 }
     }
 
     /// The bytes that wait to be understood.
@@ -240,8 +242,8 @@ impl H1Stream {
 
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { watch, link, patience, transport, .. } = &mut *self;
-        if link.pace.poll_limits(watch, patience, transport.sent(), cx).is_some() {
+        let Self { watch, link, .. } = &mut *self;
+        if watch.poll(&link.pace, cx).is_some() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let read = match &self.framing {

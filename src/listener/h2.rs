@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::HttpSpec,
-    gate::{self, Refusal, h2_frames::FrameLimits},
+    gate::{Glimpse, Refusal, h2_frames::FrameLimits},
     pace::{Allowance, Pace, Share},
     proxy::{Arrival, refuse_h2},
 };
@@ -63,7 +63,7 @@ impl Active {
     }
 }
 
-fn builder(http: &HttpSpec, limits: &FrameLimits) -> server::Builder {
+fn builder(http: &HttpSpec, limits: &FrameLimits, list_bytes: u32) -> server::Builder {
     // The windows bound what one client can make us buffer: a stream's body, and a connection's together.
     const STREAM_WINDOW: u32 = 256 * 1024;
     const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -72,7 +72,7 @@ fn builder(http: &HttpSpec, limits: &FrameLimits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(http.h2_max_concurrent_streams.get())
-        .max_header_list_size(u32::try_from(http.max_header_bytes.get()).unwrap_or(u32::MAX))
+        .max_header_list_size(list_bytes)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
@@ -88,7 +88,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     let limits = FrameLimits::new(http.max_header_bytes.get());
     let sending = Arc::<Sending>::default();
     let (stream, alarm) = H2Stream::new(transport, ahead, limits, sending.clone());
-    let handshake = builder(http, &limits).handshake::<_, Bytes>(stream);
+    let handshake = builder(http, &limits, connection.head_limits().list_bytes()).handshake::<_, Bytes>(stream);
     let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake).await else {
         return;
     };
@@ -132,8 +132,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                     leaving = true;
                 }
                 let pace = Pace::sharing(Share::new(&allowance));
-                let patience = http.body_idle_timeout.limit();
-                let request = H2Request::new(request, respond, pace.clone(), &sending, patience);
+                let request = H2Request::new(request, respond, pace.clone(), &sending);
                 start(request, pace, &connection, &shared, ActiveStream::new(&active));
             }
             Some(Err(_)) | None => return,
@@ -148,10 +147,7 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
     shared.spawn(async move {
         let _active = active;
         let shared = served_by;
-        let limits = connection.head_limits();
-        let head = request.head();
-        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-        let admitted = limits.check(target, &head.headers).and_then(|()| gate::admit_h2(head));
+        let admitted = connection.admit_h2(request.head());
         let session = ServerSession::new_custom(Box::new(request));
         match admitted {
             Ok(admitted) => {
@@ -165,8 +161,8 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
 }
 
 async fn refuse(session: ServerSession, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
-    let mut outcome = connection.refused(shared.store.load().generation, began.time, began.at.elapsed(), refusal);
-    outcome.http = "2";
+    let read = Glimpse::of_parts(session.req_header());
+    let outcome = connection.refused(shared.store.load().generation, began, refusal, read);
     let request_id = outcome.request_id.clone();
     shared.observer.finished(&outcome);
     let _ = timeout(Duration::from_secs(5), refuse_h2(session, refusal, &request_id)).await;

@@ -30,7 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::h2_sending::Sending;
-use crate::pace::{Pace, Patience, Watch};
+use crate::pace::{Pace, Watch};
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
@@ -63,9 +63,8 @@ pub(super) struct H2Request {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
-    watch: Watch,
-    patience: Patience,
     pace: Arc<Pace>,
+    watch: Watch,
     sending: Arc<Sending>,
     digest: Digest,
 }
@@ -83,7 +82,6 @@ impl H2Request {
         respond: SendResponse<Bytes>,
         pace: Arc<Pace>,
         sending: &Arc<Sending>,
-        patience: Option<Duration>,
     ) -> Self {
         let (head, body) = request.into_parts();
         sending.begin(respond.stream_id().as_u32(), pace.clone());
@@ -100,9 +98,8 @@ impl H2Request {
             read_timeout: None,
             write_timeout: None,
             drain_timeout: None,
-            watch: Watch::default(),
-            patience: Patience::new(patience),
             pace,
+            watch: Watch::default(),
             sending: sending.clone(),
             digest: Digest::default(),
         }
@@ -113,33 +110,38 @@ impl H2Request {
         &self.head
     }
 
-    /// A limit of the exchange that has passed.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
-        let Self { pace, watch, patience, .. } = self;
-        match pace.poll_limits(watch, patience, pace.window.total(), cx) {
-            Some(_) => Poll::Ready(Error::explain(ErrorType::ReadTimedout, "a limit of the exchange")),
+    /// Resolves when the exchange, or a part of it, has taken too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        match self.watch.poll(&self.pace, cx) {
+            Some(_) => Poll::Ready(Error::explain(ErrorType::ReadTimedout, "a limit of the exchange has passed")),
             None => Poll::Pending,
         }
     }
 
-    async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        // An endpoint that takes nothing is no silence of the client.
-        poll_fn(|cx| match self.poll_late(cx) {
+    /// Resolves when the endpoint has room for the next piece.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.poll_overdue(cx) {
             Poll::Ready(late) => Poll::Ready(Err(late)),
             Poll::Pending => self.pace.upload.poll_ready(cx).map(Ok),
-        })
-        .await?;
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        if let Poll::Ready(late) = self.poll_overdue(cx) {
+            return Poll::Ready(Err(late));
+        }
+        let piece = ready!(self.body.poll_data(cx)).transpose();
+        Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
+    }
+
+    async fn read_piece(&mut self) -> Result<Option<Bytes>> {
+        // An endpoint that takes nothing is no silence of the client.
+        poll_fn(|cx| self.poll_room(cx)).await?;
         let patience = self.read_timeout;
-        let data = poll_fn(|cx| match self.poll_late(cx) {
-            Poll::Ready(late) => Poll::Ready(Err(late)),
-            Poll::Pending => {
-                let piece = ready!(self.body.poll_data(cx)).transpose();
-                Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
-            }
-        });
+        let piece = poll_fn(|cx| self.poll_piece(cx));
         let piece = match patience {
-            None => data.await?,
-            Some(patience) => match timeout(patience, data).await {
+            None => piece.await?,
+            Some(patience) => match timeout(patience, piece).await {
                 Ok(piece) => piece?,
                 Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
             },
@@ -160,7 +162,7 @@ impl H2Request {
 
     /// Resolves when the client wants no more of the stream.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
-        if let Poll::Ready(late) = self.poll_late(cx) {
+        if let Poll::Ready(late) = self.poll_overdue(cx) {
             return Poll::Ready(Err(late));
         }
         let reset = match &mut self.send {
@@ -174,8 +176,11 @@ impl H2Request {
 
     /// Resolves to how much of a piece may be sent now.
     fn poll_capacity(&mut self, piece: usize, cx: &mut Context<'_>) -> Poll<Result<usize>> {
-        ready!(self.pace.window.poll_turn(cx));
         let send = self.send.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a body without a head"))?;
+        if send.poll_reset(cx).is_ready() {
+            return Poll::Ready(Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream"));
+        }
+        ready!(self.pace.window.poll_turn(cx));
         let wanted = piece.min(PIECE);
         send.reserve_capacity(wanted);
         match send.capacity() {

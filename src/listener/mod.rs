@@ -15,6 +15,7 @@ mod h2_sending;
 mod h2_stream;
 mod handshake;
 mod limit;
+mod patience;
 mod socket;
 mod tcp;
 mod transport;

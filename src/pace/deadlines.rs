@@ -1,19 +1,21 @@
 //! How long an exchange may wait, as the proxy's phases say it and the driver of the client's connection keeps it.
 //!
 //! Pingora times each read from an endpoint, so a header that drips outlasts every timeout, and one value must do for the header
-//! and the body. But it reads from the client all the while, for going away: a driver that asks [`super::Pace::poll_limits`] there, and
-//! fails the read when a limit has passed, ends the exchange at the right moment. Which limit it was, the proxy reads from
+//! and the body. But it reads from the client all the while, for going away: a driver that asks [`Watch::poll`] there, and fails
+//! the read when a limit has passed, ends the exchange at the right moment. Which limit it was, the proxy reads from
 //! [`Deadlines::take_passed`].
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     task::Context,
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Pace;
 
 /// What an exchange must not take longer than.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +24,10 @@ pub enum Limit {
     Exchange,
     /// The time that an endpoint has for its response header.
     Answer,
-    /// Silence in the response.
+    /// Silence in the response: nothing comes from the endpoint.
     Silence,
-    /// The time in which the client takes nothing of what waits for it.
-    Reader,
+    /// The client takes nothing of the response.
+    Unread,
 }
 
 /// The limits of one exchange.
@@ -41,7 +43,7 @@ pub struct Deadlines {
     moves: AtomicU32,
     /// The limit that has passed, plus one.
     passed: AtomicU8,
-    watched: AtomicBool,
+    unwatched: bool,
 }
 
 const NONE: u64 = u64::MAX;
@@ -56,19 +58,19 @@ impl Default for Deadlines {
             silence: none(),
             moves: AtomicU32::new(0),
             passed: AtomicU8::new(0),
-            watched: AtomicBool::new(false),
+            unwatched: false,
         }
     }
 }
 
 impl Deadlines {
-    /// Those of an exchange whose driver keeps them.
-    pub fn watched() -> Self {
-        Self { watched: AtomicBool::new(true), ..Self::default() }
+    /// Those of an exchange that no driver watches, since it is for no client.
+    pub(super) fn unwatched() -> Self {
+        Self { unwatched: true, ..Self::default() }
     }
-    /// Does the driver keep them? If not, only Pingora's own timeouts hold.
+    /// Does a driver keep them? If not, only Pingora's own timeouts hold.
     pub fn is_watched(&self) -> bool {
-        self.watched.load(Relaxed)
+        !self.unwatched
     }
     /// When the whole exchange must be over.
     pub fn set_exchange(&self, deadline: Option<std::time::Instant>) {
@@ -78,8 +80,8 @@ impl Deadlines {
     pub fn set_answer(&self, deadline: Option<std::time::Instant>) {
         self.answer.store(self.micros(deadline), Relaxed);
     }
-    /// How long nothing may move. Counted from the first time that the client is read from after a move, so that the time in
-    /// which a slow client is written to does not count.
+    /// How long nothing may move, from the endpoint or to the client. Counted from the first time that the client is read from after
+    /// a move, so that the time in which a slow client is written to does not count.
     pub fn set_silence(&self, limit: Option<Duration>) {
         self.silence.store(limit.map_or(NONE, |limit| limit.as_micros() as u64), Relaxed);
     }
@@ -100,7 +102,7 @@ impl Deadlines {
             1 => Some(Limit::Exchange),
             2 => Some(Limit::Answer),
             3 => Some(Limit::Silence),
-            _ => Some(Limit::Reader),
+            _ => Some(Limit::Unread),
         }
     }
     /// This limit has passed.
@@ -128,8 +130,8 @@ pub struct Watch {
     /// Made for the first limit, and left running for the next ones: it is set anew only when it rings or is late, which
     /// spares a request the timer's lock.
     timer: Option<Pin<Box<Sleep>>>,
-    /// What had moved when the silence began, and when that was.
-    quiet: Option<(u32, Instant)>,
+    /// What had moved when the silence began, what the client had not taken, and when that was.
+    quiet: Option<(u32, usize, Instant)>,
 }
 
 impl Watch {
@@ -139,13 +141,11 @@ impl Watch {
     }
 
     /// The limit that has passed, which the exchange is told. If none has, the reader is woken when one does.
-    pub fn poll(&mut self, deadlines: &Deadlines, cx: &mut Context<'_>) -> Option<Limit> {
-        let limits = [
-            (deadlines.at(&deadlines.exchange), Limit::Exchange),
-            (deadlines.at(&deadlines.answer), Limit::Answer),
-            (self.quiet_until(deadlines), Limit::Silence),
-        ];
-        let limits = limits.into_iter().filter_map(|(deadline, limit)| Some((deadline?, limit)));
+    pub fn poll(&mut self, pace: &Pace, cx: &mut Context<'_>) -> Option<Limit> {
+        let deadlines = &pace.deadlines;
+        let (exchange, answer) = (deadlines.at(&deadlines.exchange), deadlines.at(&deadlines.answer));
+        let limits = [exchange.map(|at| (at, Limit::Exchange)), answer.map(|at| (at, Limit::Answer)), self.quiet(pace)];
+        let limits = limits.into_iter().flatten();
         let (deadline, limit) = limits.min_by_key(|(deadline, _)| *deadline)?;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() > deadline {
@@ -161,19 +161,22 @@ impl Watch {
         None
     }
 
-    fn quiet_until(&mut self, deadlines: &Deadlines) -> Option<Instant> {
-        let micros = deadlines.silence.load(Relaxed);
+    /// When there has been silence for too long, and whose it is.
+    fn quiet(&mut self, pace: &Pace) -> Option<(Instant, Limit)> {
+        let micros = pace.deadlines.silence.load(Relaxed);
         if micros == NONE {
             self.quiet = None;
             return None;
         }
-        let moves = deadlines.moves.load(Relaxed);
+        let (moves, unsent) = (pace.deadlines.moves.load(Relaxed), pace.window.unsent());
         let since = match self.quiet {
-            Some((seen, since)) if seen == moves => since,
+            Some((seen, left, since)) if (seen, left) == (moves, unsent) => since,
             _ => Instant::now(),
         };
-        self.quiet = Some((moves, since));
-        Some(since + Duration::from_micros(micros))
+        self.quiet = Some((moves, unsent, since));
+        // What the client has not taken may keep the endpoint from sending.
+        let limit = if unsent == 0 { Limit::Silence } else { Limit::Unread };
+        Some((since + Duration::from_micros(micros), limit))
     }
 }
 
@@ -193,48 +196,66 @@ mod tests {
     }
 
     /// Waits until a limit passes, and returns it with the seconds that took.
-    async fn passes(watch: &mut Watch, deadlines: &Deadlines) -> (Option<Limit>, u64) {
+    async fn passes(watch: &mut Watch, pace: &Pace) -> (Option<Limit>, u64) {
         let began = Instant::now();
-        let limit = poll_fn(|cx| watch.poll(deadlines, cx).map_or(Poll::Pending, Poll::Ready)).await;
-        assert_eq!(deadlines.take_passed(), Some(limit));
-        (deadlines.take_passed().or(Some(limit)), began.elapsed().as_secs())
+        let limit = poll_fn(|cx| watch.poll(pace, cx).map_or(Poll::Pending, Poll::Ready)).await;
+        assert_eq!(pace.deadlines.take_passed(), Some(limit));
+        (pace.deadlines.take_passed().or(Some(limit)), began.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_nearest_limit_passes_first_and_none_does_without_one() {
-        let (mut watch, deadlines) = (Watch::default(), Deadlines::watched());
+        let (mut watch, pace) = (Watch::default(), Pace::alone());
+        let deadlines = &pace.deadlines;
         let cx = &mut Context::from_waker(Waker::noop());
-        assert_eq!(watch.poll(&deadlines, cx), None);
+        assert_eq!(watch.poll(&pace, cx), None);
         tokio::time::advance(SECOND * 1000).await;
-        assert_eq!(watch.poll(&deadlines, cx), None);
+        assert_eq!(watch.poll(&pace, cx), None);
         deadlines.set_exchange(in_seconds(9));
         deadlines.set_answer(in_seconds(5));
-        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Answer), 5));
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Answer), 5));
         deadlines.set_answer(None);
-        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Exchange), 4));
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Exchange), 4));
         deadlines.set_exchange(in_seconds(3600));
-        assert_eq!(watch.poll(&deadlines, cx), None);
+        assert_eq!(watch.poll(&pace, cx), None);
         deadlines.set_answer(in_seconds(1));
-        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Answer), 1), "set nearer while it waits");
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Answer), 1), "set nearer while it waits");
         deadlines.clear();
-        assert_eq!((watch.poll(&deadlines, cx), deadlines.take_passed()), (None, None));
+        assert_eq!((watch.poll(&pace, cx), deadlines.take_passed()), (None, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_counted_from_the_last_move_and_only_while_somebody_waits() {
-        let (mut watch, deadlines) = (Watch::default(), Deadlines::watched());
+        let (mut watch, pace) = (Watch::default(), Pace::alone());
+        let deadlines = &pace.deadlines;
         let cx = &mut Context::from_waker(Waker::noop());
         deadlines.set_silence(Some(SECOND * 30));
         for _ in 0..10 {
-            assert_eq!(watch.poll(&deadlines, cx), None);
+            assert_eq!(watch.poll(&pace, cx), None);
             tokio::time::advance(SECOND * 29).await;
-            assert_eq!(watch.poll(&deadlines, cx), None);
+            assert_eq!(watch.poll(&pace, cx), None);
             deadlines.moved();
         }
         // The client was written to for a minute, in which nobody read from it.
         tokio::time::advance(SECOND * 60).await;
-        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Silence), 30));
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Silence), 30));
         watch.renew();
-        assert_eq!(passes(&mut watch, &deadlines).await, (Some(Limit::Silence), 30), "anew for the next exchange");
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Silence), 30), "anew for the next exchange");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_is_not_silent_while_its_client_takes_nothing() {
+        let (mut watch, pace) = (Watch::default(), Pace::alone());
+        let cx = &mut Context::from_waker(Waker::noop());
+        pace.deadlines.set_silence(Some(SECOND * 30));
+        pace.window.passed(1000);
+        for _ in 0..5 {
+            assert_eq!(watch.poll(&pace, cx), None);
+            tokio::time::advance(SECOND * 29).await;
+            pace.window.taken(100);
+        }
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Unread), 30));
+        pace.window.taken(1000);
+        assert_eq!(passes(&mut watch, &pace).await, (Some(Limit::Silence), 30));
     }
 }

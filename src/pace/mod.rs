@@ -8,17 +8,15 @@
 
 mod allowance;
 mod deadlines;
-mod patience;
 mod upload;
 mod window;
 
 pub use allowance::{Allowance, Share};
 pub use deadlines::{Deadlines, Limit, Watch};
-pub use patience::Patience;
 pub use upload::{Progress, Upload};
 pub use window::Window;
 
-use std::{future::Future, sync::Arc, task::Context, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// How long an endpoint may be silent where nothing else says it.
 const ORPHANED: Duration = Duration::from_secs(30);
@@ -28,48 +26,30 @@ tokio::task_local! {
 }
 
 /// The flow of one exchange.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pace {
     /// Of the response.
     pub window: Window,
     /// Of the request, where it goes to an HTTP/2 endpoint.
     pub upload: Upload,
-    /// How long it may take.
+    /// How long it may wait.
     pub deadlines: Deadlines,
 }
 
 impl Pace {
     /// Of a request whose client has one response at a time on its connection.
     pub fn alone() -> Arc<Self> {
-        Self::of(Window::default(), Deadlines::watched())
-    }
-
-    fn of(window: Window, deadlines: Deadlines) -> Arc<Self> {
-        Arc::new(Self { window, upload: Upload::default(), deadlines })
+        Arc::default()
     }
 
     /// Of a request whose client has several responses at a time on its connection.
     pub fn sharing(share: Share) -> Arc<Self> {
-        Self::of(Window::sharing(share), Deadlines::watched())
+        Arc::new(Self { window: Window::sharing(share), ..Self::default() })
     }
 
     /// Of a request that is made for no client.
     pub fn unpaced() -> Arc<Self> {
-        Self::of(Window::unpaced(), Deadlines::default())
-    }
-
-    /// The limit that has passed, for a driver that reads from the client. If none has, it is woken when one does. `taken` says how much
-    /// the client has taken so far.
-    pub fn poll_limits(&self, watch: &mut Watch, patience: &mut Patience, taken: u64, cx: &mut Context<'_>) -> Option<Limit> {
-        if self.window.is_unsent() {
-            // What the client has not taken is why nothing comes from the endpoint.
-            self.deadlines.moved();
-            if patience.poll_over(cx, taken) {
-                self.deadlines.pass(Limit::Reader);
-                return Some(Limit::Reader);
-            }
-        }
-        watch.poll(&self.deadlines, cx)
+        Arc::new(Self { window: Window::unpaced(), deadlines: Deadlines::unwatched(), ..Self::default() })
     }
 
     /// How long an endpoint may be silent, where nobody reads from the client any more and could see to the limits.

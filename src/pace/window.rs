@@ -30,8 +30,6 @@ struct State {
     unsent: usize,
     /// Of these, what was handed to the library that sends them.
     handed: usize,
-    /// Taken by the client so far.
-    total: u64,
     /// With the other responses of the client's connection, where there are others.
     share: Option<Share>,
     /// The reader found no room although the client has taken everything.
@@ -126,7 +124,6 @@ impl Window {
         let mut state = self.state.lock();
         state.unsent = state.unsent.saturating_sub(bytes);
         state.handed = state.handed.saturating_sub(bytes);
-        state.total += bytes as u64;
         state.shrink();
         drop(state);
         self.reader.wake();
@@ -138,19 +135,14 @@ impl Window {
         self.state.lock().held()
     }
 
-    /// Does something wait for the client?
-    pub fn is_unsent(&self) -> bool {
+    /// How many bytes have passed the filters that the client has not taken.
+    pub fn unsent(&self) -> usize {
         let state = self.state.lock();
-        state.unsent > 0 && !state.unpaced
-    }
-
-    /// How many bytes of the body the client has taken.
-    pub fn total(&self) -> u64 {
-        self.state.lock().total
+        if state.unpaced { 0 } else { state.unsent }
     }
 
     /// Is there no client that could be slow?
-    pub fn is_unpaced(&self) -> bool {
+    pub(super) fn is_unpaced(&self) -> bool {
         self.state.lock().unpaced
     }
 

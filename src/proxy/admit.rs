@@ -11,9 +11,10 @@ use super::{RequestCtx, caching, told, trace};
 use crate::{
     gate::{
         Admitted, BodyFraming, Refusal,
-        hop::{self, Forwarded, Onward, Peer},
+        hop::{self, Dropped, Forwarded, Onward, Peer},
     },
-    types::{CidrSet, Reply, TlsClient, Who},
+    snapshot::Listener,
+    types::{Reply, TlsClient, Who},
 };
 
 /// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
@@ -68,8 +69,9 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
     ctx.told = told::asked(fields, &ctx.snapshot);
     let connection = &ctx.arrival.connection;
     let peer = Peer { ip: connection.peer, port: connection.port, scheme: connection.scheme() };
-    let trusted = &connection.listener.trusted_proxies;
-    let (found, via) = prepare(fields, admitted, &ctx.outcome.host, peer, trusted, connection.tls.as_deref())?;
+    let Prepared { found, via, dropped } =
+        prepare(fields, admitted, &ctx.outcome.host, peer, &connection.listener, connection.tls.as_deref())?;
+    told_of(&dropped, ctx);
     ctx.onward.via = Some(via);
     (ctx.client.ip, ctx.client.port, ctx.client.scheme) = (found.ip, found.port, found.scheme);
     (ctx.outcome.client, ctx.outcome.client_port) = (found.ip, found.port);
@@ -77,16 +79,40 @@ fn edit(request: &mut Parts, ctx: &mut RequestCtx) -> std::result::Result<(), Re
     Ok(())
 }
 
+/// Counts the fields that services could take for others, and says which they were.
+fn told_of(dropped: &Dropped, ctx: &RequestCtx) {
+    let listener = &ctx.arrival.connection.listener.name;
+    for (name, reason) in dropped {
+        ctx.observer.metrics().field_dropped(listener, reason.word());
+        log::debug!(
+            "request {}: field `{name}` dropped ({}), see `underscore_fields` of listener {listener}",
+            ctx.outcome.request_id,
+            reason.word()
+        );
+    }
+}
+
+/// What [`prepare`] found out.
+pub struct Prepared {
+    /// The client.
+    pub found: Forwarded,
+    /// Our entry in Via.
+    pub via: &'static str,
+    /// Fields that services could take for others.
+    pub dropped: Dropped,
+}
+
 /// Takes away the fields that go no further, finds the client behind trusted proxies, and writes down for the endpoint
-/// who it is. Answers that client, and our entry in Via.
+/// who it is.
 pub fn prepare(
     fields: &mut HeaderMap,
     admitted: &Admitted,
     host: &str,
     peer: Peer,
-    trusted: &CidrSet,
+    listener: &Listener,
     tls: Option<&TlsClient>,
-) -> std::result::Result<(Forwarded, &'static str), Refusal> {
+) -> std::result::Result<Prepared, Refusal> {
+    let dropped = if admitted.underscores { listener.http.underscore_fields.apply(fields) } else { Dropped::default() };
     hop::strip_request(fields, Onward { upgrade: admitted.upgrade, trailers: false });
     if admitted.http == "1.0" {
         fields.remove(header::EXPECT);
@@ -96,7 +122,7 @@ pub fn prepare(
     }
     let passed = fields.get_all(header::VIA).iter().map(HeaderValue::as_bytes);
     let via = hop::via(passed, admitted.http)?;
-    let found = Forwarded::resolve(peer, trusted, fields);
+    let found = Forwarded::resolve(peer, &listener.trusted_proxies, fields);
     match admitted.port {
         None => found.apply(fields, host),
         Some(port) => found.apply(fields, &format!("{host}:{port}")),
@@ -104,7 +130,7 @@ pub fn prepare(
     if let Some(tls) = tls {
         identify(fields, tls);
     }
-    Ok((found, via))
+    Ok(Prepared { found, via, dropped })
 }
 
 /// Tells the endpoint whose certificate the client has shown. What a client itself sends under these names is gone by now.

@@ -25,7 +25,7 @@ pub struct Arrival {
     pub began: Began,
     /// The HTTP/1 stream it came on.
     pub link: Option<Arc<Link>>,
-    /// How much of it may be in this process, and how long it may take.
+    /// How much of it may be in this process.
     pub pace: Arc<Pace>,
     /// The connection closes after it.
     pub last: bool,
@@ -55,11 +55,10 @@ impl Arrival {
 
     /// The same request once more, from now, for no connection that would wait for it.
     pub(super) fn again(&self) -> Self {
-        let began = Began::now();
         Self {
             connection: self.connection.clone(),
             admitted: self.admitted.clone(),
-            began,
+            began: Began::now(),
             link: None,
             pace: Pace::unpaced(),
             last: false,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Arrival, caching::Caching, fault::Verdict, finish, told::Told};
+use super::{Arrival, caching::Caching, fault::Verdict, fields::Settled, finish, told::Told};
 use crate::{
     endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Keeping, Pass, Passage},
@@ -57,6 +57,8 @@ pub struct RequestCtx {
 pub(super) struct Onward {
     /// Our entry in Via.
     pub(super) via: Option<&'static str>,
+    /// What filters have decided on of the fields that are written behind them.
+    pub(super) settled: Settled,
     /// The path and query to forward instead of the client's own.
     pub(super) rewritten: Option<String>,
     /// The upstream that serves it: one for all tries.
@@ -191,6 +193,7 @@ impl RequestCtx {
         behind.filters = Passage::default();
         behind.deadline = before.route.as_ref().and_then(|route| route.timeout).map(|timeout| behind.arrival.began.at + timeout);
         behind.onward.via = before.onward.via;
+        behind.onward.settled = before.onward.settled;
         behind.onward.rewritten = before.onward.rewritten.clone();
         behind.onward.upstream = before.onward.upstream.clone();
         behind.caching = Some(caching);

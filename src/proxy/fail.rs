@@ -56,6 +56,7 @@ pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<E
     if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
         // A limit that passed looks like the client's failure.
         error.as_up();
+        tls_fault::note(ctx, &error);
     }
     error.set_retry(again);
     error
@@ -167,7 +168,7 @@ pub(super) fn overdue(ctx: &RequestCtx, limit: Limit) -> Fault {
         Limit::Answer => Fault::Silent,
         Limit::Silence if whole => Fault::Silent,
         Limit::Silence => Fault::BothSilent,
-        Limit::Reader => Fault::ClientNotReading,
+        Limit::Unread => Fault::ClientNotReading,
     }
 }
 

@@ -73,7 +73,7 @@ fn see(
     run: impl FnOnce(&mut Pass, &mut FilterRequest<'_>) -> Verdict,
 ) -> Verdict {
     let method = request.method.clone();
-    let mut fields = RequestFields(request);
+    let mut fields = RequestFields { head: request, settled: &mut ctx.onward.settled };
     let mut view = FilterRequest {
         method: method.as_str(),
         host: &ctx.outcome.host,
@@ -117,7 +117,7 @@ pub(super) fn response(method: &str, response: &mut ResponseHeader, origin: Orig
         Origin::Cache => (None, true, false),
         Origin::Weir { standard } => (None, false, standard),
     };
-    let mut fields = ResponseFields(response);
+    let mut fields = ResponseFields { head: response };
     let mut view = FilterResponse {
         status: ctx.outcome.status,
         method,

@@ -24,17 +24,30 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
             request.insert_header(header::HOST, host)?;
         }
     }
+    if let Some(attempt) = &ctx.onward.attempt
+        && request.uri.authority().is_none()
+        && request.headers.get(header::HOST).is_none_or(HeaderValue::is_empty)
+    {
+        // An HTTP/1.0 client may name no host, and HTTP/1.1 requires one.
+        request.insert_header(header::HOST, attempt.guard.endpoint().address().authority())?;
+    }
     if let Some(target) = &ctx.onward.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);
     }
-    if let Some(via) = ctx.onward.via {
+    // What a filter has set or removed of the following stays as it left it.
+    let settled = ctx.onward.settled;
+    if let Some(via) = ctx.onward.via.filter(|_| !settled.via) {
         request.append_header(header::VIA, HeaderValue::from_static(via))?;
     }
-    if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards) {
+    if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards)
+        && !settled.max_forwards
+    {
         request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
     }
-    trace::onward(request, ctx)?;
+    if !settled.traceparent {
+        trace::onward(request, ctx)?;
+    }
     if ctx.uploaded {
         ctx.request_is_whole();
     }

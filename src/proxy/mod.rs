@@ -26,7 +26,7 @@ mod tls_fault;
 mod told;
 mod trace;
 
-pub use admit::prepare;
+pub use admit::{Prepared, prepare};
 pub use arrival::Arrival;
 pub use ctx::{RequestCtx, new_request_id};
 pub use reply::{refuse_h2, render_refusal};

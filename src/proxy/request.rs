@@ -19,7 +19,7 @@ use crate::{
         Refusal,
         hop::{MaxForwards, max_forwards},
     },
-    route::{Action, Route},
+    route::{Action, Route, location},
     snapshot::Listener,
     types::{BodyStream, Cause, Phase, Reply, RequestHead, Scheme, Who},
     upstream::Upstream,
@@ -98,6 +98,9 @@ async fn policy(session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Box<A
             forward(split.draw(&mut rand::rng()), ctx);
             Ok(())
         }
+        Action::Redirect(redirect) if redirect.needs_host() && ctx.outcome.host.is_empty() => {
+            Err(Answer::refused(Refusal::MissingHost))
+        }
         Action::Redirect(redirect) => {
             let head = head(session.req_header(), ctx);
             let tail = rewritten(ctx).unwrap_or_else(|| head.path.get(tail..).unwrap_or_default());
@@ -173,24 +176,29 @@ fn misdirected(ctx: &RequestCtx) -> Result<(), Box<Answer>> {
 /// Does this listener serve another certificate for the server name of the handshake than for the request's host?
 pub fn is_misdirected(listener: &Listener, sni: Option<&str>, host: &str) -> bool {
     let (Some(server), Some(sni)) = (&listener.tls, sni) else { return false };
-    sni != host && server.scope(Some(sni)) != server.scope(Some(host))
+    // An HTTP/1.0 request may name no host, which contradicts none.
+    !host.is_empty() && sni != host && server.scope(Some(sni)) != server.scope(Some(host))
 }
 
 /// 308 to the same host and path over TLS, on listeners that do only that.
 fn redirect_to_https(request: &RequestHeader, ctx: &RequestCtx) -> Result<(), Box<Answer>> {
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
     let listener = &ctx.arrival.connection.listener;
-    let Some(location) = https_location(listener, ctx.client.scheme, &ctx.outcome.host, target) else { return Ok(()) };
-    Err(match HeaderValue::from_str(&location) {
-        Ok(location) => Answer::ordinary(Reply::status(308).with(header::LOCATION, location)),
-        Err(_) => Answer::refused(Refusal::BadTarget),
-    })
+    match https_location(listener, ctx.client.scheme, &ctx.outcome.host, target) {
+        None => Ok(()),
+        Some(Ok(location)) => Err(Answer::ordinary(Reply::status(308).with(header::LOCATION, location))),
+        Some(Err(refusal)) => Err(Answer::refused(refusal)),
+    }
 }
 
-/// Where a listener that only redirects sends a request; `None` when it serves the request.
-pub fn https_location(listener: &Listener, scheme: Scheme, host: &str, target: &str) -> Option<String> {
+/// Where a listener that only redirects sends a request; `None` when it serves the request. HTTP/1.0 clients that name no host
+/// cannot be sent anywhere.
+pub fn https_location(listener: &Listener, scheme: Scheme, host: &str, target: &str) -> Option<Result<HeaderValue, Refusal>> {
     let port = listener.redirect_to_https.filter(|_| scheme == Scheme::Http)?;
+    if host.is_empty() {
+        return Some(Err(Refusal::MissingHost));
+    }
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let path = if target.starts_with('/') { target } else { "/" };
-    Some(format!("https://{host}{port}{path}"))
+    Some(location(&format!("https://{host}{port}{path}")).ok_or(Refusal::BadTarget))
 }

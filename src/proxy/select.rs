@@ -153,7 +153,6 @@ fn unavailable() -> Reply {
 
 /// A connection is there.
 pub(super) fn connected(ctx: &mut RequestCtx, reused: bool) {
-    // From here on the body is read.
     ctx.outcome.phase = Phase::Request;
     let Some(attempt) = &mut ctx.onward.attempt else { return };
     let took = attempt.started.elapsed();

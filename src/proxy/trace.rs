@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 use super::RequestCtx;
 use crate::observe::{Traceparent, is_tracestate};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Finds the trace that the request belongs to. `trusted`: the peer is one of the listener's trusted proxies.

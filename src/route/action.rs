@@ -79,6 +79,11 @@ impl Redirect {
         self.status.as_u16()
     }
 
+    /// Does the target name the request's host? Then a request without one cannot be sent there.
+    pub fn needs_host(&self) -> bool {
+        self.to.values().any(|variable| variable == Variable::Host)
+    }
+
     /// The answer for this request. `tail` is what [`super::Match`] says of it, or the path that a `rewrite` has made.
     pub fn reply(&self, head: &RequestHead<'_>, client: &Client, tail: &str) -> Reply {
         let target = self.to.fill(|variable, out| match variable {
@@ -98,10 +103,9 @@ impl Redirect {
             Some(rest) if !self.scheme_relative => format!("/{}", rest.trim_start_matches('/')),
             _ => target,
         };
-        match HeaderValue::from_str(&encode(&target)) {
-            Ok(location) => reply.with(header::LOCATION, location),
-            // Cannot be: encode leaves visible ASCII only.
-            Err(_) => Reply::status(500),
+        match location(&target) {
+            Some(location) => reply.with(header::LOCATION, location),
+            None => Reply::status(500),
         }
     }
 }
@@ -112,6 +116,11 @@ fn has_a_start(to: &str) -> bool {
         !rest.is_empty() && !scheme.is_empty() && (scheme == "{scheme}" || scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
     });
     scheme || to.starts_with('/') || to.starts_with("{path}")
+}
+
+/// The value of a Location field, whatever a request has put into its target. Never `None`, since what is left is visible ASCII.
+pub fn location(target: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&encode(target)).ok()
 }
 
 /// Percent-encodes what may not stand in a URL, so that no byte of a request can end the field or start another.

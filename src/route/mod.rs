@@ -22,7 +22,7 @@ mod tests;
 #[cfg(test)]
 mod tests_support;
 
-pub use action::{Action, Redirect};
+pub use action::{Action, Redirect, location};
 pub use compiled::Route;
 pub use fallback::FallbackSpec;
 pub use labels::{Allowed, LabelRoute, from_labels};

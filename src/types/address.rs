@@ -29,6 +29,13 @@ impl Address {
             Address::Unix(_) => true,
         }
     }
+    /// What a request for this address itself has in its Host.
+    pub fn authority(&self) -> String {
+        match self {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".into(),
+        }
+    }
     /// The TCP address, if it is one.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {

@@ -222,7 +222,7 @@ fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint
         }
     }
     if !call.fields.contains_key(header::HOST) {
-        head.insert_header(header::HOST, &**endpoint.label())?;
+        head.insert_header(header::HOST, endpoint.address().authority())?;
     }
     let length = match &call.body {
         Some(body) => body.length,

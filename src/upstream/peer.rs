@@ -94,8 +94,8 @@ impl Template {
     }
 }
 
-/// Pingora's timeouts for the response do not hold: they are kept where the client is read from (see [`crate::pace::Deadlines`]), which
-/// knows when the request is whole, tells the header from the body, and does not take a slow client for a silent endpoint.
+/// Pingora's timeout for reads of the response does not hold: it is kept where the client is read from (see [`crate::pace::Deadlines`]),
+/// which knows when the request is whole, tells the header from the body, and does not take a slow client for a silent endpoint.
 pub fn wait_for_answer(peer: &mut HttpPeer) {
     peer.options.read_timeout = None;
 }

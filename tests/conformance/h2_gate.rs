@@ -115,9 +115,38 @@ async fn rfc9110_7_1_a_path_has_one_meaning() {
         ("/a%00", "nul_in_target"),
         ("/a%zz", "bad_escape"),
         ("/a\\b", "backslash"),
-        ("/a%5cb", "backslash"),
+        ("/a%5c..%5cb", "ambiguous_path"),
+        ("/\u{e9}", "bad_target"),
+        ("/?\u{e9}", "bad_target"),
     ] {
         refuses(&get_fields("http", "example.com", path, &[]), 400, reason).await;
+    }
+}
+
+/// Over HTTP/2 the library refuses what the `http` crate cannot hold, before the gate could write it in another way.
+#[tokio::test]
+async fn rfc9110_7_7_a_target_is_forwarded_byte_for_byte() {
+    let bed = h2_bed().await;
+    let mut client = raw_h2(&bed.edge).await;
+    let mut stream = 1;
+    for byte in (0x21..0x7f_u8).map(char::from) {
+        for target in [format!("/a{byte}b"), format!("/a?b{byte}c")] {
+            if target.contains('#') || target.contains("a\\") || target.contains("a%b") {
+                continue;
+            }
+            let fields = get_fields("http", "example.com", &target, &[]);
+            client.send(&Frame::headers(stream, true, &fields)).await.expect("HEADERS");
+            let answer =
+                client.until(|frame| frame.stream == stream && frame.kind != kind::WINDOW_UPDATE).await.expect("an answer");
+            stream += 2;
+            let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+            if path.contains(['<', '>', '`']) || query.contains(['"', '<', '>']) {
+                assert_eq!(answer.kind, kind::RST_STREAM, "{target}");
+                continue;
+            }
+            assert_eq!((answer.kind, answer.payload.first()), (kind::HEADERS, Some(&0x88)), "{target}");
+            assert_eq!(bed.origin.next_request().await.target, target);
+        }
     }
 }
 

@@ -22,6 +22,8 @@ mod h1_target;
 mod h1_upgrade;
 mod h2_gate;
 mod h2_streams;
+mod limits_alike;
+mod refused_lines;
 mod semantics_bodies;
 mod semantics_cancel;
 mod semantics_drain;

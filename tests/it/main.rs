@@ -21,6 +21,7 @@ mod fixtures;
 mod forward_auth;
 mod gateway;
 mod grpc_health;
+mod headers;
 mod health;
 mod jwt;
 mod l4;

@@ -1,4 +1,5 @@
-//! Real protocols through layer 4: what PostgreSQL, Redis and a session that is silent for long make of it.
+//! Real protocols through layer 4: what PostgreSQL, Redis and a session that is silent for long make of it. And HAProxy in front
+//! of HTTP.
 //!
 //! The servers come from the distribution's packages, which `make test` installs. Where they are missing, a test says that
 //! it was skipped.
@@ -7,6 +8,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod haproxy;
 mod idle;
 mod postgres;
 mod programs;

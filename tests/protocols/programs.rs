@@ -21,6 +21,14 @@ pub fn find(name: &str, places: &[&Path]) -> Option<PathBuf> {
     found
 }
 
+/// The same for a program that `make test` is known to install wherever there is `apt-get`: there it must be.
+pub fn installed(name: &str, places: &[&Path]) -> Option<PathBuf> {
+    let found = find(name, places);
+    let debian = Path::new("/usr/bin/apt-get").is_file();
+    assert!(found.is_some() || !debian, "`{name}` is not installed: run `make test-tools`");
+    found
+}
+
 /// A port that was free just now, for a server that cannot take one of its own choice.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind").local_addr().expect("an address").port()

@@ -33,7 +33,8 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn new(scheme: &str, host: &str, uri: &str) -> Self {
-        let url = format!("{scheme}://{host}{uri}");
+        // An HTTP/1.0 client may name no host, and then only the path is known.
+        let url = if host.is_empty() { uri.to_owned() } else { format!("{scheme}://{host}{uri}") };
         Self { path: url.len() - uri.len(), url }
     }
 
@@ -73,18 +74,21 @@ impl Question {
             (FORWARDED_METHOD, value(request.method)?),
             (ORIGINAL_METHOD, value(request.method)?),
             (FORWARDED_PROTO, HeaderValue::from_static(request.client.scheme.as_str())),
-            (FORWARDED_HOST, value(host)?),
             (FORWARDED_URI, value(&uri)?),
             (ORIGINAL_URL, value(wanted.url())?),
             (FORWARDED_FOR, address(request.client)?),
             (REAL_IP, address(request.client)?),
         ];
-        let host = match &self.host {
-            Some(host) => host.clone(),
-            None => value(host)?,
-        };
-        for (name, value) in own.into_iter().chain([(header::HOST, host)]) {
+        for (name, value) in own {
             fields.insert(name, value);
+        }
+        let host = Some(host).filter(|host| !host.is_empty()).map(value);
+        fields.remove(FORWARDED_HOST);
+        if let Some(host) = host.clone() {
+            fields.insert(FORWARDED_HOST, host?);
+        }
+        if let Some(host) = self.host.clone().map(Some).or(host) {
+            fields.insert(header::HOST, host?);
         }
         let call = Call {
             method: Method::GET,

@@ -106,8 +106,9 @@ fn rfc9112_3_2_targets_have_one_reading() {
         ("/a#b", Fragment),
         ("/a?b#c", Fragment),
         ("/a\\b", Backslash),
-        ("/a?b\\c", Backslash),
-        ("/%5c..%5c", Backslash),
+        ("/%5c..%5c", AmbiguousPath),
+        ("/a?b=\u{e9}", BadTarget),
+        ("/a?b\x01c", BadTarget),
         ("/%00", NulInTarget),
         ("/a?b=%00", NulInTarget),
         ("/%", BadEscape),
@@ -147,11 +148,32 @@ fn rfc9112_3_2_forms_that_are_sound() {
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(form("/a/../b?c=%5C&d=50%", "GET"), ("/b".into(), some("c=%5C&d=50%"), None));
     assert_eq!(form("/?", "GET"), ("/".into(), some(""), None));
+    // What no URI may hold goes on as browsers send it, where the `http` crate cannot hold it.
+    assert_eq!(form("/?q=a\\b{|}^`'[]", "GET"), ("/".into(), some("q=a\\b{|}^`'[]"), None));
+    assert_eq!(form("/a%5cb\"", "GET"), ("/a%5Cb\"".into(), None, None));
+    assert_eq!(form("/<a>?q=\"<b>\"", "GET"), ("/%3Ca%3E".into(), some("q=%22%3Cb%3E%22"), some("/%3Ca%3E?q=%22%3Cb%3E%22")));
+    assert_eq!(form("http://a/`?\"", "GET"), ("/%60".into(), some("%22"), some("/%60?%22")));
     assert_eq!(form("*", "OPTIONS"), ("*".into(), None, None));
     assert_eq!(form("http://A:80/x/../y?z", "GET"), ("/y".into(), some("z"), some("/x/../y?z")));
     assert_eq!(form("HTTP://a", "GET"), ("/".into(), None, some("/")));
     assert_eq!(form("http://a?z", "GET"), ("/".into(), some("z"), some("/?z")));
     assert_eq!(form("http://a", "OPTIONS"), ("*".into(), None, some("*")));
+}
+
+#[test]
+fn rfc1945_5_http_1_0_may_name_no_host() {
+    let host = |line: &str, lines: &str| {
+        admit(&format!("{line} HTTP/1.0\r\n{lines}\r\n")).map(|sound| (sound.host, sound.port, sound.origin_form))
+    };
+    assert_eq!(host("GET /", ""), Ok((String::new(), None, None)));
+    assert_eq!(host("OPTIONS *", ""), Ok((String::new(), None, None)));
+    assert_eq!(host("GET http://A:81/x", ""), Ok(("a".into(), Some(81), Some("/x".into()))));
+    assert_eq!(host("GET /", "Host: b\r\n"), Ok(("b".into(), None, None)));
+    assert_eq!(host("GET http://a/", "Host: b\r\n"), Err(Refusal::HostMismatch));
+    assert_eq!(host("GET /", "Host:\r\n"), Err(Refusal::BadHost));
+    assert_eq!(host("GET /", "Host: a\r\nHost: a\r\n"), Err(Refusal::DuplicateHost));
+    assert_eq!(admit("GET / HTTP/1.2\r\n\r\n"), Err(Refusal::MissingHost));
+    assert_eq!(admit("GET http://a/ HTTP/1.1\r\n\r\n"), Err(Refusal::MissingHost));
 }
 
 #[test]
@@ -180,6 +202,7 @@ fn rfc9112_5_fields_are_lines_of_name_and_value() {
     assert_eq!(admit("GET / HTTP/1.1\r\n Host: a\r\n\r\n"), Err(ObsFold));
     assert!(with("X: a\tb \u{e9}\r\nY:\r\n").is_ok());
     assert!(with("x_y: 1\r\n").unwrap().underscores && !with("x-y: 1\r\n").unwrap().underscores);
+    assert!(with("X.Forwarded.For: 1\r\n").unwrap().underscores && !with("x.y: 1\r\n").unwrap().underscores);
 }
 
 #[test]
@@ -281,6 +304,52 @@ fn rfc9110_7_6_2_max_forwards_is_for_options() {
     assert_eq!(forwards("OPTIONS", "300"), Ok(Some(255)));
     assert_eq!(forwards("OPTIONS", "-1"), Err(Refusal::BadMaxForwards));
     assert_eq!(forwards("GET", "x"), Ok(None));
+}
+
+/// What an HTTP/1 head takes, the same in HTTP/2 takes, however its cookies are cut.
+#[test]
+fn rfc9113_8_2_3_a_limit_means_the_same_in_both_versions() {
+    let check = |limits: &Limits, path: &str, fields: &[(&str, String)]| {
+        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n{lines}\r\n");
+        let one =
+            scan(text.as_bytes(), limits, &mut 0).and_then(|end| parse(&text.as_bytes()[..end.unwrap()], limits).map(|_| ()));
+        let mut request = http::Request::builder().uri(format!("https://a.example{path}"));
+        for (name, value) in fields {
+            for piece in if *name == "cookie" { value.split("; ").collect() } else { vec![value.as_str()] } {
+                request = request.header(*name, piece);
+            }
+        }
+        let two = limits.check(&request.body(()).unwrap().into_parts().0);
+        assert_eq!(two, one, "{path:.20} {} fields", fields.len());
+        one
+    };
+    let limits = Limits::new(4096, 10);
+    let field = |length: usize| ("x", "v".repeat(length));
+    let cookies = |count: usize| ("cookie", vec!["a=b"; count].join("; "));
+    let many = |count: usize| vec![field(1); count];
+    let fill = |length: usize| vec![field(1000), field(1000), field(1000), field(length)];
+    // `GET / HTTP/1.1`, the Host and the empty line take 16, 17 and 2 bytes, and each field five and its value.
+    let left = 4096 - 35 - 3 * 1005 - 5;
+    for (path, fields, want) in [
+        ("/", many(9), Ok(())),
+        ("/", many(10), Err(Refusal::TooManyHeaders)),
+        ("/", [many(8), vec![cookies(50)]].concat(), Ok(())),
+        ("/", [many(9), vec![cookies(2)]].concat(), Err(Refusal::TooManyHeaders)),
+        ("/", vec![field(2045)], Ok(())),
+        ("/", vec![field(2046)], Err(Refusal::FieldTooLarge)),
+        ("/", vec![cookies(408)], Ok(())),
+        ("/", vec![cookies(409)], Err(Refusal::FieldTooLarge)),
+        ("/", fill(left), Ok(())),
+        ("/", fill(left + 1), Err(Refusal::HeaderTooLarge)),
+        (&format!("/{}", "p".repeat(1023)), vec![], Ok(())),
+        (&format!("/{}", "p".repeat(1024)), vec![], Err(Refusal::UriTooLong)),
+    ] {
+        assert_eq!(check(&limits, path, &fields), want, "{path:.20} {} fields", fields.len());
+    }
+    // The library counts 32 bytes on top of each field, and each cookie by itself: as many as browsers keep for a site, and more.
+    let cookies_of_a_site = 600;
+    assert!(Limits::default().list_bytes() >= 32 * 1024 + (100 + cookies_of_a_site) * 32);
 }
 
 /// An HTTP/2 request as a library hands it over.

@@ -128,7 +128,8 @@ impl Forwarded {
         self
     }
 
-    /// Sets the forwarding fields for the services behind us. `host` is the authority that the client asked us for.
+    /// Sets the forwarding fields for the services behind us. `host` is the authority that the client asked us for; empty where
+    /// it named none, of which nothing is told.
     pub fn apply(&self, fields: &mut HeaderMap, host: &str) {
         let chain = self.chain(fields);
         let gone: SmallVec<[HeaderName; 8]> = fields.keys().filter(|name| self.removes(name.as_str())).cloned().collect();
@@ -141,7 +142,9 @@ impl Forwarded {
             Some(chain) => value(chain),
             None => client.clone(),
         };
-        for (name, value) in [(FOR, chain), (REAL_IP, client), (HOST, HeaderValue::from_str(host).ok())] {
+        for (name, value) in
+            [(FOR, chain), (REAL_IP, client), (HOST, HeaderValue::from_str(host).ok().filter(|host| !host.is_empty()))]
+        {
             match value {
                 Some(value) => drop(fields.insert(name, value)),
                 None => drop(fields.remove(name)),
@@ -192,7 +195,10 @@ impl Forwarded {
             IpAddr::V4(ip) => format!("for={ip}"),
             IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
         };
-        let _ = write!(element, ";proto={};host=\"{host}\"", self.peer.scheme.as_str());
+        let _ = write!(element, ";proto={}", self.peer.scheme.as_str());
+        if !host.is_empty() {
+            let _ = write!(element, ";host=\"{host}\"");
+        }
         element
     }
 }
@@ -377,6 +383,17 @@ mod tests {
         for bad in ["for=unknown", "for=_hidden", "by=1.2.3.4", "for=\"1.2.3.4, x\"", "for"] {
             assert_eq!(client("10.1.1.1", &[("forwarded", bad)]).0, "10.1.1.1", "{bad}");
         }
+    }
+
+    #[test]
+    fn of_a_request_without_a_host_no_host_is_told() {
+        let mut forged = fields(&[("x-forwarded-host", "evil")]);
+        Forwarded::resolve(peer("192.0.2.1"), &trusted(), &forged).apply(&mut forged, "");
+        assert!(!forged.contains_key("x-forwarded-host"));
+        assert_eq!(forged["x-real-ip"], "192.0.2.1");
+        let mut told = fields(&[("forwarded", "for=192.0.2.1")]);
+        Forwarded::resolve(peer("10.1.1.1"), &trusted(), &told).apply(&mut told, "");
+        assert_eq!(told.get_all("forwarded").iter().next_back().unwrap(), "for=10.1.1.1;proto=http");
     }
 
     #[test]

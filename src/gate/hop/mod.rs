@@ -1,11 +1,13 @@
 //! What an intermediary changes in a message that it passes on (RFC 9110 section 7.6).
 //!
-//! Functions over a [`HeaderMap`], for both directions. A driver calls [`strip_request`] before the filters run, so
-//! that a client cannot use Connection to take away what a filter has set; then [`Forwarded::apply`] and Via.
+//! Functions over a [`HeaderMap`]. A driver calls [`strip_request`] and [`UnderscoreFields::apply`] before the filters run, so
+//! that a client cannot use Connection to take away what a filter has set; then [`Forwarded::apply`] and Via. A response
+//! passes [`strip_response`] alone.
 //! Content-Length and Transfer-Encoding stay: framing belongs to the driver that writes the message.
 
 mod forwarded;
 mod names;
+mod underscores;
 mod via;
 
 use http::{
@@ -16,7 +18,9 @@ use smallvec::SmallVec;
 
 pub use forwarded::{Forwarded, Peer};
 pub use names::is_forbidden_trailer;
-use names::{is_hop_by_hop, is_protected, passes_for_forwarding};
+use names::{is_hop_by_hop, is_protected};
+pub(super) use underscores::is_suspicious;
+pub use underscores::{DropReason, Dropped, UnderscoreFields};
 pub use via::{MAX_PASSES, PSEUDONYM, via};
 
 use super::{Refusal, Upgrade, syntax::elements};
@@ -30,7 +34,7 @@ pub struct Onward {
     pub trailers: bool,
 }
 
-/// Removes what was meant for this connection from a request, and every name with `_` in it.
+/// Removes what was meant for this connection from a request.
 ///
 /// TE goes on as `trailers` when the client said so, and only then. Proxy-Authorization is removed too: it was
 /// addressed to a proxy, which is us, and a service must not see it. `Proxy` is removed for services that make it the
@@ -56,10 +60,7 @@ fn strip(fields: &mut HeaderMap, onward: Onward) {
         let nominated = elements(value.as_bytes()).filter_map(|option| HeaderName::from_bytes(option).ok());
         gone.extend(nominated.filter(|name| fields.contains_key(name) && !is_protected(name.as_str())));
     }
-    let own = |name: &&HeaderName| {
-        let name = name.as_str();
-        is_hop_by_hop(name) || (name == "trailer" && !onward.trailers) || name.contains('_') || passes_for_forwarding(name)
-    };
+    let own = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || (name.as_str() == "trailer" && !onward.trailers);
     gone.extend(fields.keys().filter(own).cloned());
     for name in &gone {
         fields.remove(name);

@@ -62,13 +62,16 @@ pub(super) fn is_forwarding(name: &str) -> bool {
         || name.starts_with("x-client-cert")
 }
 
-/// Might a service take it for a field of those? Some make one variable of `x-forwarded-for` and `x.forwarded.for`.
-pub(super) fn passes_for_forwarding(name: &str) -> bool {
+/// Might a service take it for a field that Weir sets or removes itself? Some make one variable of `x-forwarded-for` and
+/// `x.forwarded.for`. The name may be in any case.
+pub(super) fn passes_for_ours(name: &str) -> bool {
     let odd = |b: u8| !(b.is_ascii_alphanumeric() || b == b'-');
-    // First what is seen at a glance: none of them begins in another way.
-    matches!(name.as_bytes(), [b'x' | b'f' | b'c', ..])
-        && name.bytes().any(odd)
-        && is_forwarding(&name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
+    // Almost no name comes past this.
+    if !name.bytes().any(odd) {
+        return false;
+    }
+    let plain = name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    is_forwarding(&plain) || is_framing(&plain) || is_hop_by_hop(&plain) || matches!(&*plain, "max-forwards" | "x-request-id")
 }
 
 /// Fields that must not come as a trailer (RFC 9110 section 6.5.1): framing, routing, authentication, request modifiers,

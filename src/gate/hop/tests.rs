@@ -30,7 +30,6 @@ fn rfc9110_7_6_1_the_connections_own_fields_end_here() {
         ("trailer", "x-sum"),
         ("upgrade", "h2c"),
         ("http2-settings", "AAA"),
-        ("under_score", "1"),
         ("accept", "*/*"),
     ]);
     strip_request(&mut request, Onward::default());
@@ -109,6 +108,22 @@ fn responses_keep_no_challenge_of_a_proxy() {
         fields(&[("proxy-authenticate", "Basic"), ("connection", "close, set-cookie"), ("set-cookie", "a=b"), ("age", "1")]);
     strip_response(&mut response, Onward::default());
     assert_eq!(names(&response), ["age", "set-cookie"]);
+}
+
+/// Clients read a name as what it is.
+#[test]
+fn rfc9110_7_6_1_responses_lose_the_fields_of_their_connection_alone() {
+    let mut response = fields(&[
+        ("x_und", "1"),
+        ("x.forwarded.for", "1"),
+        ("x_forwarded_for", "1"),
+        ("x-forwarded-for", "1"),
+        ("x-hop", "1"),
+        ("connection", "x-hop"),
+        ("keep-alive", "timeout=5"),
+    ]);
+    strip_response(&mut response, Onward::default());
+    assert_eq!(names(&response), ["x-forwarded-for", "x.forwarded.for", "x_forwarded_for", "x_und"]);
 }
 
 #[test]

@@ -25,9 +25,11 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     } else {
         escaped(line, &outcome.method);
         line.push(b' ');
-        escaped(line, &outcome.path);
-        line.extend_from_slice(b" HTTP/");
-        line.extend_from_slice(outcome.http.as_bytes());
+        escaped(line, if outcome.path.is_empty() { "-" } else { &outcome.path });
+        if !outcome.http.is_empty() {
+            line.extend_from_slice(b" HTTP/");
+            line.extend_from_slice(outcome.http.as_bytes());
+        }
     }
     let _ = write!(line, "\" {} {} \"", outcome.status, outcome.bytes_out);
     escaped(line, outcome.referer.as_deref().unwrap_or("-"));
@@ -99,6 +101,14 @@ mod tests {
         let text = line(&Outcome { path: "/\" 200\n\\é".into(), ..outcome() });
         assert!(text.contains("\"GET /\\x22 200\\x0A\\x5C\\xC3\\xA9 HTTP/1.1\""), "{text}");
         assert_eq!(text.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_read_of_a_request_is_left_out() {
+        let refused = Outcome { http: "", path: String::new(), ..outcome() };
+        assert!(line(&refused).contains("\"GET -\" "), "{}", line(&refused));
+        let refused = Outcome { method: String::new(), ..refused };
+        assert!(line(&refused).contains("\"-\" "), "{}", line(&refused));
     }
 
     #[test]

@@ -40,6 +40,12 @@ const DEFINITIONS: &[Definition] = &[
     ),
     ("weir_rejected_requests_total", MetricType::COUNTER, &["reason"], "Requests refused by the gate or a filter."),
     (
+        "weir_dropped_fields_total",
+        MetricType::COUNTER,
+        &["listener", "reason"],
+        "Request fields that were not forwarded, since services could take them for others.",
+    ),
+    (
         "weir_upstream_requests_total",
         MetricType::COUNTER,
         &["upstream", "endpoint", "code"],

@@ -186,6 +186,11 @@ impl Metrics {
         count(&self.traffic.rejected, reason);
     }
 
+    /// Counts a request field that was not forwarded.
+    pub fn field_dropped(&self, listener: &Name, reason: &'static str) {
+        self.traffic.listeners.with(listener, |listener| count(&listener.fields_dropped, reason));
+    }
+
     /// Counts a connection in until the guard drops.
     pub fn connection(&self, listener: &Name) -> ConnectionGuard {
         let listener = self.traffic.listeners.get(listener);

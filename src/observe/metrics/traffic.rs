@@ -68,6 +68,8 @@ pub(super) struct Listener {
     /// A lock, since a handshake costs a thousand times as much as taking it.
     pub(super) handshakes: Mutex<BTreeMap<Handshake, u64>>,
     pub(super) routes: Named<Exchanges>,
+    /// Request fields that were not forwarded, by reason: words of ours.
+    pub(super) fields_dropped: Named<AtomicU64>,
     /// Once it has had a connection of layer 4.
     pub(super) tcp: OnceLock<Tcp>,
 }
@@ -137,6 +139,9 @@ impl Traffic {
                 let labels = [listener, version, result, if *resumed { "true" } else { "false" }];
                 families.add("weir_listener_tls_handshakes_total", &labels, *count as f64);
             }
+            counts.fields_dropped.each(|reason, count| {
+                families.add("weir_dropped_fields_total", &[listener, reason], count.load(Relaxed) as f64);
+            });
             if let Some(tcp) = counts.tcp.get() {
                 families.add("weir_tcp_connections", &[listener], tcp.connections.load(Relaxed) as f64);
                 for (direction, bytes) in [("received", &tcp.received), ("sent", &tcp.sent)] {

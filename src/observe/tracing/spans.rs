@@ -79,7 +79,7 @@ fn server(outcome: &Outcome, trace: &Trace) -> Span {
     method_of(list, outcome);
     text(list, "url.scheme", trace.scheme.as_str());
     text(list, "url.path", cut(&outcome.path, PATH));
-    text(list, "server.address", cut(&outcome.host, HOST));
+    optional(list, "server.address", Some(cut(&outcome.host, HOST)).filter(|host| !host.is_empty()));
     number(list, "server.port", port.into());
     display(list, "client.address", &outcome.client);
     if outcome.client_port != 0 {
@@ -154,7 +154,8 @@ fn client(outcome: &Outcome, trace: &Trace, endpoint: &str, id: SpanId, index: u
         None => {
             text(list, "server.address", endpoint);
             text(list, "network.transport", "unix");
-            display(list, "url.full", &format_args!("{scheme}://{}{path}", cut(&outcome.host, HOST)));
+            let host = Some(cut(&outcome.host, HOST)).filter(|host| !host.is_empty()).unwrap_or("localhost");
+            display(list, "url.full", &format_args!("{scheme}://{host}{path}"));
         }
     }
     if index > 0 {

@@ -109,7 +109,8 @@ fn take_part(session: &mut Session, ctx: &mut RequestCtx) -> Option<Box<Caching>
     let policy = ctx.keeping.policy.take()?;
     let (cache, route) = (ctx.snapshot.cache?, ctx.route.as_ref()?);
     let admitted = &ctx.arrival.admitted;
-    if admitted.upgrade.is_some() {
+    // Without a host (HTTP/1.0) there is no URL to keep anything under.
+    if admitted.upgrade.is_some() || ctx.outcome.host.is_empty() {
         return None;
     }
     let has_body = !session.as_downstream_mut().is_body_empty();

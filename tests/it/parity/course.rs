@@ -24,7 +24,7 @@ use super::{
     row::Row,
 };
 use crate::support::{
-    certs::{Ca, Tls, ca, server_config, tls},
+    certs::{Ca, Tls, ca, server_config, tls as client_tls},
     edge::{Edge, edge_from},
     within,
 };
@@ -48,9 +48,7 @@ struct Lane {
 }
 
 impl Lane {
-    async fn new(index: usize, row: Row, ca: &Ca) -> Self {
-        let alpn: &[&[u8]] = if row.pair.endpoint.is_h2() { &[b"h2"] } else { &[b"http/1.1"] };
-        let tls = server_config(&ca.server(&["localhost"]), alpn, None);
+    async fn new(index: usize, row: Row, tls: Arc<rustls::ServerConfig>) -> Self {
         let behind = Arc::new(Behind::new(row.pair.endpoint, tls, row.answers.clone(), row.warm));
         let mut endpoints = Vec::new();
         for _ in 0..row.endpoints {
@@ -157,13 +155,15 @@ pub type Verdicts = BTreeMap<&'static str, (Problems, Vec<&'static str>)>;
 /// Runs these rows.
 pub async fn run(pair: Pair, rows: Vec<Row>) -> Verdicts {
     let ca = ca();
+    let alpn: &[&[u8]] = if pair.endpoint.is_h2() { &[b"h2"] } else { &[b"http/1.1"] };
+    let tls = server_config(&ca.server(&["localhost"]), alpn, None);
     let mut lanes = Vec::new();
     for (index, row) in rows.into_iter().enumerate() {
-        lanes.push(Lane::new(index, row, &ca).await);
+        lanes.push(Lane::new(index, row, tls.clone()).await);
     }
     let edge = edge_from(&config(&lanes, pair, &ca)).await;
     let log = Log { path: edge.file("access.log"), read: Mutex::default() };
-    let started = Course { edge, trust: tls().sni("localhost").ca(&ca), log };
+    let started = Course { edge, trust: client_tls().sni("localhost").ca(&ca), log };
     let course = &started;
     let runs = lanes.iter().map(|lane| async move { (lane, course.run(lane).await) });
     let mut judged: Vec<(&Lane, Problems)> = stream::iter(runs).buffer_unordered(AT_A_TIME).collect().await;

@@ -139,6 +139,7 @@ fn silent(pair: Pair) -> Vec<Row> {
             504,
             "http_response_timeout",
         )
+        .only("on HTTP/2 half a header block is half a connection", |pair| pair.endpoint.is_h1())
         .connections(TIMEOUT)
         .cancelled(),
         broken_off(
@@ -157,6 +158,7 @@ fn silent(pair: Pair) -> Vec<Row> {
             504,
             "http_response_timeout",
         )
+        .ended("weir", "http_response_timeout", "timeout")
         .route("timeout: 300ms")
         .cancelled(),
     ]
@@ -205,7 +207,7 @@ fn malformed(pair: Pair) -> Vec<Row> {
         broken_off(
             row(pair, "less than the length", reading(), [respond(200, Framing::Length(10)).piece("hello").wait("seen").end()])
                 .only("on HTTP/1 nothing but a close ends it before", |pair| pair.endpoint.is_h2()),
-            "http_response_incomplete",
+            "http_protocol_error",
         ),
         broken_off(
             row(

@@ -52,12 +52,12 @@ pub fn rows(pair: Pair) -> Vec<Row> {
             let name = if framing == Framing::Open { in_body } else { "a client that closes before the length of its body" };
             let sent = post(framing).piece("hello").wait("heard").breaks(how);
             let row = row(pair, name, sent, [nothing().hearing(Until::Bytes(5), "heard").wait("never")]);
-            rows.push(gone(row.response(Arrives::Never).requests(&[Arrives::Cut]), 0, &[]));
+            rows.push(gone(row.response(Arrives::Never).requests(&[Arrives::Cut]), 0, &["abandoned"]));
         }
         rows.push(gone(
             row(pair, waiting, get().wait("asked").breaks(how), [nothing().cue("asked").wait("never")]).response(Arrives::Never),
             0,
-            &[],
+            &["abandoned"],
         ));
         rows.push(gone(
             row(

@@ -71,7 +71,7 @@ const MALFORMED: [(&str, &str, (&str, &str)); 3] = [
 
 fn refused(row: Row, status: u16, reason: &'static str) -> Row {
     let breaks = "a header block that cannot be read is the end of an HTTP/2 connection (RFC 9113 section 4.3)";
-    row.status(status).requests(&[Arrives::Cut]).ended("client", "http_request_error", reason).attempts(&[]).differs(
+    row.status(status).requests(&[Arrives::Cut]).ended("client", "http_request_error", reason).attempts(&["abandoned"]).differs(
         breaks,
         |pair| pair.client.is_h2(),
         |row| row.response(Arrives::Never).logged(0),

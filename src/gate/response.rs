@@ -5,7 +5,7 @@
 
 use http::HeaderMap;
 
-use super::{Version, syntax::digits};
+use super::{Version, hop::is_forbidden_trailer, syntax::digits};
 use crate::types::Cause;
 
 /// How the end of a response body is known.
@@ -39,6 +39,9 @@ pub enum BadResponse {
     /// A transfer coding other than exactly `chunked`, or any where none may be.
     #[error("bad_transfer_encoding")]
     TransferEncoding,
+    /// A trailer that frames, routes or authenticates.
+    #[error("bad_trailer")]
+    Trailer,
 }
 
 impl BadResponse {
@@ -50,12 +53,21 @@ impl BadResponse {
             BadResponse::TeAndCl => "te_and_cl",
             BadResponse::ContentLength => "bad_content_length",
             BadResponse::TransferEncoding => "bad_transfer_encoding",
+            BadResponse::Trailer => "bad_trailer",
         }
     }
 
     /// The RFC 9209 error type: 502.
     pub const fn cause(self) -> Cause {
         Cause::HttpProtocolError
+    }
+}
+
+/// Judges the trailers of a message over HTTP/2: the library has seen to the syntax of names and values.
+pub fn admit_trailers(trailers: &HeaderMap) -> Result<(), BadResponse> {
+    match trailers.keys().any(|name| is_forbidden_trailer(name.as_str().as_bytes())) {
+        true => Err(BadResponse::Trailer),
+        false => Ok(()),
     }
 }
 
@@ -186,8 +198,8 @@ mod tests {
 
     #[test]
     fn the_word_is_the_text() {
-        use BadResponse::{ContentLength, Status, TeAndCl, TransferEncoding, UnaskedUpgrade};
-        for bad in [Status, UnaskedUpgrade, TeAndCl, ContentLength, TransferEncoding] {
+        use BadResponse::{ContentLength, Status, TeAndCl, Trailer, TransferEncoding, UnaskedUpgrade};
+        for bad in [Status, UnaskedUpgrade, TeAndCl, ContentLength, TransferEncoding, Trailer] {
             assert_eq!(bad.to_string(), bad.reason());
             assert_eq!(bad.cause().status(), 502);
         }

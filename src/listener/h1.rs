@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
     gate::{self, Admitted, Glimpse, Refusal, head},
-    proxy::{Arrival, render_refusal},
+    proxy::{Arrival, refusal_length, render_refusal},
     tunnel::{End, Parting, Side, Tunnel},
     types::Fields,
 };
@@ -206,7 +206,8 @@ fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str, host: 
 
 /// Answers what the gate refused, reports it, and closes. `read` is what could be read of it.
 async fn refuse(mut stream: H1Stream, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began, read: Glimpse) {
-    let outcome = connection.refused(shared.store.load().generation, began, refusal, read);
+    let mut outcome = connection.refused(shared.store.load().generation, began, refusal, read);
+    outcome.bytes_out = refusal_length(refusal, &outcome.request_id);
     let answer = render_refusal(refusal, &outcome.request_id);
     shared.observer.finished(&outcome);
     let write = async {

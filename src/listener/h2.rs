@@ -10,6 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
+use http::Method;
 use h2::server;
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
@@ -21,7 +22,7 @@ use crate::{
     config::HttpSpec,
     gate::{Glimpse, Refusal, h2_frames::FrameLimits},
     pace::{Allowance, Pace, Share},
-    proxy::{Arrival, refuse_h2},
+    proxy::{Arrival, refusal_length, refuse_h2},
 };
 
 /// Streams of one connection that are being served.
@@ -162,7 +163,9 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
 
 async fn refuse(session: ServerSession, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
     let read = Glimpse::of_parts(session.req_header());
-    let outcome = connection.refused(shared.store.load().generation, began, refusal, read);
+    let has_body = session.req_header().method != Method::HEAD;
+    let mut outcome = connection.refused(shared.store.load().generation, began, refusal, read);
+    outcome.bytes_out = if has_body { refusal_length(refusal, &outcome.request_id) } else { 0 };
     let request_id = outcome.request_id.clone();
     shared.observer.finished(&outcome);
     let _ = timeout(Duration::from_secs(5), refuse_h2(session, refusal, &request_id)).await;

@@ -30,7 +30,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::h2_sending::Sending;
-use crate::pace::{Pace, Watch};
+use crate::{
+    gate::{Refusal, response::admit_trailers},
+    pace::{Pace, Watch},
+};
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
@@ -149,9 +152,11 @@ impl H2Request {
         let Some(piece) = piece else {
             // Trailers end a body too, and go no further. Until they are taken, the library says that the stream goes on, and Pingora
             // would ask for the next piece for ever.
-            poll_fn(|cx| self.body.poll_trailers(cx))
-                .await
-                .or_err(ErrorType::ReadError, "reading request trailers over HTTP/2")?;
+            let trailers = poll_fn(|cx| self.body.poll_trailers(cx)).await;
+            let trailers = trailers.or_err(ErrorType::ReadError, "reading request trailers over HTTP/2")?;
+            if trailers.is_some_and(|trailers| admit_trailers(&trailers).is_err()) {
+                return Error::e_because(ErrorType::InvalidHTTPHeader, "trailers of a request", Refusal::BadTrailer);
+            }
             return Ok(None);
         };
         self.read += piece.len();

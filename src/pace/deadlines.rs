@@ -95,6 +95,10 @@ impl Deadlines {
             limit.store(NONE, Relaxed);
         }
     }
+    /// Has a limit ended the exchange, or the attempt?
+    pub fn has_passed(&self) -> bool {
+        self.passed.load(Relaxed) != 0
+    }
     /// The limit that has ended the exchange, or the attempt. Asking takes it back.
     pub fn take_passed(&self) -> Option<Limit> {
         match self.passed.swap(0, Relaxed) {

@@ -1,6 +1,9 @@
 //! How much of a response is between its endpoint and its client.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::{Context, Poll},
+};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -36,6 +39,7 @@ struct State {
     probing: bool,
     /// There is no client that could be slow.
     unpaced: bool,
+    attempt: u64,
 }
 
 impl State {
@@ -97,7 +101,15 @@ impl Window {
 
     /// Another attempt begins: what was read of the response before it goes nowhere.
     pub fn restart(&self) {
-        self.state.lock().ahead = 0;
+        // Counts the attempts of the process, so that a connection can tell one from another.
+        static ATTEMPTS: AtomicU64 = AtomicU64::new(1);
+        let mut state = self.state.lock();
+        (state.ahead, state.attempt) = (0, ATTEMPTS.fetch_add(1, Relaxed));
+    }
+
+    /// Which attempt it is.
+    pub fn attempt(&self) -> u64 {
+        self.state.lock().attempt
     }
 
     /// So many bytes were read.

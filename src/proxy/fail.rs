@@ -189,6 +189,9 @@ fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
         return Fault::RequestBody(refusal);
     }
+    if let Some(refusal) = find::<Refusal>(error) {
+        return Fault::RequestBody(*refusal);
+    }
     match (error.esource(), error.etype()) {
         // Pingora does not say whose it is when the last flush of a response fails. To endpoints it says.
         (ErrorSource::Downstream | ErrorSource::Unset, WriteError) if io_kind(error) == Some(ErrorKind::TimedOut) => {
@@ -245,6 +248,7 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
         ReadTimedout => Fault::Silent,
         WriteTimedout => Fault::NotReading,
         InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,
+        ReadError if io_kind(error) == Some(ErrorKind::InvalidData) => Fault::NotHttp,
         etype if *etype == NOT_PROCESSED => Fault::NotProcessed,
         ConnectionClosed | ReadError | WriteError | H2Error => Fault::Closed,
         ConnectTimedout | TLSHandshakeTimedout | ConnectRefused | ConnectError | InvalidCert | TLSHandshakeFailure

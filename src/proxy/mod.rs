@@ -29,7 +29,7 @@ mod trace;
 pub use admit::{Prepared, prepare};
 pub use arrival::Arrival;
 pub use ctx::{RequestCtx, new_request_id};
-pub use reply::{refuse_h2, render_refusal};
+pub use reply::{refusal_length, refuse_h2, render_refusal};
 pub use request::{https_location, is_misdirected};
 
 use std::{
@@ -40,6 +40,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable, key::HashBinary};
 use pingora_core::{Error, Result, protocols::Digest, server::configuration::ServerConf, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -243,10 +244,14 @@ impl ProxyHttp for Weir {
         body::response(session, body, end, ctx).map(|()| None)
     }
 
+    fn upstream_response_trailer_filter(&self, _: &mut Session, trailers: &mut HeaderMap, _: &mut RequestCtx) -> Result<()> {
+        respond::trailers(trailers)
+    }
+
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
-        _: &mut http::HeaderMap,
+        _: &mut HeaderMap,
         ctx: &mut RequestCtx,
     ) -> Result<Option<Bytes>> {
         Ok(body::trailers(session, ctx).await)

@@ -211,6 +211,12 @@ pub fn render_refusal(refusal: Refusal, request_id: &str) -> BytesMut {
     answer
 }
 
+/// How long the body of the answer to a refused request is.
+pub fn refusal_length(refusal: Refusal, request_id: &str) -> u64 {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    standard_body(status, request_id, Form::Text).len() as u64
+}
+
 /// Answers an HTTP/2 request which the gate refused. The connection lives on: other streams share it.
 pub async fn refuse_h2(mut session: ServerSession, refusal: Refusal, request_id: &str) -> pingora_core::Result<()> {
     let mut reply = Reply::status(refusal.status());

@@ -1,6 +1,6 @@
 //! The upstream's response: checked when it arrives, changed before it is sent.
 
-use http::{Method, StatusCode, Version, header, response::Parts};
+use http::{HeaderMap, Method, StatusCode, Version, header, response::Parts};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -56,6 +56,11 @@ pub(super) fn received(session: &mut Session, response: &mut ResponseHeader, ctx
         session.set_read_timeout(None);
     }
     Ok(())
+}
+
+/// The trailers of a response came from the endpoint.
+pub(super) fn trailers(trailers: &HeaderMap) -> Result<()> {
+    gate::response::admit_trailers(trailers).map_err(broken)
 }
 
 /// An endpoint that breaks HTTP gets a 502 of ours: what it means cannot be told.

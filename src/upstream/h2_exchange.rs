@@ -167,6 +167,9 @@ impl H2Exchange {
             NOT_PROCESSED
         } else if error.is_io() {
             ErrorType::ReadError
+        } else if error.is_library() && self.body.is_some() && error.is_reset() {
+            // A body that is not what its Content-Length says.
+            ErrorType::H2Error
         } else if error.is_library() {
             ErrorType::InvalidH2
         } else {
@@ -333,6 +336,10 @@ impl Session for H2Exchange {
 
 impl Drop for H2Exchange {
     fn drop(&mut self) {
+        if self.body.is_none() && self.pace.deadlines.has_passed() {
+            // Whoever does not answer in time may not answer at all: those who come next try another connection.
+            self.stream.retire();
+        }
         // Its stream is one of the handles that keep an HTTP/2 stream from being reset.
         self.pace.upload.end();
     }

@@ -19,6 +19,7 @@ mod paced;
 mod peer;
 mod spec;
 mod sticky;
+mod strict;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -21,6 +21,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::strict::Strict;
 use crate::pace::Pace;
 
 /// Reads no more than the exchange has room for. In the pool, where it serves none, reads pass.
@@ -29,15 +30,33 @@ pub(super) struct Paced {
     stream: Stream,
     /// Of a read whose client is gone.
     timer: Option<Pin<Box<Sleep>>>,
+    /// The last write had to wait. Nothing is read while one does, so that a read finds this only of one that was given up.
+    stuck: bool,
+    /// What the response must be, and the attempt that it answers.
+    strict: Strict,
+    attempt: u64,
 }
 
 impl Paced {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, timer: None }
+        Self { stream, timer: None, stuck: false, strict: Strict::default(), attempt: 0 }
+    }
+
+    /// Bytes of a request are written, the first ones of which begin an attempt.
+    fn writing(&mut self, bytes: &[u8]) {
+        if let Some(attempt) = Pace::with(|pace| pace.window.attempt())
+            && attempt != self.attempt
+        {
+            (self.attempt, self.strict) = (attempt, Strict::begin(bytes));
+        }
     }
 
     /// Nothing came. Resolves when it has not for too long, where nobody else sees to that.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stuck {
+            // In the time that the write was given it could have said why it takes nothing.
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let Some(patience) = Pace::with(Pace::orphaned).flatten() else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(cx));
@@ -60,16 +79,24 @@ impl AsyncRead for Paced {
         unsafe { buf.assume_init(read) };
         buf.advance(read);
         Pace::with(|pace| pace.window.read(read));
-        Poll::Ready(Ok(()))
+        let filled = buf.filled().len();
+        let fresh = &buf.filled()[filled - read..];
+        Poll::Ready(self.strict.feed(fresh).map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason)))
     }
 }
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.writing(bytes);
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.stuck = written.is_pending();
+        written
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+        self.writing(pieces.first().map_or(&[], |piece| piece));
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.stuck = written.is_pending();
+        written
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()

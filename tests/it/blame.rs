@@ -121,6 +121,8 @@ async fn rfc9110_15_5_9_while_the_request_is_not_whole_an_endpoint_owes_no_answe
             let _ = client.try_send([b'x'; 1000]).await;
         }
         assert_eq!(client.read_response().await.status, 504, "{kind}");
+        // What it might still send is waited for.
+        drop(client);
         ended(&edge, endpoint.addr(), TIMEOUT, json!("abandoned"), "sending").await;
         is_innocent(&edge).await;
     }
@@ -316,6 +318,28 @@ async fn the_routes_timeout_counts_where_its_time_was_the_endpoints() {
     assert_eq!(client.read_response().await.status, 504);
     ended(&edge, silent.addr(), TIMEOUT, json!("abandoned"), "waiting").await;
     is_innocent(&edge).await;
+}
+
+#[tokio::test]
+async fn silence_of_both_sides_is_nobodys_failure() {
+    let half = Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").hold();
+    let early = origin().answer(half).ignoring_bodies().spawn().await;
+    for h2 in [false, true] {
+        let edge = before("h1", early.addr(), &ca(), ", body_idle_timeout: 300ms", "").await;
+        let end = ("weir", "connection_read_timeout", "idle");
+        if h2 {
+            let (_client, exchange) = put_h2(&edge).await;
+            let (_sending, response) = exchange.split();
+            let _body = response.await.unwrap().into_body();
+            ended(&edge, early.addr(), end, json!(200), "receiving").await;
+        } else {
+            let mut client = edge.client().await;
+            client.send(put(1000) + "begun").await;
+            client.read_head().await;
+            ended(&edge, early.addr(), end, json!(200), "receiving").await;
+        }
+        is_innocent(&edge).await;
+    }
 }
 
 #[tokio::test]

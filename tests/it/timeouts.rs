@@ -176,6 +176,45 @@ async fn a_client_may_be_silent_while_its_endpoint_is_not() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_takes_nothing_of_an_upload_is_given_up_and_named() {
+    let http1 = origin().accept_then_hold().spawn().await;
+    let http2 = listening_in_vain().await;
+    for (address, protocol) in [(http1.addr(), "h1"), (http2, "h2c")] {
+        let edge = to(address, "body_idle_timeout: 600ms", &format!("{{response_timeout: 300ms, protocol: {protocol}}}")).await;
+        let mut client = edge.client().await;
+        client.send("PUT / HTTP/1.1\r\nhost: example.com\r\ncontent-length: 100000000\r\n\r\n").await;
+        // More than all buffers on the way hold. What it cannot send it does not wait for.
+        let mut sending = Box::pin(async { while client.try_send(vec![b'x'; 100_000]).await.is_ok() {} });
+        let log = tokio::select! {
+            () = &mut sending => edge.access_log().await,
+            log = edge.access_log() => log,
+        };
+        let line = &log[0];
+        let end = json!({"who": "upstream", "phase": "request", "type": "connection_write_timeout", "reason": null});
+        assert_eq!((&line["end"], &line["status"]), (&end, &json!(504)), "{protocol}: {line}");
+        assert_eq!(line["attempts"][0]["stage"], "sending", "{protocol}: {line}");
+    }
+}
+
+/// Speaks HTTP/2 so far that a request can be sent, and takes nothing of its body: the window is never opened.
+async fn listening_in_vain() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut held = Vec::new();
+                while let Some(Ok(request)) = connection.accept().await {
+                    held.push(request);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
 async fn a_client_that_reads_slowly_and_steadily_gets_everything() {
     let body = "x".repeat(16 << 20);
     let origin = origin().respond(200, &body).spawn().await;

@@ -1,0 +1,118 @@
+//! What an HTTP/1 endpoint sends in chunks, judged while it is read.
+//!
+//! Pingora reads over extensions and trailers without looking at them. Where they are malformed, what follows them could be taken for
+//! the next response on the connection by another reader than ours: as in requests, such a message is broken off.
+
+use bytes::{Buf, BytesMut};
+use http::header::TRANSFER_ENCODING;
+
+use crate::gate::{Limits, chunked::ChunkValidator, response::has_body};
+
+/// A head that is not complete by then is Pingora's to refuse.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 256;
+
+/// Follows one response.
+#[derive(Debug, Default)]
+pub(super) enum Strict {
+    /// Nothing is looked at: a body of another framing, or what Pingora judges by itself.
+    #[default]
+    Passing,
+    /// In the heads, of which so much is here.
+    Head { asked_head: bool, read: BytesMut },
+    /// In the chunks.
+    Chunks(Box<ChunkValidator>),
+}
+
+impl Strict {
+    /// A request goes out whose first bytes are these: its response is the next thing to come.
+    pub(super) fn begin(request: &[u8]) -> Self {
+        Self::Head { asked_head: request.starts_with(b"HEAD "), read: BytesMut::new() }
+    }
+
+    /// Looks at the next bytes. An error says that they are no chunks.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        match self {
+            Self::Passing => Ok(()),
+            Self::Head { asked_head, read } => {
+                read.extend_from_slice(bytes);
+                let Some((next, rest)) = heads(*asked_head, read) else { return Ok(()) };
+                *self = next;
+                self.feed(&rest)
+            }
+            Self::Chunks(validator) => {
+                if validator.feed(bytes).map_err(|refusal| refusal.reason())?.complete {
+                    *self = Self::Passing;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What follows the final head, and what is here of it; `None` while that head is not complete.
+fn heads(asked_head: bool, read: &mut BytesMut) -> Option<(Strict, BytesMut)> {
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        let length = match response.parse(read) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if read.len() < MAX_HEAD => return None,
+            _ => return Some((Strict::Passing, BytesMut::new())),
+        };
+        let status = response.code.unwrap_or_default();
+        let chunked = response.headers.iter().any(|field| {
+            field.name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str()) && field.value.trim_ascii().eq_ignore_ascii_case(b"chunked")
+        });
+        read.advance(length);
+        if matches!(status, 100 | 102..=199) {
+            continue;
+        }
+        let has_body = has_body(if asked_head { "HEAD" } else { "GET" }, status);
+        let next = match chunked && has_body {
+            true => Strict::Chunks(Box::new(ChunkValidator::new(&Limits::default()))),
+            false => Strict::Passing,
+        };
+        return Some((next, std::mem::take(read)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+
+    fn judge(request: &str, response: &str, step: usize) -> Result<(), &'static str> {
+        let mut strict = Strict::begin(request.as_bytes());
+        response.as_bytes().chunks(step).try_for_each(|bytes| strict.feed(bytes))
+    }
+
+    #[test]
+    fn malformed_chunks_and_trailers_are_found_wherever_reads_cut_them() {
+        for (body, expected) in [
+            ("5\r\nhello\r\n0\r\n\r\n", Ok(())),
+            ("5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n", Ok(())),
+            ("5\r\nhello\r\n0\r\nx sum: 1\r\n\r\n", Err("bad_trailer")),
+            ("5\r\nhello\r\n0\r\ncontent-length: 7\r\n\r\n", Err("bad_trailer")),
+            ("5\nhello\r\n0\r\n\r\n", Err("bad_chunk")),
+            ("5\r\nhello!\r\n0\r\n\r\n", Err("bad_chunk")),
+        ] {
+            for step in [1, 2, 7, 1000] {
+                assert_eq!(judge("GET / HTTP/1.1", &format!("{CHUNKED}{body}"), step), expected, "{body:?}");
+                let hinted = format!("HTTP/1.1 103 Early Hints\r\n\r\n{CHUNKED}{body}");
+                assert_eq!(judge("GET / HTTP/1.1", &hinted, step), expected, "{body:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_no_chunks_passes() {
+        for response in ["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nzz\n", "HTTP/1.0 200 OK\r\n\r\nanything", "nothing of HTTP\r\n\r\n"] {
+            assert_eq!(judge("GET / HTTP/1.1", response, 3), Ok(()));
+        }
+        assert_eq!(judge("HEAD / HTTP/1.1", &format!("{CHUNKED}HTTP/1.1 "), 3), Ok(()));
+        let not_modified = "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\nHTTP/1.1 ";
+        assert_eq!(judge("GET / HTTP/1.1", not_modified, 3), Ok(()));
+    }
+}

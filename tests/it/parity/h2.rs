@@ -185,6 +185,7 @@ impl H2Link {
     fn over(&self, why: &str) {
         for ear in self.streams.lock().values() {
             ear.end(End::Cut(why.to_owned()));
+            ear.hear(|heard| heard.gone = true);
         }
         self.ended.send_replace(true);
     }

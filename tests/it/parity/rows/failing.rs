@@ -207,7 +207,7 @@ fn malformed(pair: Pair) -> Vec<Row> {
         broken_off(
             row(pair, "less than the length", reading(), [respond(200, Framing::Length(10)).piece("hello").wait("seen").end()])
                 .only("on HTTP/1 nothing but a close ends it before", |pair| pair.endpoint.is_h2()),
-            "http_protocol_error",
+            "http_response_incomplete",
         ),
         broken_off(
             row(

@@ -20,11 +20,6 @@ pub const KNOWN: &[Known] = &[
         why: "logged as http_response_incomplete, like a body that is shorter than its length (upstream/h2_exchange.rs, failed)",
     },
     Known {
-        rows: &["trailers of a request that are framing"],
-        pairs: H2_CLIENT,
-        why: "the trailers of a request over HTTP/2 are dropped without a look (listener/h2_request.rs, read_piece)",
-    },
-    Known {
         rows: &[
             "trailers of a request that are no fields",
             "trailers of a request with a control byte",

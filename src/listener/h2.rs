@@ -10,8 +10,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
-use http::Method;
 use h2::server;
+use http::Method;
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
 

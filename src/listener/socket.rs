@@ -154,6 +154,10 @@ impl WriteBuffer {
             }
             ready!(self.poll_drain(to, cx))?;
         }
+        if self.0.capacity() == 0 && length > Self::CAPACITY / 4 {
+            // More is likely to come, and growing by doubling would end above what is ever needed.
+            self.0.reserve(Self::CAPACITY);
+        }
         pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
         Poll::Ready(Ok(length))
     }

@@ -10,11 +10,11 @@ pub(super) const LEAST: usize = 4 * 1024;
 
 /// Held by all responses of a connection together beyond their [`LEAST`].
 ///
-/// A byte that waits is counted twice at worst: Pingora copies what it reads from HTTP/1 endpoints. So 100 responses, which is what a
+/// A byte that waits is in memory twice at worst: Pingora copies what it reads from HTTP/1 endpoints. So 100 responses, which is what a
 /// connection may have by default, hold 2 x (100 x 4 KiB + 96 KiB), just under 1 MiB.
 const SHARED: usize = 96 * 1024;
 
-/// Responses of a connection that get an HTTP/2 endpoint's larger window; 8 x 64 KiB is half of the 1 MiB.
+/// Responses of a connection that get an HTTP/2 endpoint's larger window.
 const LARGE_WINDOWS: usize = 8;
 
 /// One connection's budget.

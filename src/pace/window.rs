@@ -10,9 +10,12 @@ use parking_lot::Mutex;
 
 use super::allowance::Share;
 
-/// What one response may hold. Pingora's reader of HTTP/1 responses keeps a copy of what it read last, so that it is twice this in
-/// memory at worst.
-const MOST: usize = 24 * 1024;
+/// What one response may hold. Pingora's reader of HTTP/1 responses keeps a copy of what it read last, and TLS a third in records, so that
+/// with the structures around it is less than 64 KiB in memory at worst.
+const MOST: usize = 10 * 1024;
+
+/// So little may wait while more is read.
+const FEW: usize = 2 * 1024;
 
 /// The bytes of one response that were read from the endpoint, and that the client has not taken.
 ///
@@ -46,12 +49,16 @@ impl State {
     fn held(&self) -> usize {
         if self.unpaced { 0 } else { self.ahead + self.unsent }
     }
-    /// How much may be read: nothing, where it is too little to be worth a read. A slow client would have it read in crumbs.
+    /// How much may be read. A piece is in memory until its last byte is sent, so that the next one waits for most of it; but small
+    /// pieces are collected.
     fn worthwhile_room(&mut self) -> usize {
         let held = self.held();
         let limit = self.share.as_mut().map_or(MOST, |share| share.limit(held, MOST));
-        let room = limit.saturating_sub(held);
-        if room < limit / 4 { 0 } else { room }
+        match held {
+            0 => limit,
+            1..=FEW => limit.saturating_sub(held).min(2 * FEW),
+            _ => 0,
+        }
     }
     fn shrink(&mut self) {
         let held = self.held();
@@ -203,16 +210,18 @@ mod tests {
         assert_eq!(room(&window), Some(MOST));
         window.read(MOST);
         window.passing(MOST);
-        window.passed(MOST / 2);
-        assert_eq!(room(&window), Some(MOST / 2), "compressed to half");
-        window.read(MOST / 2);
-        window.passing(MOST / 2);
-        window.passed(MOST / 2);
+        window.passed(MOST);
         assert_eq!((room(&window), room(&window), room(&window)), (None, None, None));
-        window.taken(100);
-        assert_eq!(room(&window), None, "not worth a read");
-        window.taken(MOST / 2);
-        assert_eq!(room(&window), Some(MOST / 2 + 100));
+        window.taken(MOST - FEW - 1);
+        assert_eq!(room(&window), None, "the piece is in memory still");
+        window.taken(1);
+        assert_eq!(room(&window), Some(2 * FEW));
+        window.taken(FEW);
+        assert_eq!(room(&window), Some(MOST));
+        window.read(MOST);
+        window.passing(MOST);
+        window.passed(FEW);
+        assert_eq!(room(&window), Some(2 * FEW), "compressed");
     }
 
     #[test]
@@ -222,8 +231,8 @@ mod tests {
         window.passing(MOST - 500);
         window.passed(MOST - 500);
         window.taken(MOST - 500 + 20);
-        assert_eq!(room(&window), Some(MOST - 500));
-        window.read(MOST - 500);
+        assert_eq!(room(&window), Some(2 * FEW));
+        window.read(2 * FEW);
         assert_eq!(room(&window), None, "they may be on their way");
         assert_eq!(room(&window), Some(MOST), "they are not");
     }
@@ -241,6 +250,7 @@ mod tests {
         let held: usize = windows.iter().map(Window::held).sum();
         assert_eq!(held, 20 * 4096 + 96 * 1024);
         windows[0].taken(MOST);
-        assert_eq!(room(&windows[19]), Some(MOST - 4096));
+        windows[19].taken(4096);
+        assert_eq!(room(&windows[19]), Some(MOST));
     }
 }

@@ -22,6 +22,10 @@ use crate::types::TlsClient;
 /// The first byte of every TLS connection: a record of type "handshake" (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 
+/// Bytes of records that wait for the socket. The library's own limit is eight times that, for each connection whose
+/// client does not read.
+const UNSENT: usize = 8 * 1024;
+
 /// Why there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
@@ -217,8 +221,9 @@ impl ServerTls {
         acceptor.read_tls(&mut [first].as_slice())?;
         let hello = LazyConfigAcceptor::new(acceptor, stream).await?;
         heard.sni = hello.client_hello().server_name().map(Box::from);
-        let stream = hello.into_stream(self.config()).await?;
-        let connection = stream.get_ref().1;
+        let mut stream = hello.into_stream(self.config()).await?;
+        let connection = stream.get_mut().1;
+        connection.set_buffer_limit(Some(UNSENT));
         still_valid(connection, SystemTime::now())?;
         let client = client(connection);
         Ok((stream, client))

@@ -51,6 +51,8 @@ pub struct H2Exchange {
     head: Option<ResponseHeader>,
     /// Bytes of the body that were read and whose window the endpoint has not got back.
     unreleased: usize,
+    /// Bytes of the body that were read.
+    received: u64,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     timer: Option<std::pin::Pin<Box<Sleep>>>,
@@ -66,6 +68,7 @@ impl H2Exchange {
             body: None,
             head: None,
             unreleased: 0,
+            received: 0,
             read_timeout: None,
             write_timeout: None,
             timer: None,
@@ -144,6 +147,7 @@ impl H2Exchange {
             None => Poll::Ready(Ok(None)),
             Some(Ok(piece)) => {
                 self.unreleased += piece.len();
+                self.received += piece.len() as u64;
                 self.pace.window.read(piece.len());
                 Poll::Ready(Ok(Some(piece)))
             }
@@ -153,6 +157,13 @@ impl H2Exchange {
             }
             Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
         }
+    }
+
+    /// Has less of the body come than its Content-Length says?
+    fn is_short(&self) -> bool {
+        let declared = self.head.as_ref().and_then(|head| head.headers.get(header::CONTENT_LENGTH));
+        let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        self.body.is_some() && declared.is_some_and(|declared| self.received < declared)
     }
 
     /// What an error of the stream means.
@@ -167,8 +178,8 @@ impl H2Exchange {
             NOT_PROCESSED
         } else if error.is_io() {
             ErrorType::ReadError
-        } else if error.is_library() && self.body.is_some() && error.is_reset() {
-            // A body that is not what its Content-Length says.
+        } else if error.is_library() && self.is_short() {
+            // It ended before its length.
             ErrorType::H2Error
         } else if error.is_library() {
             ErrorType::InvalidH2

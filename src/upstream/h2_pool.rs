@@ -25,16 +25,20 @@ use crate::pace::Pace;
 /// at least.
 const MAX_STREAMS: usize = 100;
 
-/// What an endpoint may send of one response ahead of its client: HTTP/2's own default. It is given back as the client takes the
-/// bytes, so that it is all that a response holds.
-const LARGE_WINDOW: u32 = 64 * 1024 - 1;
+/// What an endpoint may send of one response ahead of its client. It is given back as the client takes the bytes, so that it is all that
+/// a response holds; with what the library and TLS keep beside, that is less than 64 KiB. It is also what bounds a single download from
+/// an endpoint far away: 32 KiB for each round trip.
+const LARGE_WINDOW: u32 = 32 * 1024;
 
-/// The same for the responses of a client that has many at a time on one connection: with 8 large ones they hold less than 1 MiB.
+/// The same for the responses of a client that has many at a time on one connection: with 8 large ones, 100 of them hold less than 1 MiB.
 /// A window belongs to a connection's settings, so that these have connections of their own.
 const SMALL_WINDOW: u32 = 5 * 1024;
 
 /// For all streams of a connection together: all that they may hold, lest clients that read nothing stop those that read.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * LARGE_WINDOW;
+
+/// How long a connection may take to say what is left to say when it is given up.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the library keeps of a request body that the endpoint's window has no room for.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -179,7 +183,7 @@ impl Pool {
 
 /// Keeps a connection going until it closes or has been idle for too long, and takes it out of the pool then.
 async fn drive(
-    driver: client::Connection<IoStream, Bytes>,
+    mut driver: client::Connection<IoStream, Bytes>,
     connection: Arc<Connection>,
     key: Key,
     pool: Arc<Mutex<HashMap<Key, Vec<Arc<Connection>>>>>,
@@ -208,20 +212,25 @@ async fn drive(
             }
         }
     };
-    tokio::select! {
-        closed = driver => {
-            if let Err(error) = closed {
-                log::debug!("an HTTP/2 connection to an endpoint closed: {error}");
+    let closed = tokio::select! {
+        closed = &mut driver => Some(closed),
+        () = idle => None,
+    };
+    connection.closed.store(true, Relaxed);
+    {
+        let mut pool = pool.lock();
+        if let Some(connections) = pool.get_mut(&key) {
+            connections.retain(|other| !Arc::ptr_eq(other, &connection));
+            if connections.is_empty() {
+                pool.remove(&key);
             }
         }
-        () = idle => {}
     }
-    connection.closed.store(true, Relaxed);
-    let mut pool = pool.lock();
-    if let Some(connections) = pool.get_mut(&key) {
-        connections.retain(|other| !Arc::ptr_eq(other, &connection));
-        if connections.is_empty() {
-            pool.remove(&key);
-        }
+    drop(connection);
+    match closed {
+        Some(Ok(())) => {}
+        Some(Err(error)) => log::debug!("an HTTP/2 connection to an endpoint closed: {error}"),
+        // Without anybody who could send a request, the library says what is left to say, GOAWAY at last, and closes.
+        None => drop(tokio::time::timeout(FAREWELL, driver).await),
     }
 }

@@ -62,7 +62,8 @@ fn heads(asked_head: bool, read: &mut BytesMut) -> Option<(Strict, BytesMut)> {
         };
         let status = response.code.unwrap_or_default();
         let chunked = response.headers.iter().any(|field| {
-            field.name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str()) && field.value.trim_ascii().eq_ignore_ascii_case(b"chunked")
+            field.name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str())
+                && field.value.trim_ascii().eq_ignore_ascii_case(b"chunked")
         });
         read.advance(length);
         if matches!(status, 100 | 102..=199) {
@@ -108,7 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_in_no_chunks_passes() {
-        for response in ["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nzz\n", "HTTP/1.0 200 OK\r\n\r\nanything", "nothing of HTTP\r\n\r\n"] {
+        for response in
+            ["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nzz\n", "HTTP/1.0 200 OK\r\n\r\nanything", "nothing of HTTP\r\n\r\n"]
+        {
             assert_eq!(judge("GET / HTTP/1.1", response, 3), Ok(()));
         }
         assert_eq!(judge("HEAD / HTTP/1.1", &format!("{CHUNKED}HTTP/1.1 "), 3), Ok(()));

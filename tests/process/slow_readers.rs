@@ -47,7 +47,7 @@ const HELD_PER_CONNECTION: u64 = 1 << 20;
 const SLACK: u64 = 8 << 20;
 /// What an endpoint may have sent for a response, most of it into buffers of the kernel: 128 KiB is where the receive buffer
 /// of Weir's socket begins.
-const SENT_PER_RESPONSE: u64 = 320 << 10;
+const SENT_PER_RESPONSE: u64 = 400 << 10;
 /// The buffers and segments of the sockets of this test.
 const SOCKET_BUFFER: u32 = 8 << 10;
 const SEGMENT: u32 = 1400;
@@ -308,7 +308,11 @@ impl Client {
                     assert!(!matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY), "{frame:?}");
                     if frame.kind == kind::DATA {
                         let at = &mut at[frame.stream as usize / 2];
-                        assert!(frame.payload == PATTERN[*at..*at + frame.payload.len()], "a body differs after {at} bytes");
+                        assert!(
+                            frame.payload == PATTERN[*at..*at + frame.payload.len()],
+                            "a body differs after {at} bytes: {}",
+                            String::from_utf8_lossy(&frame.payload[..frame.payload.len().min(80)])
+                        );
                         *at += frame.payload.len();
                     }
                     if matches!(frame.kind, kind::DATA | kind::HEADERS) && frame.flags & flag::END_STREAM != 0 {
@@ -369,6 +373,7 @@ async fn measure(case: Case, size: Size) -> Row {
     };
     // What the first request of a process allocates is not held for a response.
     let mut first = Client::connect(run.address(listener), case).await;
+    endpoint.gate.pass_one();
     first.ask(Size { h2_streams: 1, ..size }, scheme).await;
     first.read(Size { h2_streams: 1, ..size }).await;
     endpoint.asked.store(0, Relaxed);

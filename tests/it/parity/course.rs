@@ -19,7 +19,6 @@ use super::{
     client::Client,
     endpoint::{Behind, Endpoint},
     judge::{Got, Problems, judge},
-    known::Known,
     message::{Cues, Ear, Performed, get},
     row::{Arrives, Row},
 };
@@ -33,7 +32,7 @@ use crate::support::{
 const AT_A_TIME: usize = 16;
 /// How long anything of a row may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same of a row that is known not to hold: nobody waits long for what does not come.
+/// The same once a row has failed already: nobody waits long for what does not come.
 const NO_PATIENCE: Duration = Duration::from_millis(700);
 
 /// A row and what is behind the edge for it.
@@ -42,7 +41,6 @@ struct Lane {
     name: String,
     /// The client's address, by which its line in the access log is found.
     from: Ipv4Addr,
-    patience: Duration,
     behind: Arc<Behind>,
     endpoints: Vec<Endpoint>,
 }
@@ -55,8 +53,7 @@ impl Lane {
             endpoints.push(Endpoint::listen(behind.clone()).await.expect("a port"));
         }
         let from = Ipv4Addr::new(127, 77, (index / 200) as u8, (index % 200 + 1) as u8);
-        let patience = if Known::of(row.name, row.pair).is_some() { NO_PATIENCE } else { PATIENCE };
-        Self { row, name: format!("r{index}"), from, patience, behind, endpoints }
+        Self { row, name: format!("r{index}"), from, behind, endpoints }
     }
 
     fn path(&self, word: &str) -> String {
@@ -192,7 +189,7 @@ impl Course {
             let mut client = self.client(lane, before).await;
             let mut problems = self.plain(lane, &mut client, "warm").await;
             // It is logged once its connection is in the pool.
-            if self.log.line(before, lane.patience).await.is_none() || !problems.0.is_empty() {
+            if self.log.line(before, PATIENCE).await.is_none() || !problems.0.is_empty() {
                 problems.add("the connection to the endpoint could not be prepared");
                 return problems;
             }
@@ -216,9 +213,9 @@ impl Course {
         script.head.path = lane.path("main") + &row.request.head.path;
         let mut ear = Ear::default();
         let cues = behind.cues();
-        let performed = tokio::time::timeout(lane.patience, client.perform(&script, &mut ear, &cues)).await;
+        let performed = tokio::time::timeout(PATIENCE, client.perform(&script, &mut ear, &cues)).await;
         // Of what hangs, nothing more is to be expected.
-        let patience = if performed.is_ok() { lane.patience } else { NO_PATIENCE / 10 };
+        let patience = if performed.is_ok() { PATIENCE } else { NO_PATIENCE / 10 };
         let gone = matches!(performed, Ok(Performed::Broken(_)));
         let mut whole = performed == Ok(Performed::Whole);
         let mut left = None;
@@ -266,7 +263,7 @@ impl Course {
         let (mut script, mut ear) = (get(), Ear::default());
         script.head.path = lane.path(word);
         let performed = client.perform(&script, &mut ear, &Cues::default()).await;
-        let ended = tokio::time::timeout(lane.patience, ear.wait(|heard| heard.end.is_some())).await;
+        let ended = tokio::time::timeout(PATIENCE, ear.wait(|heard| heard.end.is_some())).await;
         let heard = ear.now();
         let body = String::from_utf8_lossy(&heard.body).into_owned();
         let what = format!("a plain request ({word})");

@@ -11,14 +11,11 @@ mod frames;
 mod h1;
 mod h2;
 mod judge;
-mod known;
 mod message;
 mod row;
 mod rows;
 
 use std::fmt;
-
-use self::known::Known;
 
 /// A version of HTTP over TLS or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +44,6 @@ impl Kind {
             Self::H2c => "h2c",
         }
     }
-    fn is(self, name: &str) -> bool {
-        match name {
-            "any" => true,
-            "h1" => self.is_h1(),
-            "h2" => self.is_h2(),
-            name => self.name() == name,
-        }
-    }
 }
 
 /// Both sides of the edge.
@@ -62,12 +51,6 @@ impl Kind {
 pub struct Pair {
     pub client: Kind,
     pub endpoint: Kind,
-}
-
-impl Pair {
-    fn is(self, client: &str, endpoint: &str) -> bool {
-        self.client.is(client) && self.endpoint.is(endpoint)
-    }
 }
 
 impl fmt::Display for Pair {
@@ -84,16 +67,10 @@ async fn holds(client: Kind, endpoint: Kind) {
         rows::all(pair).into_iter().filter(|row| row.skipped.is_none() && row.name.contains(&wanted)).collect();
     let mut report = String::new();
     for (name, (problems, notes)) in course::run(pair, rows).await {
-        match (Known::of(name, pair), problems.0.is_empty()) {
-            (None, true) | (Some(_), false) => {}
-            (Some(known), true) => {
-                report += &format!("\n{pair}: {name:?} holds, and is in KNOWN: delete it there ({})\n", known.why);
-            }
-            (None, false) => {
-                report += &format!("\n{pair}: {name:?}\n");
-                problems.0.iter().for_each(|problem| report += &format!("    {problem}\n"));
-                notes.iter().for_each(|note| report += &format!("    (differs here: {note})\n"));
-            }
+        if !problems.0.is_empty() {
+            report += &format!("\n{pair}: {name:?}\n");
+            problems.0.iter().for_each(|problem| report += &format!("    {problem}\n"));
+            notes.iter().for_each(|note| report += &format!("    (differs here: {note})\n"));
         }
     }
     assert!(report.is_empty(), "{report}");

@@ -75,8 +75,13 @@ fn refused(row: Row, status: u16, reason: &'static str) -> Row {
 
 /// The same of a header block that nobody can read.
 fn unreadable(row: Row) -> Row {
-    let breaks = "a header block that cannot be read is the end of an HTTP/2 connection (RFC 9113 section 4.3)";
-    row.differs(breaks, |pair| pair.client.is_h2(), |row| row.response(Arrives::Never).logged(0))
+    let breaks = "a header block that cannot be read is the end of an HTTP/2 connection (RFC 9113 section 4.3), and all that its streams \
+                  are told is that it ended";
+    row.differs(
+        breaks,
+        |pair| pair.client.is_h2(),
+        |row| row.response(Arrives::Never).logged(0).ended("client", "connection_terminated", "client_gone"),
+    )
 }
 
 fn malformed(pair: Pair) -> Vec<Row> {

@@ -64,7 +64,7 @@ async fn a_template_writes_the_fields_it_names() {
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines.len(), NASTY.len() + REFUSED.len(), "{log}");
     assert_eq!(lines[0], "127.0.0.1 GET x/ 200 5 - \"a\\x22b\\x5Cc\" {all}");
-    assert!(lines[6].starts_with("127.0.0.1 - -- 400 0 "), "{log}");
+    assert!(lines[6].starts_with("127.0.0.1 - -- 400 61 "), "{log}");
     assert!(lines.iter().all(|line| line.matches('"').count() == 2), "{log}");
 }
 

@@ -86,7 +86,7 @@ async fn a_running_edge_is_compared_explained_and_watched() {
     let text = std::fs::read_to_string(&file).expect("read");
     std::fs::write(&other, text.replace("upstream: app", "upstream: app\n    timeout: 7s")).expect("write");
     let (code, out, err) = run(&["diff", other.to_str().expect("UTF-8")]).await;
-    assert_eq!((code, &*out), (Some(1), "routes\n  ~ all\n      timeout: 30s -> 7s\n"), "{err}");
+    assert_eq!((code, &*out), (Some(1), "routes\n  ~ all\n      timeout: 0s -> 7s\n"), "{err}");
 
     let (code, out, err) = run(&["explain", "http://example.com/"]).await;
     assert_eq!(code, Some(0), "{err}");

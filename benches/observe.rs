@@ -43,7 +43,6 @@ fn outcome() -> Outcome {
             since: Duration::from_micros(200),
             took: Duration::from_micros(1800),
             span: None,
-            detail: None,
         }],
         status: 200,
         bytes_in: 0,

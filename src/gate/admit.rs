@@ -8,7 +8,7 @@ use http::{HeaderMap, Uri};
 use super::{
     Refusal,
     head::{Head, MAX_TARGET, Version},
-    hop::is_suspicious,
+    hop::{CONNECTION_FIELDS, is_suspicious},
     syntax::{digits, elements, is_token, trim},
     target::{self, canonical},
 };
@@ -406,9 +406,8 @@ fn h2_host(uri: &Uri, fields: &HeaderMap) -> Result<(String, Option<u16>), Refus
 
 /// RFC 9113 section 8.2.2: a request with these is malformed, because it was translated by somebody careless.
 fn refuse_connection_fields(fields: &HeaderMap) -> Result<(), Refusal> {
-    const NEVER: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
     let te = fields.get_all("te").iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    if te && !NEVER.iter().any(|name| fields.contains_key(*name)) { Ok(()) } else { Err(Refusal::ConnectionField) }
+    if te && !CONNECTION_FIELDS.iter().any(|name| fields.contains_key(name)) { Ok(()) } else { Err(Refusal::ConnectionField) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! is a byte of its segment and never a separator.
 //!
 //! Clients send some visible bytes raw that a URI must not hold. They pass, and go on percent-encoded where the `http` crate
-//! cannot hold them, which is the form that browsers send ([`written`]).
+//! cannot hold them, which is the form that browsers send (`written`).
 
 use std::borrow::Cow;
 

@@ -244,8 +244,10 @@ impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { watch, link, .. } = &mut *self;
         if watch.poll(&link.pace, cx).is_some() {
+            link.pace.window.abandon();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        let before = buf.filled().len();
         let read = match &self.framing {
             // The next piece of a body is read when the endpoint has room for it.
             Framing::Length(_) | Framing::Chunked(_) if self.link.pace.upload.poll_ready(cx).is_pending() => Poll::Pending,
@@ -254,6 +256,9 @@ impl AsyncRead for H1Stream {
         if read.is_pending() {
             self.transport.push(cx);
             self.account();
+        } else if buf.filled().len() == before {
+            // The client is gone, and nobody will read from it again. What is being stored for others goes on.
+            self.link.pace.window.abandon();
         }
         read
     }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use pingora_core::{
     Error, ErrorType, OrErr, Result,
     protocols::{
@@ -31,7 +31,7 @@ use tokio::time::timeout;
 
 use super::h2_sending::Sending;
 use crate::{
-    gate::{Refusal, response::admit_trailers},
+    gate::{Refusal, hop::CONNECTION_FIELDS, response::admit_trailers},
     pace::{Pace, Watch},
 };
 
@@ -40,15 +40,6 @@ const REPLAY: usize = 64 * 1024;
 
 /// Bytes that are handed to the library at a time: one frame of the size that every client takes.
 const PIECE: usize = 16 * 1024;
-
-/// Fields of HTTP/1 connections (RFC 9113 section 8.2.2).
-const CONNECTION_FIELDS: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// One request and its response.
 pub(super) struct H2Request {
@@ -175,6 +166,7 @@ impl H2Request {
     /// Resolves when the client wants no more of the stream.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
         if let Poll::Ready(late) = self.poll_overdue(cx) {
+            self.pace.window.abandon();
             return Poll::Ready(Err(late));
         }
         let reset = match &mut self.send {
@@ -292,7 +284,8 @@ impl Session for H2Request {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        self.read_piece().await
+        // Whoever cannot be read from is gone; what is being stored for others goes on.
+        self.read_piece().await.inspect_err(|_| self.pace.window.abandon())
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use h2::{Reason, RecvStream, client::ResponseFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header, uri};
+use http::{HeaderMap, HeaderValue, Request, Version, header, uri};
 use pingora_core::{
     Error, ErrorSource, ErrorType, OrErr, Result,
     protocols::{
@@ -28,19 +28,13 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Sleep, sleep_until};
 
 use super::h2_pool;
-use crate::pace::{Pace, Progress};
+use crate::{
+    gate::hop::CONNECTION_FIELDS,
+    pace::{Pace, Progress},
+};
 
 /// The endpoint has said that it has not processed the request, which may be sent again whatever its method.
 pub const NOT_PROCESSED: ErrorType = ErrorType::new("NotProcessed");
-
-/// Fields of HTTP/1 connections (RFC 9113 section 8.2.2). Pingora removes none for protocols that it does not know.
-const CONNECTION_FIELDS: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// One exchange.
 pub struct H2Exchange {

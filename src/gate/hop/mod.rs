@@ -17,7 +17,7 @@ use http::{
 use smallvec::SmallVec;
 
 pub use forwarded::{Forwarded, Peer};
-pub use names::is_forbidden_trailer;
+pub use names::{CONNECTION_FIELDS, is_forbidden_trailer};
 use names::{is_hop_by_hop, is_protected};
 pub(super) use underscores::is_suspicious;
 pub use underscores::{DropReason, Dropped, UnderscoreFields};

@@ -1,5 +1,16 @@
 //! The field names that the rules of an intermediary speak of. All of them lower case.
 
+use http::{HeaderName, header};
+
+/// Fields of HTTP/1 connections, which no message of HTTP/2 has (RFC 9113 section 8.2.2).
+pub const CONNECTION_FIELDS: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// Fields of one connection (RFC 9110 section 7.6.1), and what is addressed to a proxy or to us. TE and Upgrade are put back when
 /// they are to go on.
 pub(super) fn is_hop_by_hop(name: &str) -> bool {

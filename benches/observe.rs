@@ -28,7 +28,7 @@ fn outcome() -> Outcome {
         client_port: 4711,
         listener: name("edge"),
         tls: None,
-        http: "1.1",
+        http: Some(weir::types::Version::Http11),
         method: "GET".into(),
         host: "api.example.com".into(),
         path: "/v1/customers/4711/orders".into(),

@@ -40,6 +40,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod endpoint;
+pub mod exchange;
 pub mod explain;
 pub mod filter;
 pub mod gate;

@@ -15,12 +15,13 @@ const LAYERS: &[(u8, &[&str])] = &[
     (3, &["upstream", "route"]),
     (4, &["config"]),
     (5, &["snapshot"]),
-    (6, &["proxy", "listener", "l4"]),
-    (7, &["explain"]),
-    (8, &["admin"]),
+    (6, &["exchange"]),
+    (7, &["proxy", "l4", "explain"]),
+    (8, &["listener"]),
+    (9, &["admin"]),
     // What changes a running edge, what puts the parts together, and what happens to the whole from outside.
-    (9, &["control"]),
-    (10, &["server"]),
+    (10, &["control"]),
+    (11, &["server"]),
     (BESIDE, &["lab", "cli"]),
 ];
 const BESIDE: u8 = u8::MAX;
@@ -34,9 +35,6 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
-    ("listener", "proxy", "a connection's requests are served by the proxy"),
-    ("listener", "l4", "a connection that is not HTTP is handed on"),
-    ("proxy", "listener", "a request knows the connection that it came on: two halves of one path"),
 ];
 
 /// Exported by macro at the root of the crate; they live in `types`.

@@ -11,7 +11,8 @@ mod text;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +20,11 @@ pub use candidates::{Candidate, Pick, Share};
 pub use described::{DescribedRequest, DescriptionError};
 
 use crate::{
+    exchange::{self, Asked, Prepared, Way},
     gate::{
         self, Admitted, Limits, Refusal, head,
-        hop::{DropReason, MaxForwards, Peer, max_forwards},
+        hop::{DropReason, Peer},
     },
-    proxy,
     route::{Action, Match, Route, why_not},
     snapshot::{Listener, Snapshot},
     types::{Client, Name, RequestHead, Scheme, TlsClient},
@@ -160,18 +161,12 @@ fn refused(told: &mut Explanation, refusal: Refusal) {
 /// The gate, with the bytes that such a request would be.
 fn admit(request: &Request, listener: &Listener) -> Result<(Admitted, HeaderMap), Refusal> {
     let limits = Limits::new(listener.http.max_header_bytes.get(), listener.http.max_header_count.get());
-    let bytes = request.bytes();
+    let bytes = Bytes::from(request.bytes());
     head::scan(&bytes, &limits, &mut 0)?;
     let parsed = head::parse(&bytes, &limits)?;
     let admitted = gate::admit_h1(&parsed, listener.tls.is_some())?;
     listener.http.underscore_fields.judge(&admitted)?;
-    let mut fields = HeaderMap::new();
-    for field in parsed.fields() {
-        // The gate has seen that both are well-formed.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value)) {
-            fields.append(name, value);
-        }
-    }
+    let fields = parsed.request("/", &bytes)?.headers;
     Ok((admitted, fields))
 }
 
@@ -188,8 +183,8 @@ fn decide(
     let sni = request.sni(&admitted.host).filter(|_| secure);
     let tls = secure.then(|| Arc::new(TlsClient { sni: sni.clone().map(Arc::from), version: "TLSv1.3", ..TlsClient::default() }));
     let peer = Peer { ip: request.client, port: 0, scheme };
-    let prepared = proxy::prepare(&mut fields, &admitted, &admitted.host, peer, listener, tls.as_deref());
-    let proxy::Prepared { found, dropped, .. } = match prepared {
+    let prepared = exchange::prepare(&mut fields, &admitted, &admitted.host, peer, listener, tls.as_deref());
+    let Prepared { found, dropped, .. } = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => return refused(told, refusal),
     };
@@ -213,24 +208,6 @@ fn decide(
     if let Some(chain) = snapshot.listener_filters.get(&listener.name) {
         told.listener_filters = chain.kinds().map(str::to_owned).collect();
     }
-    if proxy::is_misdirected(listener, sni.as_deref(), &admitted.host) {
-        told.gate.admitted = false;
-        return refused(told, Refusal::Misdirected);
-    }
-    let target = admitted.origin_form.as_deref().unwrap_or(&request.target);
-    match proxy::https_location(listener, client.scheme, &admitted.host, target) {
-        None => {}
-        Some(Err(refusal)) => return refused(told, refusal),
-        Some(Ok(location)) => {
-            let location = Some(String::from_utf8_lossy(location.as_bytes()).into_owned());
-            told.answer = Some(Answer { location, ..Answer::new(308, "this listener redirects to https") });
-            return;
-        }
-    }
-    if max_forwards(admitted.max_forwards) == MaxForwards::Answer {
-        told.answer = Some(Answer::new(204, "Max-Forwards says that this request is for Weir itself"));
-        return;
-    }
     let head = RequestHead {
         method: &request.method,
         host: &admitted.host,
@@ -238,9 +215,26 @@ fn decide(
         query: admitted.query.as_deref(),
         fields: &fields,
     };
-    match consider(snapshot, &head, &client, told) {
-        Some(found) => serve(&found, &head, &client, admitted.upgrade.is_some(), told),
-        None => told.answer = Some(Answer::new(404, "no route matches")),
+    let asked = Asked {
+        listener,
+        sni: sni.as_deref(),
+        target: admitted.origin_form.as_deref().unwrap_or(&request.target),
+        max_forwards: admitted.max_forwards,
+        upgrade: admitted.upgrade.is_some(),
+    };
+    match consider(snapshot, &head, &client, asked, told) {
+        Way::Refused(refusal) => {
+            told.gate.admitted = refusal != Refusal::Misdirected;
+            refused(told, refusal);
+        }
+        Way::ToHttps(location) => {
+            let location = Some(String::from_utf8_lossy(location.as_bytes()).into_owned());
+            told.answer = Some(Answer { location, ..Answer::new(308, "this listener redirects to https") });
+        }
+        Way::ForUs => told.answer = Some(Answer::new(204, "Max-Forwards says that this request is for Weir itself")),
+        Way::NoRoute => told.answer = Some(Answer::new(404, "no route matches")),
+        Way::NoUpgrade(_) => told.answer = Some(Answer::new(403, "this route allows no upgrades")),
+        Way::Route(found) => serve(&found, &head, &client, told),
     }
 }
 
@@ -252,11 +246,17 @@ fn listener_notes(listener: &Listener) -> Vec<String> {
     notes
 }
 
-/// Asks the table, and the routes that it passes over.
-fn consider<'s>(snapshot: &'s Snapshot, head: &RequestHead<'s>, client: &Client, told: &mut Explanation) -> Option<Match<'s>> {
+/// Asks for the way, and the routes that it passes over.
+fn consider<'s>(
+    snapshot: &'s Snapshot,
+    head: &RequestHead<'s>,
+    client: &Client,
+    asked: Asked<'_>,
+    told: &mut Explanation,
+) -> Way<'s> {
     let mut seen = vec![false; snapshot.routes.routes().len()];
     let mut tried = Vec::new();
-    let found = snapshot.routes.find_and_tell(head, client, |route, miss| {
+    let way = exchange::way(snapshot, head, client, asked, |route, miss| {
         // A route for several hosts may be asked once for each.
         if let Some(seen) = seen.get_mut(route.index).filter(|seen| !**seen) {
             *seen = true;
@@ -267,37 +267,39 @@ fn consider<'s>(snapshot: &'s Snapshot, head: &RequestHead<'s>, client: &Client,
             tried.push(Considered { route: route.name.to_string(), verdict, tried: true, reason });
         }
     });
+    let found = match &way {
+        Way::Route(Match { route, .. }) | Way::NoUpgrade(route) => Some(*route),
+        Way::NoRoute => None,
+        // No route was asked.
+        Way::Refused(_) | Way::ToHttps(_) | Way::ForUs => return way,
+    };
     let mut untried = Vec::new();
     for route in snapshot.routes.routes().iter().filter(|route| !seen.get(route.index).copied().unwrap_or_default()) {
         if untried.len() == MAX_UNTRIED {
             told.routes_left_out += 1;
             continue;
         }
-        untried.push(passed_over(route, head, client, found.as_ref()));
+        untried.push(passed_over(route, head, client, found));
     }
     // What nearly took the request says more than what is about something else.
     untried.sort_by_key(|considered| considered.verdict != Verdict::Later);
     tried.append(&mut untried);
     told.routes = tried;
-    told.route = found.map(|found| found.route.name.to_string());
-    found
+    told.route = found.map(|route| route.name.to_string());
+    way
 }
 
-fn passed_over(route: &Route, head: &RequestHead<'_>, client: &Client, winner: Option<&Match<'_>>) -> Considered {
+fn passed_over(route: &Route, head: &RequestHead<'_>, client: &Client, winner: Option<&Arc<Route>>) -> Considered {
     let (verdict, reason) = match (why_not(route, head, client), winner) {
         (Some(miss), _) => (Verdict::Misses, miss.to_string()),
-        (None, Some(winner)) => (Verdict::Later, format!("it would match too, but `{}` comes first", winner.route.name)),
+        (None, Some(winner)) => (Verdict::Later, format!("it would match too, but `{}` comes first", winner.name)),
         (None, None) => (Verdict::Later, "it would match too".to_owned()),
     };
     Considered { route: route.name.to_string(), verdict, tried: false, reason }
 }
 
-fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, upgrade: bool, told: &mut Explanation) {
+fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, told: &mut Explanation) {
     let route = found.route;
-    if upgrade && !route.websocket {
-        told.answer = Some(Answer::new(403, "this route allows no upgrades"));
-        return;
-    }
     told.filters = route.chain.kinds().map(str::to_owned).collect();
     if !told.filters.is_empty() || !told.listener_filters.is_empty() {
         told.notes.push("filters are listed and do not run: one may answer by itself, or change what the endpoint gets".into());

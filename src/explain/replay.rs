@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    proxy,
+    exchange::{self, Asked, Way},
     route::{Action, HeaderMatch, Miss, Route},
     snapshot::{Listener, Snapshot},
     types::{Client, RequestHead, Scheme, TlsClient, Whereabouts},
@@ -169,17 +169,26 @@ impl<'s> Replay<'s> {
     fn compare(&mut self, logged: &Line<'_>, listener: &Listener, head: &RequestHead<'_>, client: &Client) {
         let mut open = head.path.len() >= LOGGED_PATH;
         let mut plausible = false;
-        let fate = if proxy::is_misdirected(listener, logged.sni.as_deref(), head.host) {
-            Fate::Answered(421)
-        } else if let Some(redirected) = proxy::https_location(listener, client.scheme, head.host, head.path) {
-            Fate::Answered(redirected.map_or_else(|refusal| refusal.status(), |_| 308))
-        } else {
-            let found = self.snapshot.routes.find_and_tell(head, client, |route, miss| {
-                let unknown = miss.is_some_and(|miss| is_unlogged(&miss)) || miss.is_none() && has_unlogged(route);
-                open |= unknown;
-                plausible |= unknown && Some(route.name.as_str()) == logged.route.as_deref();
-            });
-            found.map_or(Fate::Answered(404), |found| Fate::Served(found.route))
+        let asked = Asked {
+            listener,
+            sni: logged.sni.as_deref(),
+            target: head.path,
+            // What no log holds.
+            max_forwards: None,
+            upgrade: false,
+        };
+        let way = exchange::way(self.snapshot, head, client, asked, |route, miss| {
+            let unknown = miss.is_some_and(|miss| is_unlogged(&miss)) || miss.is_none() && has_unlogged(route);
+            open |= unknown;
+            plausible |= unknown && Some(route.name.as_str()) == logged.route.as_deref();
+        });
+        let fate = match way {
+            Way::Refused(refusal) => Fate::Answered(refusal.status()),
+            Way::ToHttps(_) => Fate::Answered(308),
+            Way::ForUs => Fate::Answered(204),
+            Way::NoRoute => Fate::Answered(404),
+            Way::NoUpgrade(route) => Fate::Served(route),
+            Way::Route(found) => Fate::Served(found.route),
         };
         let (route, upstreams, status) = match &fate {
             Fate::Answered(status) => (None, Vec::new(), Some(*status)),

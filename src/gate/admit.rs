@@ -7,12 +7,12 @@ use http::{HeaderMap, Uri};
 
 use super::{
     Refusal,
-    head::{Head, MAX_TARGET, Version},
+    head::{Head, MAX_TARGET},
     hop::{CONNECTION_FIELDS, is_suspicious},
     syntax::{digits, elements, is_token, trim},
     target::{self, canonical},
 };
-use crate::types::parse_authority;
+use crate::types::{Version, parse_authority};
 
 /// How the end of the request body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub struct Admitted {
     pub upgrade: Option<Upgrade>,
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
-    /// `1.0`, `1.1` or `2`.
-    pub http: &'static str,
+    /// The version it came in.
+    pub http: Version,
     /// What to send as the target when the client's was in absolute-form, or holds what goes on percent-encoded.
     pub origin_form: Option<String>,
     /// Names with `_` are present, or others that services may take for what they are not: see [`super::UnderscoreFields`].
@@ -91,7 +91,7 @@ pub fn admit_h1(head: &Head<'_>, secure: bool) -> Result<Admitted, Refusal> {
         keep_alive: facts.keep_alive(head.version),
         upgrade,
         expect_continue: facts.expect_continue(head.version, body)?,
-        http: if head.version == Version::Http10 { "1.0" } else { "1.1" },
+        http: head.version,
         origin_form: target.origin_form,
         underscores: facts.underscores,
         max_forwards: max_forwards(head.method, facts.max_forwards)?,
@@ -129,7 +129,7 @@ pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
         keep_alive: true,
         upgrade: None,
         expect_continue: expect && body != BodyFraming::Length(0),
-        http: "2",
+        http: Version::Http2,
         origin_form: None,
         underscores: parts.headers.keys().any(|name| is_suspicious(name.as_str())),
         max_forwards: max_forwards(parts.method.as_str(), forwards)?,

@@ -4,6 +4,8 @@
 //! driver knows where the next request begins. It is strict where RFC 9112 section 7.1 lets a recipient be lenient
 //! (white space around extensions, bare LF): every leniency there has been a request smuggled past somebody.
 
+use std::ops::Range;
+
 use super::{
     Limits, Refusal,
     hop::is_forbidden_trailer,
@@ -118,18 +120,34 @@ impl ChunkValidator {
     /// Checks the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Fed, Refusal> {
         let mut used = 0;
+        loop {
+            let (fed, content) = self.next(&bytes[used..])?;
+            used += fed.used;
+            if fed.complete || content.is_empty() {
+                return Ok(Fed { used, complete: fed.complete });
+            }
+        }
+    }
+
+    /// Checks the next bytes up to the end of the first content in them, and says where that is; nowhere, when there is none.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<(Fed, Range<usize>), Refusal> {
+        let mut used = 0;
         while let Some(&byte) = bytes.get(used) {
             match self.state {
                 State::Done => break,
                 State::Broken(refusal) => return Err(refusal),
-                State::Data(left) => used += self.data(left, bytes.len() - used),
+                State::Data(left) => {
+                    let from = used;
+                    used += self.data(left, bytes.len() - used);
+                    return Ok((Fed { used, complete: false }, from..used));
+                }
                 state => {
                     self.state = self.framing(state, byte).inspect_err(|&refusal| self.state = State::Broken(refusal))?;
                     used += 1;
                 }
             }
         }
-        Ok(Fed { used, complete: self.state == State::Done })
+        Ok((Fed { used, complete: self.state == State::Done }, used..used))
     }
 
     /// Passes over the data of a chunk, of which so much is here.

@@ -12,12 +12,13 @@ use super::{
     syntax::{is_token, trim},
     target::canonical,
 };
+use crate::types::Version;
 
 /// The parts of a request that a log line names. Empty or `None` is what could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Glimpse {
-    /// `1.0`, `1.1` or `2`.
-    pub http: &'static str,
+    /// The version.
+    pub http: Option<Version>,
     /// The method.
     pub method: String,
     /// The host as the client sent it, lower case, without a port where it is one.
@@ -65,7 +66,7 @@ impl Glimpse {
         let field = |name| parts.headers.get(name).map(http::HeaderValue::as_bytes);
         let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
         Self {
-            http: "2",
+            http: Some(Version::Http2),
             method: part(parts.method.as_str().as_bytes(), METHOD),
             host: authority.or_else(|| field(HOST)).map(host).unwrap_or_default(),
             path: path(parts.uri.path().as_bytes()),
@@ -89,9 +90,9 @@ impl Glimpse {
             _ => (rest, &b""[..]),
         };
         self.http = match version {
-            b"HTTP/1.0" => "1.0",
-            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _] => "1.1",
-            _ => "",
+            b"HTTP/1.0" => Some(Version::Http10),
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _] => Some(Version::Http11),
+            _ => None,
         };
         let absolute = target.windows(3).position(|window| window == b"://").filter(|_| !target.starts_with(b"/"));
         let target = match absolute {
@@ -135,7 +136,10 @@ mod tests {
 
     use super::*;
 
-    fn of(bytes: &str) -> (&'static str, String, String, String) {
+    const V11: Option<Version> = Some(Version::Http11);
+    const V10: Option<Version> = Some(Version::Http10);
+
+    fn of(bytes: &str) -> (Option<Version>, String, String, String) {
         let seen = Glimpse::of_bytes(bytes.as_bytes());
         (seen.http, seen.method, seen.host, seen.path)
     }
@@ -143,16 +147,16 @@ mod tests {
     #[test]
     fn a_refused_request_is_told_as_far_as_it_was_read() {
         for (bytes, (http, method, host, path)) in [
-            ("GET /a\\b?secret HTTP/1.1\r\nHost: A.example:80\r\n\r\n", ("1.1", "GET", "a.example", "/a\\b")),
-            ("GET /x/../y HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", ("1.1", "GET", "a", "/y")),
-            ("GET /a b HTTP/1.0\r\nHOST : a b\r\n", ("1.0", "GET", "a b", "/a b")),
-            ("\r\nGET http://B.example/x?y HTTP/1.1\nHost: a\n", ("1.1", "GET", "b.example", "/x")),
-            ("GET /y?u=http://c/ HTTP/1.7\r\nHost: a\r\nHost: b\r\n\r\n", ("1.1", "GET", "a", "/y")),
-            ("BREW /pot\r\n", ("", "BREW", "", "/pot")),
-            ("GET /a HTTP/2.0\r\n\r\n", ("", "GET", "", "/a")),
-            ("GET", ("", "", "", "")),
-            ("\u{16}\u{3}\u{1} x", ("", "", "", "")),
-            ("", ("", "", "", "")),
+            ("GET /a\\b?secret HTTP/1.1\r\nHost: A.example:80\r\n\r\n", (V11, "GET", "a.example", "/a\\b")),
+            ("GET /x/../y HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", (V11, "GET", "a", "/y")),
+            ("GET /a b HTTP/1.0\r\nHOST : a b\r\n", (V10, "GET", "a b", "/a b")),
+            ("\r\nGET http://B.example/x?y HTTP/1.1\nHost: a\n", (V11, "GET", "b.example", "/x")),
+            ("GET /y?u=http://c/ HTTP/1.7\r\nHost: a\r\nHost: b\r\n\r\n", (V11, "GET", "a", "/y")),
+            ("BREW /pot\r\n", (None, "BREW", "", "/pot")),
+            ("GET /a HTTP/2.0\r\n\r\n", (None, "GET", "", "/a")),
+            ("GET", (None, "", "", "")),
+            ("\u{16}\u{3}\u{1} x", (None, "", "", "")),
+            ("", (None, "", "", "")),
         ] {
             assert_eq!(of(bytes), (http, method.to_owned(), host.to_owned(), path.to_owned()), "{bytes:?}");
         }

@@ -5,6 +5,7 @@
 //! only "invalid" where we count by reason. The tests hold it against `httparse`: what is accepted here reads
 //! the same there.
 
+use bytes::Bytes;
 use http::header::{COOKIE, HOST};
 use memchr::{memchr, memchr2, memrchr};
 use smallvec::SmallVec;
@@ -13,7 +14,7 @@ use super::{
     Refusal,
     syntax::{is_field_value, is_tchar, is_token, trim},
 };
-use crate::types::Fields;
+use crate::types::{Fields, Version};
 
 /// The longest method: the longest registered one is `UPDATEREDIRECTREF` with 17 bytes.
 pub const MAX_METHOD: usize = 32;
@@ -178,15 +179,6 @@ fn refuse_start(buf: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// The minor version of HTTP/1 that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1, and any later minor version, which must be understood as 1.1 (RFC 9110 section 2.5).
-    Http11,
-}
-
 /// One header field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'b> {
@@ -218,6 +210,28 @@ impl<'b> Head<'b> {
     /// The values of a field in order, whatever the case of its name.
     pub fn values<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'b [u8]> + 's {
         self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+}
+
+impl Head<'_> {
+    /// The request as policy works on it, for this target. Values share the memory of `source`, which this head was parsed from.
+    ///
+    /// # Errors
+    /// When the `http` crate cannot hold it, which has no form for every target.
+    pub fn request(&self, target: &str, source: &Bytes) -> Result<http::request::Parts, Refusal> {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.method = http::Method::from_bytes(self.method.as_bytes()).map_err(|_| Refusal::BadMethod)?;
+        parts.uri = http::Uri::try_from(target).map_err(|_| Refusal::BadTarget)?;
+        parts.version = if self.version == Version::Http10 { http::Version::HTTP_10 } else { http::Version::HTTP_11 };
+        // With room for what is added on the way.
+        let mut fields = http::HeaderMap::with_capacity(self.fields.len() + 6);
+        for field in &self.fields {
+            let name = http::HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::BadFieldName)?;
+            let value = http::HeaderValue::from_maybe_shared(source.slice_ref(field.value));
+            fields.append(name, value.map_err(|_| Refusal::BadFieldValue)?);
+        }
+        parts.headers = fields;
+        Ok(parts)
     }
 }
 

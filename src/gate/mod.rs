@@ -17,11 +17,15 @@ pub mod head;
 pub mod hop;
 mod refusal;
 pub mod response;
+mod spelling;
 mod syntax;
 pub mod target;
 
 pub use admit::{Admitted, BodyFraming, Upgrade, admit_h1, admit_h2};
 pub use glimpse::Glimpse;
-pub use head::{Head, Limits, Version};
+pub use head::{Head, Limits};
 pub use hop::UnderscoreFields;
 pub use refusal::Refusal;
+pub use spelling::Spelling;
+
+pub use crate::types::Version;

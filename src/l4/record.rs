@@ -14,7 +14,7 @@ use super::connect::Unconnected;
 use crate::{
     endpoint::{AttemptResult, InFlight},
     observe::{
-        Attempt, ConnectionGuard, Layer, Observer, Outcome, SessionMeter, Times,
+        Attempt, ConnectionGuard, Layer, Observer, Opening, Outcome, SessionMeter, Times,
         process_log::{self, Notice},
     },
     resilience::Permit,
@@ -205,23 +205,19 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let End { who, phase, cause, reason } = self.ended();
-        self.observer.disconnected(&Outcome {
+        let outcome = Outcome::begin(Opening {
             layer: Layer::Tcp,
             started: self.started,
-            request_id: self.id.clone(),
-            trace: None,
+            id: self.id.clone(),
             client: self.source.0,
             client_port: self.source.1,
             listener: self.listener.name.clone(),
             tls: self.tls.take(),
-            http: "",
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
-            route: None,
+            generation: self.generation,
+        });
+        self.observer.disconnected(&Outcome {
             upstream: self.upstream.take(),
             attempts: std::mem::take(&mut self.attempts),
-            status: 0,
             bytes_in: self.received,
             bytes_out: self.sent,
             times: Times { total: self.began.elapsed(), queue: self.queue, connect: self.connect, first_byte: None },
@@ -229,10 +225,7 @@ impl Drop for Record {
             phase,
             cause,
             reason,
-            generation: self.generation,
-            user_agent: None,
-            referer: None,
-            cache: None,
+            ..outcome
         });
     }
 }

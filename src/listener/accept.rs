@@ -23,8 +23,8 @@ use tokio::{
     sync::watch,
 };
 
-use super::{ConnectionLimit, Door, Shared, connection, socket::Socket, tcp, turned};
-use crate::{snapshot::Listener, types::Address};
+use super::{ConnectionLimit, Shared, connection, socket::Socket, tcp, turned};
+use crate::{exchange::Door, snapshot::Listener, types::Address};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65535;

@@ -4,117 +4,26 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use bytes::BytesMut;
 use log::Level;
 use tokio::{io::AsyncWriteExt, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Door, Shared, h1, h2,
+    Shared, h1, h2,
     handshake::{self, Peer},
     socket::Socket,
     transport::Transport,
 };
 use crate::{
-    gate::{self, Admitted, Glimpse, Head, Limits, Refusal},
-    observe::{
-        Layer, Outcome, Times,
-        process_log::{self, Notice},
-    },
+    exchange::{Connection, Door},
+    observe::process_log::{self, Notice},
     proxy_protocol::{self, BadProxyHeader, Parsed},
     snapshot::Listener,
     tls,
-    types::{Phase, Scheme, TlsClient, Who},
 };
-
-/// The facts of a connection that every request on it shares.
-#[derive(Debug)]
-pub struct Connection {
-    /// The listener that accepted it, as it was configured then.
-    pub listener: Arc<Listener>,
-    /// The peer's address, or what a trusted PROXY header says; unspecified for unix sockets.
-    pub peer: IpAddr,
-    /// The peer's port.
-    pub port: u16,
-    /// TLS facts.
-    pub tls: Option<Arc<TlsClient>>,
-    /// What it came in by.
-    pub door: Arc<Door>,
-    /// See [`Shared::cut`].
-    pub cut: CancellationToken,
-}
-
-impl Connection {
-    /// The scheme of this connection itself.
-    pub fn scheme(&self) -> Scheme {
-        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
-    }
-
-    /// May another request follow? Not during a drain, and not when the listener was configured anew: the response then
-    /// says that the connection closes.
-    pub fn stays_open(&self) -> bool {
-        self.door.is_open()
-    }
-
-    /// Is the grace period of a drain over, so that what ends now was ended by us?
-    pub fn is_cut(&self) -> bool {
-        self.cut.is_cancelled()
-    }
-
-    /// The bounds of a request head on this listener.
-    pub fn head_limits(&self) -> Limits {
-        Limits::new(self.listener.http.max_header_bytes.get(), self.listener.http.max_header_count.get())
-    }
-
-    /// What the gate says of an HTTP/1 head on this listener.
-    pub fn admit_h1(&self, head: &Head<'_>) -> Result<Admitted, Refusal> {
-        let admitted = gate::admit_h1(head, self.tls.is_some())?;
-        self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
-    }
-
-    /// What the gate says of an HTTP/2 head on this listener.
-    pub fn admit_h2(&self, head: &http::request::Parts) -> Result<Admitted, Refusal> {
-        self.head_limits().check(head)?;
-        let admitted = gate::admit_h2(head)?;
-        self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
-    }
-
-    /// The outcome of something that ended at the gate: what is known of it so far.
-    pub fn refused(&self, generation: u64, began: Began, refusal: Refusal, read: Glimpse) -> Outcome {
-        Outcome {
-            layer: Layer::Http,
-            started: began.time,
-            request_id: crate::proxy::new_request_id(),
-            trace: None,
-            client: self.peer,
-            client_port: self.port,
-            listener: self.listener.name.clone(),
-            tls: self.tls.clone(),
-            http: read.http,
-            method: read.method,
-            host: read.host,
-            path: read.path,
-            route: None,
-            upstream: None,
-            attempts: Vec::new(),
-            status: refusal.status(),
-            bytes_in: 0,
-            bytes_out: 0,
-            times: Times { total: began.at.elapsed(), ..Times::default() },
-            who: Who::Client,
-            phase: Phase::Admit,
-            cause: Some(refusal.cause()),
-            reason: Some(refusal.reason()),
-            generation,
-            user_agent: read.user_agent,
-            referer: read.referer,
-            cache: None,
-        }
-    }
-}
 
 /// Serves an accepted socket until it closes.
 pub(super) async fn serve(
@@ -269,20 +178,4 @@ async fn refuse_cleartext(socket: &mut Socket) {
         io::Result::Ok(())
     };
     let _ = timeout(Duration::from_secs(1), answer).await;
-}
-
-/// When a request began, on both clocks, read once.
-#[derive(Debug, Clone, Copy)]
-pub struct Began {
-    /// For measuring.
-    pub at: Instant,
-    /// For telling.
-    pub time: SystemTime,
-}
-
-impl Began {
-    /// Now.
-    pub fn now() -> Self {
-        Self { at: Instant::now(), time: SystemTime::now() }
-    }
 }

@@ -2,19 +2,20 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderValue, header, request::Parts};
 use pingora_core::{
     apps::HttpServerApp,
     protocols::{IO, http::ServerSession},
 };
 use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
-use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
+use super::{Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
 use crate::{
-    gate::{self, Admitted, Glimpse, Refusal, head},
-    proxy::{Arrival, refusal_length, render_refusal},
+    exchange::{Began, Connection, Exchange, refusal_length, render_refusal},
+    gate::{Admitted, Glimpse, Refusal, head},
+    proxy::Arrival,
     tunnel::{End, Parting, Side, Tunnel},
-    types::Fields,
 };
 
 /// How a connection goes on after its next head was waited for.
@@ -52,27 +53,57 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
                 return Box::pin(refuse(stream, &connection, &shared, refusal, began, read)).await;
             }
         };
-        let head = stream.take(length);
-        let (admitted, head) = match admit(head, &connection) {
-            Ok(admitted) => admitted,
-            Err((refusal, head)) => {
-                let read = Glimpse::of_bytes(&head);
-                return Box::pin(refuse(stream, &connection, &shared, refusal, began, read)).await;
-            }
-        };
-        let (tunnel, parting) = admitted.upgrade.map(|_| Tunnel::new()).unzip();
-        let link = stream.begin(admitted.body, tunnel.clone(), &connection.head_limits());
         let last = served + 1 == http.max_requests_per_connection.get();
-        let arrival = Arrival::h1(connection.clone(), admitted, began, link, last);
-        let mut session = ServerSession::new_http1(match tunnel {
-            None => Box::new(stream),
-            Some(tunnel) => Box::new(End::new(stream, Side::Client, tunnel)),
-        });
-        session.set_pipelined_prefix(head);
-        let reused = arrival.scope(shared.edge.process_new_http(session, connection.door.closed())).await;
-        match reused.and_then(|reused| returned(reused.consume().0)) {
-            Some(returned) if returned.is_complete() => stream = returned,
-            _ => return part(parting).await,
+        // Boxed: an idle connection has no room for what one request needs.
+        match Box::pin(one(stream, length, began, last, &connection, &shared)).await {
+            Some(next) => stream = next,
+            None => return,
+        }
+    }
+}
+
+/// Serves one request. `None` when the connection is over.
+async fn one(
+    mut stream: H1Stream,
+    length: usize,
+    began: Began,
+    last: bool,
+    connection: &Arc<Connection>,
+    shared: &Arc<Shared>,
+) -> Option<H1Stream> {
+    let mut head = stream.take(length);
+    if head.starts_with(b"\r\n") {
+        // The empty line that the gate tolerates ahead of a request goes no further.
+        head.advance(2);
+    }
+    let head = head.freeze();
+    let (mut admitted, mut request) = match admit(&head, connection) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            let read = Glimpse::of_bytes(&head);
+            refuse(stream, connection, shared, refusal, began, read).await;
+            return None;
+        }
+    };
+    admitted.keep_alive &= !last;
+    let body = admitted.body;
+    let mut exchange = Exchange::new(connection.clone(), admitted, began, shared.store.load(), shared.observer.clone());
+    let decision = exchange.decide(&mut request).await;
+    let (tunnel, parting) = exchange.admitted.upgrade.map(|_| Tunnel::new()).unzip();
+    let link = stream.begin(body, tunnel.clone(), &connection.head_limits());
+    let prefix = for_pingora(&head, &exchange);
+    let mut session = ServerSession::new_http1(match tunnel {
+        None => Box::new(stream),
+        Some(tunnel) => Box::new(End::new(stream, Side::Client, tunnel)),
+    });
+    session.set_pipelined_prefix(prefix);
+    let arrival = Arrival::h1(exchange, request, decision, link);
+    let reused = arrival.scope(shared.edge.process_new_http(session, connection.door.closed())).await;
+    match reused.and_then(|reused| returned(reused.consume().0)) {
+        Some(returned) if returned.is_complete() => Some(returned),
+        _ => {
+            part(parting).await;
+            None
         }
     }
 }
@@ -148,60 +179,29 @@ async fn idle_at_the_end(closed: &mut watch::Receiver<bool>, first: bool) {
     }
 }
 
-/// Checks the head, and returns it as Pingora should read it. What is refused comes back as it is.
-fn admit(mut head: BytesMut, connection: &Connection) -> Result<(Admitted, BytesMut), (Refusal, BytesMut)> {
-    if head.starts_with(b"\r\n") {
-        // The empty line that the gate tolerates ahead of a request goes no further.
-        head.advance(2);
-    }
-    let Judged { admitted, rewritten, later } = match judge(&head, connection) {
-        Ok(judged) => judged,
-        Err(refusal) => return Err((refusal, head)),
-    };
-    if let Some(rewritten) = rewritten {
-        return Ok((admitted, rewritten));
-    }
-    if let Some(minor) = later {
-        // A later minor version counts as 1.1 (RFC 9110 section 2.5), which Pingora's parser does not know.
-        head[minor] = b'1';
-    }
-    Ok((admitted, head))
-}
-
-struct Judged {
-    admitted: Admitted,
-    /// The head as it goes on, where that takes more than one byte.
-    rewritten: Option<BytesMut>,
-    /// Where the digit of a minor version after 1.1 is.
-    later: Option<usize>,
-}
-
-fn judge(head: &[u8], connection: &Connection) -> Result<Judged, Refusal> {
+/// Checks the head, and makes of it what policy works on.
+fn admit(head: &Bytes, connection: &Connection) -> Result<(Admitted, Parts), Refusal> {
     let parsed = head::parse(head, &connection.head_limits())?;
     let admitted = connection.admit_h1(&parsed)?;
-    let rewritten = admitted.origin_form.as_ref().map(|target| {
+    let target = admitted.origin_form.as_deref().unwrap_or(parsed.target);
+    let mut request = parsed.request(target, head)?;
+    if !request.headers.contains_key(header::HOST) && !admitted.host.is_empty() {
         // HTTP/1.0 allows to name the host in the target alone, which is lost there.
-        let lost = Fields::get(&parsed, "host").is_none() && !admitted.host.is_empty();
-        let host = lost.then(|| admitted.authority());
-        in_origin_form(head, parsed.method, target, admitted.http, host.as_deref())
-    });
-    let minor = parsed.method.len() + 1 + parsed.target.len() + 1 + "HTTP/1.".len();
-    let later = (parsed.version == gate::Version::Http11 && head[minor] != b'1').then_some(minor);
-    Ok(Judged { admitted, rewritten, later })
+        request.headers.insert(header::HOST, HeaderValue::from_str(&admitted.authority()).map_err(|_| Refusal::BadHost)?);
+    }
+    Ok((admitted, request))
 }
 
-/// A head with the target that goes on: in origin-form, which is what servers expect from a gateway. `host` is put in.
-fn in_origin_form(head: &[u8], method: &str, target: &str, version: &str, host: Option<&str>) -> BytesMut {
-    let fields = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut rewritten = BytesMut::with_capacity(head.len() + 64);
-    for part in [method, " ", target, " HTTP/", version, "\r\n"] {
-        rewritten.extend_from_slice(part.as_bytes());
+/// A head that Pingora can read: what it makes of it is replaced by what was decided, but where the body ends.
+fn for_pingora(head: &[u8], exchange: &Exchange) -> BytesMut {
+    let line = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let version = exchange.admitted.http.as_str();
+    let mut prefix = BytesMut::with_capacity(head.len() + 16);
+    for part in [&*exchange.outcome.method, " / HTTP/", version, "\r\n"] {
+        prefix.extend_from_slice(part.as_bytes());
     }
-    if let Some(host) = host {
-        rewritten.extend_from_slice(format!("host: {host}\r\n").as_bytes());
-    }
-    rewritten.extend_from_slice(&head[fields..]);
-    rewritten
+    prefix.extend_from_slice(&head[line..]);
+    prefix
 }
 
 /// Answers what the gate refused, reports it, and closes. `read` is what could be read of it.

@@ -18,7 +18,6 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use parking_lot::Mutex;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
     raw_connect::ProxyDigest,
@@ -30,40 +29,11 @@ use super::{
     transport::{Transport, pingora_stream},
 };
 use crate::{
-    gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
-    pace::{Pace, Watch},
+    gate::{BodyFraming, Limits, chunked::ChunkValidator},
+    pace::Watch,
+    proxy::Link,
     tunnel::{End, Tunnel},
 };
-
-/// What the stream and the request that is using it tell each other.
-#[derive(Debug)]
-pub struct Link {
-    /// Of a request that asks for one.
-    tunnel: Option<Arc<Tunnel>>,
-    pace: Arc<Pace>,
-    refusal: Mutex<Option<Refusal>>,
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Self { tunnel: None, pace: Pace::alone(), refusal: Mutex::default() }
-    }
-}
-
-impl Link {
-    /// The tunnel that the request asks for.
-    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
-        self.tunnel.as_ref()
-    }
-    /// How much of the exchange may be in this process.
-    pub fn pace(&self) -> &Arc<Pace> {
-        &self.pace
-    }
-    /// Why the body was refused, if it was.
-    pub fn refusal(&self) -> Option<Refusal> {
-        *self.refusal.lock()
-    }
-}
 
 /// How the bytes behind the current head are to be understood.
 #[derive(Debug)]
@@ -137,7 +107,7 @@ impl H1Stream {
             (BodyFraming::Length(length), _) => Framing::Length(length),
             (BodyFraming::Chunked, _) => Framing::Chunked(Box::new(ChunkValidator::new(limits))),
         };
-        self.link = Arc::new(Link { tunnel, ..Link::default() });
+        self.link = Arc::new(Link::new(tunnel));
         self.watch.renew();
         self.link.clone()
     }
@@ -214,7 +184,7 @@ impl H1Stream {
                 Poll::Ready(Ok(()))
             }
             Err(refusal) => {
-                *self.link.refusal.lock() = Some(refusal);
+                self.link.refuse(refusal);
                 buf.set_filled(before);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal.reason())))
             }
@@ -243,14 +213,14 @@ impl H1Stream {
 impl AsyncRead for H1Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { watch, link, .. } = &mut *self;
-        if watch.poll(&link.pace, cx).is_some() {
-            link.pace.window.abandon();
+        if watch.poll(link.pace(), cx).is_some() {
+            link.pace().window.abandon();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buf.filled().len();
         let read = match &self.framing {
             // The next piece of a body is read when the endpoint has room for it.
-            Framing::Length(_) | Framing::Chunked(_) if self.link.pace.upload.poll_ready(cx).is_pending() => Poll::Pending,
+            Framing::Length(_) | Framing::Chunked(_) if self.link.pace().upload.poll_ready(cx).is_pending() => Poll::Pending,
             _ => self.poll_message(cx, buf),
         };
         if read.is_pending() {
@@ -258,7 +228,7 @@ impl AsyncRead for H1Stream {
             self.account();
         } else if buf.filled().len() == before {
             // The client is gone, and nobody will read from it again. What is being stored for others goes on.
-            self.link.pace.window.abandon();
+            self.link.pace().window.abandon();
         }
         read
     }
@@ -278,7 +248,7 @@ impl H1Stream {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if let Poll::Ready(Err(_)) = &written {
-            self.link.pace.window.abandon();
+            self.link.pace().window.abandon();
         }
         written
     }
@@ -288,7 +258,7 @@ impl H1Stream {
     fn account(&mut self) {
         let sent = self.transport.sent();
         if sent != self.told {
-            self.link.pace.window.taken((sent - self.told) as usize);
+            self.link.pace().window.taken((sent - self.told) as usize);
             self.told = sent;
         }
     }

@@ -15,14 +15,13 @@ use http::Method;
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{
-    Began, Connection, Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, transport::Transport, turned,
-};
+use super::{Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, transport::Transport, turned};
 use crate::{
     config::HttpSpec,
-    gate::{Glimpse, Refusal, h2_frames::FrameLimits},
+    exchange::{Began, Connection, Exchange, refusal_length},
+    gate::{BodyFraming, Glimpse, Refusal, h2_frames::FrameLimits},
     pace::{Allowance, Pace, Share},
-    proxy::{Arrival, refusal_length, refuse_h2},
+    proxy::{Arrival, refuse_h2},
 };
 
 /// Streams of one connection that are being served.
@@ -149,11 +148,20 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
         let _active = active;
         let shared = served_by;
         let admitted = connection.admit_h2(request.head());
+        let head = request.head().as_owned_parts();
+        let ended = request.is_ended();
         let session = ServerSession::new_custom(Box::new(request));
         match admitted {
-            Ok(admitted) => {
+            Ok(mut admitted) => {
                 let door = connection.door.clone();
-                let arrival = Arrival::h2(connection, admitted, began, pace);
+                if ended && admitted.body == BodyFraming::Stream {
+                    // Its head was the end of the stream.
+                    admitted.body = BodyFraming::None;
+                }
+                let mut exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
+                let mut head = head;
+                let decision = exchange.decide(&mut head).await;
+                let arrival = Arrival::h2(exchange, head, decision, pace);
                 arrival.scope(shared.edge.process_new_http(session, door.closed())).await;
             }
             Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,

@@ -104,6 +104,11 @@ impl H2Request {
         &self.head
     }
 
+    /// Is there no body, as the head said that was the end?
+    pub(super) fn is_ended(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
     /// Resolves when the exchange, or a part of it, has taken too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
         match self.watch.poll(&self.pace, cx) {

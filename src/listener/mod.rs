@@ -6,7 +6,8 @@
 
 mod accept;
 mod connection;
-mod door;
+#[cfg(test)]
+mod filters_tests;
 mod h1;
 mod h1_stream;
 mod h2;
@@ -21,9 +22,6 @@ mod tcp;
 mod transport;
 
 pub use accept::{Bound, Slot, bind, bind_beside};
-pub use connection::{Began, Connection};
-pub use door::{Door, Doors};
-pub use h1_stream::Link;
 pub use limit::ConnectionLimit;
 
 use std::sync::Arc;
@@ -31,7 +29,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{observe::Observer, proxy::Edge, snapshot::Store};
+use crate::{exchange::Doors, observe::Observer, proxy::Edge, snapshot::Store};
 
 /// What every connection needs of the process.
 pub struct Shared {

@@ -50,7 +50,7 @@ async fn arrive(mut socket: Socket, peer: Option<SocketAddr>, listener: Arc<List
         tls,
         generation: shared.store.load().generation,
         listener,
-        id: crate::proxy::new_request_id(),
+        id: crate::exchange::new_request_id(),
         observer: shared.observer.clone(),
         cut: shared.cut.clone(),
     })

@@ -21,7 +21,7 @@ use access_log::cut;
 pub use access_log::{AccessLog, LineTemplate};
 pub use metrics::{ConnectionGuard, ExchangeCounts, Load, Metrics, NO_ROUTE, Pulse, RequestGuard, SessionMeter, Totals};
 pub use observer::Observer;
-pub use outcome::{Attempt, Layer, Outcome, Times};
+pub use outcome::{Attempt, Layer, Opening, Outcome, Times};
 pub use recent::{Recent, RecentError};
 pub use spec::{AccessLogFormat, AccessLogSpec, LogFormat, LogLevel, LogSpec, ObservabilitySpec};
 pub use state::{EndpointState, Sample, StateSource, UpstreamState};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{SpanId, Trace};
-use crate::types::{Cause, Name, Phase, Stage, TlsClient, Who};
+use crate::types::{Cause, Name, Phase, Stage, TlsClient, Version, Who};
 
 /// One attempt on one endpoint.
 #[derive(Debug, Clone)]
@@ -81,8 +81,8 @@ pub struct Outcome {
     pub listener: Name,
     /// TLS facts of the downstream connection.
     pub tls: Option<Arc<TlsClient>>,
-    /// `1.0`, `1.1`, `2`; empty when the request could not be read so far.
-    pub http: &'static str,
+    /// The version of the request; `None` when it could not be read so far.
+    pub http: Option<Version>,
     /// The method; empty when the request could not be read so far.
     pub method: String,
     /// The host, lower case.
@@ -121,7 +121,61 @@ pub struct Outcome {
     pub cache: Option<&'static str>,
 }
 
+/// What is known of an exchange or a connection when it begins.
+#[derive(Debug)]
+pub struct Opening {
+    /// What it is.
+    pub layer: Layer,
+    /// When its first byte arrived; of a connection, when it was accepted.
+    pub started: SystemTime,
+    /// Its id.
+    pub id: Arc<str>,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The listener.
+    pub listener: Name,
+    /// TLS facts of the connection.
+    pub tls: Option<Arc<TlsClient>>,
+    /// The generation of the configuration that serves it.
+    pub generation: u64,
+}
+
 impl Outcome {
+    /// One of which nothing more is known yet.
+    pub fn begin(opening: Opening) -> Self {
+        Self {
+            layer: opening.layer,
+            started: opening.started,
+            request_id: opening.id,
+            trace: None,
+            client: opening.client,
+            client_port: opening.client_port,
+            listener: opening.listener,
+            tls: opening.tls,
+            http: None,
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            upstream: None,
+            attempts: Vec::new(),
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            times: Times::default(),
+            who: Who::Upstream,
+            phase: Phase::Admit,
+            cause: None,
+            reason: None,
+            generation: opening.generation,
+            user_agent: None,
+            referer: None,
+            cache: None,
+        }
+    }
+
     /// The error it ended in. An answer below 400 that Weir was configured to give (a redirect, `respond`) is none.
     pub fn error(&self) -> Option<Cause> {
         let configured = |cause: &Cause| *cause == Cause::ProxyInternalResponse && (100..400).contains(&self.status);

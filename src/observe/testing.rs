@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Attempt, Layer, Outcome, Times};
-use crate::types::{Phase, Who};
+use crate::types::{Phase, Version, Who};
 
 /// A request that an endpoint answered with 200.
 pub(crate) fn outcome() -> Outcome {
@@ -16,7 +16,7 @@ pub(crate) fn outcome() -> Outcome {
         client_port: 4711,
         listener: "web".parse().unwrap(),
         tls: None,
-        http: "1.1",
+        http: Some(Version::Http11),
         method: "GET".into(),
         host: "example.com".into(),
         path: "/a".into(),

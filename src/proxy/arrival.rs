@@ -1,11 +1,14 @@
-//! What the gate knows of a request, on its way into the context that Pingora makes for it.
+//! A request on its way into the context that Pingora makes for it: decided already, by [`crate::exchange`].
 
 use std::{cell::RefCell, future::Future, sync::Arc};
 
+use http::request::Parts;
+use parking_lot::Mutex;
+
 use crate::{
-    gate::Admitted,
-    listener::{Began, Connection, Link},
-    pace::{Deadlines, Pace},
+    exchange::{Decision, Exchange},
+    gate::Refusal,
+    pace::Pace,
     tunnel::Tunnel,
 };
 
@@ -14,55 +17,63 @@ tokio::task_local! {
     static ARRIVAL: RefCell<Option<Arrival>>;
 }
 
-/// A request that the gate has admitted.
+/// What the stream of an HTTP/1 client and the request that is using it tell each other.
 #[derive(Debug)]
+pub struct Link {
+    /// Of a request that asks for one.
+    tunnel: Option<Arc<Tunnel>>,
+    pace: Arc<Pace>,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Link {
+    /// Of a request that may ask for a tunnel.
+    pub fn new(tunnel: Option<Arc<Tunnel>>) -> Self {
+        Self { tunnel, pace: Pace::alone(), refusal: Mutex::default() }
+    }
+    /// The tunnel that the request asks for.
+    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.tunnel.as_ref()
+    }
+    /// How much of the exchange may be in this process.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+    /// The body is refused.
+    pub fn refuse(&self, refusal: Refusal) {
+        *self.refusal.lock() = Some(refusal);
+    }
+    /// Why the body was refused, if it was.
+    pub fn refusal(&self) -> Option<Refusal> {
+        *self.refusal.lock()
+    }
+}
+
+/// A request of which it is decided what becomes of it.
 pub struct Arrival {
-    /// The connection it came on.
-    pub connection: Arc<Connection>,
-    /// What the gate found.
-    pub admitted: Admitted,
-    /// When it began.
-    pub began: Began,
-    /// The HTTP/1 stream it came on.
-    pub link: Option<Arc<Link>>,
-    /// How much of it may be in this process.
-    pub pace: Arc<Pace>,
-    /// The connection closes after it.
-    pub last: bool,
+    pub(super) exchange: Exchange,
+    pub(super) request: Parts,
+    pub(super) decision: Decision,
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl Arrival {
     /// A request on an HTTP/1 connection.
-    pub fn h1(connection: Arc<Connection>, admitted: Admitted, began: Began, link: Arc<Link>, last: bool) -> Self {
+    pub fn h1(exchange: Exchange, request: Parts, decision: Decision, link: Arc<Link>) -> Self {
         let pace = link.pace().clone();
-        Self { connection, admitted, began, link: Some(link), pace, last }
+        Self { exchange, request, decision, link: Some(link), pace }
     }
 
     /// A request on an HTTP/2 stream.
-    pub fn h2(connection: Arc<Connection>, admitted: Admitted, began: Began, pace: Arc<Pace>) -> Self {
-        Self { connection, admitted, began, link: None, pace, last: false }
-    }
-
-    /// The limits of the exchange.
-    pub(super) fn deadlines(&self) -> &Deadlines {
-        &self.pace.deadlines
-    }
-
-    /// The tunnel that it asks for.
-    pub(super) fn tunnel(&self) -> Option<&Arc<Tunnel>> {
-        self.link.as_ref()?.tunnel()
-    }
-
-    /// The same request once more, from now, for no connection that would wait for it.
-    pub(super) fn again(&self) -> Self {
-        Self {
-            connection: self.connection.clone(),
-            admitted: self.admitted.clone(),
-            began: Began::now(),
-            link: None,
-            pace: Pace::unpaced(),
-            last: false,
-        }
+    pub fn h2(exchange: Exchange, request: Parts, decision: Decision, pace: Arc<Pace>) -> Self {
+        Self { exchange, request, decision, link: None, pace }
     }
 
     /// Runs the future with this arrival waiting for `new_ctx`.

@@ -1,4 +1,4 @@
-//! Bodies on their way through: counted, bounded, and never buffered here.
+//! Bodies in Pingora's phases.
 
 use std::time::Duration;
 
@@ -8,14 +8,7 @@ use pingora_core::Result;
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::{
-    filter::{RequestPiece, Verdict},
-    gate::Refusal,
-    types::{Cause, Reply, Who},
-};
-
-/// A body gets this long before its rate is judged.
-const RATE_GRACE: Duration = Duration::from_secs(10);
+use crate::types::{Cause, Who};
 
 /// How long the rest of a request body is waited for once the response is complete. As long as an idle client of others.
 const LINGER: Duration = Duration::from_secs(5);
@@ -24,69 +17,47 @@ const NOTHING: Duration = Duration::from_millis(1);
 
 /// A piece of the request body.
 pub(super) fn request(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
-    ctx.arrival.deadlines().moved();
+    ctx.deadlines().moved();
+    let piece = body.clone().unwrap_or_default();
     if end {
-        ctx.uploaded = true;
-        ctx.request_is_whole();
         // Pingora writes an empty last piece to HTTP/1 endpoints as a last chunk, and then one more for the end. The second one would
         // be the beginning of a request that nobody made (cloudflare/pingora#935).
         body.take_if(|piece| piece.is_empty());
     }
-    let length = body.as_ref().map_or(0, Bytes::len);
-    if length == 0 && !end {
+    if session.was_upgraded() {
+        // What passes through a tunnel is no body.
+        ctx.body_in += piece.len() as u64;
         return Ok(());
     }
-    ctx.body_in += length as u64;
-    if overdue(ctx) {
-        return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
+    let passed = ctx.request_piece(&piece, end);
+    if end {
+        ctx.deadlines().set_answer(ctx.answer_by);
     }
-    if !end && too_slow(ctx) {
-        let refusal = Refusal::BodyTooSlow;
-        return Err(ctx.decide(Reply::status(refusal.status()), refusal.cause(), refusal.reason(), Who::Client));
-    }
-    // What passes through a tunnel is no body.
-    if !ctx.filters.sees_request_body() || session.was_upgraded() {
-        return Ok(());
-    }
-    let none = Bytes::new();
-    let piece = RequestPiece { bytes: body.as_ref().unwrap_or(&none), so_far: ctx.body_in, end };
-    match ctx.filters.request_body(&piece) {
-        // There is nothing to wait with: the upstream has the head, and bytes are coming.
-        Verdict::Continue | Verdict::Later(_) => Ok(()),
-        Verdict::Answer { reply, reason } | Verdict::Stream { reply, reason, .. } => {
-            Err(ctx.decide(reply, Cause::HttpRequestDenied, reason, Who::Weir))
-        }
-    }
+    passed.map_err(|answer| ctx.decide(answer))
 }
 
-/// A piece of the response body: what is too late is cut, visibly; filters see and change the rest.
+/// A piece of the response body.
 pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
-    ctx.arrival.deadlines().moved();
-    if overdue(ctx) {
-        return Err(ctx.decide(Reply::status(504), Cause::HttpResponseTimeout, "timeout", Who::Weir));
+    ctx.deadlines().moved();
+    if session.was_upgraded() {
+        ctx.body_out += body.as_ref().map_or(0, Bytes::len) as u64;
+        return Ok(());
     }
     if is_bodiless(session, ctx) {
         *body = None;
-    } else if ctx.filters.wants_response_body() && !session.was_upgraded() {
-        let had_one = body.is_some();
-        let mut piece = body.take().unwrap_or_default();
-        let passed = ctx.filters.response_body(&mut piece, end);
-        *body = (had_one || !piece.is_empty()).then_some(piece);
-        passed.map_err(|reason| ctx.decide(Reply::status(500), Cause::ProxyInternalError, reason, Who::Weir))?;
     }
-    let length = body.as_ref().map_or(0, Bytes::len);
-    ctx.body_out += length as u64;
-    if !session.was_upgraded() {
-        ctx.arrival.pace.window.passed(length);
-    }
-    if end && !session.was_upgraded() {
-        ctx.answered = true;
-        ctx.arrival.deadlines().set_silence(None);
+    let had_one = body.is_some();
+    let mut piece = body.take().unwrap_or_default();
+    let passed = ctx.response_piece(&mut piece, end);
+    ctx.pace.window.passed(piece.len());
+    *body = (had_one || !piece.is_empty()).then_some(piece);
+    passed.map_err(|answer| ctx.decide(answer))?;
+    if end {
+        ctx.deadlines().set_silence(None);
         if !session.is_body_done() {
             // The service has said all it wants of a body that is still coming. A client that waits to be told to send it
             // never will; another gets a little time, so that a reset does not destroy the answer.
-            let asked = ctx.continued || ctx.body_in > 0 || !ctx.arrival.admitted.expect_continue;
-            session.set_read_timeout(Some(if asked { LINGER } else { NOTHING }));
+            session.set_read_timeout(Some(if ctx.sends_its_body() { LINGER } else { NOTHING }));
         }
     }
     Ok(())
@@ -112,15 +83,4 @@ pub(super) async fn trailers(session: &mut Session, ctx: &mut RequestCtx) -> Opt
         session.as_downstream_mut().shutdown().await;
     }
     (!rest.is_empty()).then_some(rest)
-}
-
-fn overdue(ctx: &RequestCtx) -> bool {
-    ctx.time_left().is_some_and(|left| left.is_zero())
-}
-
-/// Is the body slower than the listener puts up with? A tunnel or a response under way is not judged.
-fn too_slow(ctx: &RequestCtx) -> bool {
-    let min = ctx.arrival.connection.listener.http.min_body_rate.each_second();
-    let took = ctx.arrival.began.at.elapsed();
-    ctx.outcome.status == 0 && took > RATE_GRACE && (ctx.body_in as f64) < min * took.as_secs_f64()
 }

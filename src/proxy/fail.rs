@@ -1,4 +1,4 @@
-//! Failure: from Pingora's errors to a [`Fault`], and from its verdict to what is done.
+//! Failure: the one translation of Pingora's errors to a [`Fault`], and of its verdict to what Pingora does.
 
 use std::{
     error::Error as StdError,
@@ -8,26 +8,21 @@ use std::{
 use pingora_core::{Error, ErrorSource, ErrorType::*};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{
-    RequestCtx,
-    ctx::Decided,
-    fault::{Fault, Verdict},
-    reply, retry, tls_fault,
-};
+use super::{RequestCtx, at_hand, reply, tls_fault};
 use crate::{
+    exchange::Answer,
     gate::Refusal,
-    pace::Limit,
-    types::{Cause, Reply, Stage, Who},
-    upstream::NOT_PROCESSED,
+    types::{Cause, Who},
+    upstream::{Fault, NOT_PROCESSED},
 };
 
 /// An attempt failed before the request was sent.
 pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let fault = match connect_fault(&error) {
-        Fault::ConnectTimeout if is_late(ctx) => timeout(ctx),
+        Fault::ConnectTimeout if ctx.is_late() => ctx.timeout(),
         fault => fault,
     };
-    let again = settle(session, ctx, fault);
+    let again = ctx.failed(fault, at_hand(session));
     tls_fault::note(ctx, &error);
     error.set_retry(again);
     error
@@ -35,23 +30,23 @@ pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box
 
 /// An attempt failed on an open connection.
 pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    if std::mem::take(&mut ctx.onward.retrying) {
+    if std::mem::take(&mut ctx.retrying) {
         error.set_retry(true);
         return error;
     }
     // Pingora asks for this decision before anybody asks the error.
     error.retry.decide_reuse(reused);
-    let passed = ctx.arrival.deadlines().take_passed();
+    let passed = ctx.deadlines().take_passed();
     if ctx.decided.is_some() {
         error.set_retry(false);
         return error;
     }
     let fault = match (passed, error.esource()) {
-        (Some(limit), _) => overdue(ctx, limit),
+        (Some(limit), _) => ctx.overdue(limit),
         (None, ErrorSource::Upstream) => endpoint_fault(session, ctx, &error),
         (None, _) => other_fault(ctx, &error),
     };
-    let again = settle(session, ctx, fault);
+    let again = ctx.failed(fault, at_hand(session)) && !responded(session);
     tls_fault::note(ctx, &error);
     if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
         // A limit that passed looks like the client's failure.
@@ -62,21 +57,10 @@ pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<E
     error
 }
 
-/// Draws the conclusions for the attempt under way. Is there another?
-fn settle(session: &Session, ctx: &mut RequestCtx, fault: Fault) -> bool {
-    let verdict = fault.judge(ctx.stage());
-    ctx.verdict = Some(verdict);
-    let answered = ctx.onward.attempt.as_ref().is_some_and(|attempt| attempt.recorded);
-    if verdict.who == Who::Upstream || verdict.counts {
-        ctx.attempt_failed(&verdict);
-    }
-    !answered && !responded(session) && retry::after(session, ctx, verdict.again)
-}
-
 /// The final answer to a failure, if the client can still be answered.
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &Error) -> FailToProxy {
     // For what is still to be read of the request.
-    ctx.arrival.deadlines().clear();
+    ctx.deadlines().clear();
     if ctx.answered && *error.esource() == ErrorSource::Downstream && !matches!(error.etype(), WriteError | WriteTimedout) {
         // The answer was whole, and nobody needs the rest of the request: the connection closes, no more.
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -85,15 +69,12 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     let breaks_off = *error.esource() == ErrorSource::Downstream
         && ctx.decided.is_none()
         && ctx.verdict.is_none_or(|verdict| verdict.who == Who::Client);
-    let Some(Decided { reply, cause, reason, who }) = ctx.decided.take().or_else(|| explain(ctx, error)) else {
+    let Some(answer) = ctx.decided.take().or_else(|| explain(ctx, error)) else {
         ctx.outcome.status = status_sent(session);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
-    let reply = fallback(ctx, cause, who).unwrap_or(reply);
-    ctx.outcome.cause = Some(cause);
-    ctx.outcome.reason = reason;
-    ctx.outcome.who = who;
-    let status = reply.status.as_u16();
+    let answer = ctx.settle(answer);
+    let status = answer.reply.status.as_u16();
     // Pingora ends the connection after a failure, whatever is returned below: so the answer says it, lest the client
     // sends its next request into the void.
     session.set_keepalive(None);
@@ -102,8 +83,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
         ctx.outcome.status = status_sent(session);
         session.as_downstream_mut().shutdown().await;
     } else {
-        ctx.outcome.status = status;
-        let sent = reply::send(session, ctx, reply, None).await;
+        let sent = reply::send(session, ctx, *answer).await;
         if sent.is_ok() && !breaks_off {
             take_in(session, ctx).await;
         }
@@ -111,22 +91,16 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     FailToProxy { error_code: status, can_reuse_downstream: false }
 }
 
-/// What the route answers when no endpoint has. The log and the metrics still tell why.
-fn fallback(ctx: &RequestCtx, cause: Cause, who: Who) -> Option<Reply> {
-    let upstreams_fault = who != Who::Client && matches!(cause.status(), 502..=504);
-    ctx.route.as_ref()?.fallback.clone().filter(|_| upstreams_fault)
-}
-
 /// Reads what an HTTP/1 client still sends, within the drain timeout: closing on unread bytes would reset the
 /// connection and may destroy the answer on its way (RFC 9112 section 9.6).
 async fn take_in(session: &mut Session, ctx: &RequestCtx) {
-    if ctx.arrival.admitted.http != "2" && !ctx.arrival.admitted.expect_continue {
+    if ctx.admitted.http.is_http1() && !ctx.admitted.expect_continue {
         let _ = session.as_downstream_mut().drain_request_body().await;
     }
 }
 
 /// What an error that nobody decided on means. `None` when there is nobody to answer, which the outcome then tells.
-fn explain(ctx: &mut RequestCtx, error: &Error) -> Option<Decided> {
+fn explain(ctx: &mut RequestCtx, error: &Error) -> Option<Box<Answer>> {
     let verdict = ctx.verdict.take().filter(|verdict| verdict.who != Who::Upstream || *error.esource() == ErrorSource::Upstream);
     let verdict = verdict.unwrap_or_else(|| {
         let fault = match error.esource() {
@@ -135,15 +109,10 @@ fn explain(ctx: &mut RequestCtx, error: &Error) -> Option<Decided> {
         };
         fault.judge(ctx.stage())
     });
-    let Verdict { status, who, cause, reason, .. } = verdict;
-    if cause == Cause::ProxyInternalError {
+    if verdict.cause == Cause::ProxyInternalError {
         log::error!("request {} failed inside: {error}", ctx.outcome.request_id);
     }
-    if status.is_none() && ctx.outcome.cause.is_none() {
-        // What was decided on before the client left stands.
-        (ctx.outcome.who, ctx.outcome.cause, ctx.outcome.reason) = (who, Some(cause), reason);
-    }
-    status.map(|status| Decided { reply: Reply::status(status), cause, reason, who })
+    ctx.conclude(verdict)
 }
 
 /// Was the head of a final response sent? One that opens a tunnel is final: what follows is not HTTP.
@@ -156,37 +125,9 @@ fn status_sent(session: &Session) -> u16 {
     if matches!(status, 100 | 102..200) { 0 } else { status }
 }
 
-fn is_late(ctx: &RequestCtx) -> bool {
-    ctx.time_left().is_some_and(|left| left.is_zero())
-}
-
-/// A limit that the driver of the client's connection keeps has passed.
-pub(super) fn overdue(ctx: &RequestCtx, limit: Limit) -> Fault {
-    let whole = ctx.onward.attempt.as_ref().is_none_or(|attempt| attempt.whole.is_some());
-    match limit {
-        Limit::Exchange => timeout(ctx),
-        Limit::Answer => Fault::Silent,
-        Limit::Silence if whole => Fault::Silent,
-        Limit::Silence => Fault::BothSilent,
-        Limit::Unread => Fault::ClientNotReading,
-    }
-}
-
-/// The route's `timeout` is over. It is the endpoint's failure only if most of that time was the endpoint's: a client could
-/// otherwise send its body so slowly that nothing is left for an answer.
-fn timeout(ctx: &RequestCtx) -> Fault {
-    let whole = ctx.route.as_ref().and_then(|route| route.timeout);
-    let waited = ctx.onward.attempt.as_ref().and_then(|attempt| match attempt.connected {
-        Some(_) => attempt.whole,
-        None => Some(attempt.started),
-    });
-    let endpoints = whole.zip(waited).is_some_and(|(whole, since)| since.elapsed() * 2 >= whole);
-    Fault::Timeout { endpoints }
-}
-
 /// The fault of a client, or of ours.
 fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
-    if let Some(refusal) = ctx.arrival.link.as_ref().and_then(|link| link.refusal()) {
+    if let Some(refusal) = ctx.link.as_ref().and_then(|link| link.refusal()) {
         return Fault::RequestBody(refusal);
     }
     if let Some(refusal) = find::<Refusal>(error) {
@@ -200,7 +141,7 @@ fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
         (ErrorSource::Downstream | ErrorSource::Unset, WriteError) => Fault::ClientLeft,
         (ErrorSource::Downstream, WriteTimedout) => Fault::ClientNotReading,
         // Nothing more was read, since the endpoint took nothing more.
-        (ErrorSource::Downstream, ReadTimedout) if ctx.arrival.pace.upload.is_blocked() => Fault::NotReading,
+        (ErrorSource::Downstream, ReadTimedout) if ctx.pace.upload.is_blocked() => Fault::NotReading,
         (ErrorSource::Downstream, ReadTimedout) => Fault::RequestBody(Refusal::BodyTimeout),
         (ErrorSource::Downstream, ReadError | ConnectionClosed | ConnectError | H2Error) => Fault::ClientLeft,
         (ErrorSource::Downstream, _) => Fault::RequestBody(Refusal::IncompleteHead),
@@ -236,7 +177,7 @@ const INVALID_CERTIFICATE: &str = "invalid peer certificate: ";
 /// Why an exchange on an open connection failed.
 fn endpoint_fault(session: &Session, ctx: &RequestCtx, error: &Error) -> Fault {
     match late_fault(ctx, error) {
-        Fault::Closed if is_stale(session, ctx, error) => Fault::Stale,
+        Fault::Closed if is_closed(error) => ctx.closed(at_hand(session)),
         fault => fault,
     }
 }
@@ -244,7 +185,7 @@ fn endpoint_fault(session: &Session, ctx: &RequestCtx, error: &Error) -> Fault {
 fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     match error.etype() {
         // A limit of the whole is in all of Pingora's timeouts.
-        ReadTimedout | WriteTimedout if is_late(ctx) => timeout(ctx),
+        ReadTimedout | WriteTimedout if ctx.is_late() => ctx.timeout(),
         ReadTimedout => Fault::Silent,
         WriteTimedout => Fault::NotReading,
         InvalidHTTPHeader | H1Error | InvalidH2 => Fault::NotHttp,
@@ -257,12 +198,9 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
     }
 }
 
-/// A pooled connection may have been closed by the endpoint just as it was taken: that is no failure of the endpoint, and it is
-/// forgiven once when nothing can happen twice. It is noticed by reading or by writing, whichever comes first.
-fn is_stale(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
-    let reused = ctx.onward.attempt.as_ref().is_some_and(|attempt| attempt.reused);
-    let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    let closed = matches!(error.etype(), ConnectionClosed)
+/// Did the endpoint close the connection, by whatever sign?
+fn is_closed(error: &Error) -> bool {
+    matches!(error.etype(), ConnectionClosed)
         || matches!(
             io_kind(error),
             Some(
@@ -273,8 +211,7 @@ fn is_stale(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
                     | ErrorKind::UnexpectedEof
                     | ErrorKind::WriteZero
             )
-        );
-    reused && replayable && closed && !ctx.onward.stale && matches!(ctx.stage(), Stage::Sending | Stage::Waiting)
+        )
 }
 
 fn io_kind(error: &Error) -> Option<ErrorKind> {

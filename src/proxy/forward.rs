@@ -1,12 +1,12 @@
 //! The request as the endpoint gets it.
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, trace};
-use crate::gate::hop::{MaxForwards, max_forwards};
+use super::RequestCtx;
+use crate::types::{Fields, FieldsMut};
 
 /// Finishes the head for this attempt.
 pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
@@ -24,35 +24,45 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
             request.insert_header(header::HOST, host)?;
         }
     }
-    if let Some(attempt) = &ctx.onward.attempt
-        && request.uri.authority().is_none()
-        && request.headers.get(header::HOST).is_none_or(HeaderValue::is_empty)
-    {
-        // An HTTP/1.0 client may name no host, and HTTP/1.1 requires one.
-        request.insert_header(header::HOST, attempt.guard.endpoint().address().authority())?;
-    }
-    if let Some(target) = &ctx.onward.rewritten {
+    if let Some(target) = &ctx.rewritten {
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);
     }
-    // What a filter has set or removed of the following stays as it left it.
-    let settled = ctx.onward.settled;
-    if let Some(via) = ctx.onward.via.filter(|_| !settled.via) {
-        request.append_header(header::VIA, HeaderValue::from_static(via))?;
-    }
-    if let MaxForwards::Forward(left) = max_forwards(ctx.arrival.admitted.max_forwards)
-        && !settled.max_forwards
-    {
-        request.insert_header(header::MAX_FORWARDS, HeaderValue::from(u16::from(left)))?;
-    }
-    if !settled.traceparent {
-        trace::onward(request, ctx)?;
-    }
+    ctx.onward(&mut Onward(request));
     if ctx.uploaded {
         ctx.request_is_whole();
+        ctx.deadlines().set_answer(ctx.answer_by);
     }
-    if let Some(hold) = ctx.onward.attempt.as_ref().and_then(|attempt| attempt.hold.as_ref()) {
+    if let Some(hold) = &ctx.hold {
         hold.begin();
     }
     Ok(())
+}
+
+/// Pingora's head as fields that policy changes. Both kinds of insertion fail only for names that are no header names, which the type
+/// rules out.
+struct Onward<'a>(&'a mut RequestHeader);
+
+impl Fields for Onward<'_> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.headers.get(name).map(HeaderValue::as_bytes)
+    }
+    fn get_all<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
+        Fields::get_all(&self.0.headers as &HeaderMap, name)
+    }
+    fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
+        self.0.headers.each(see);
+    }
+}
+
+impl FieldsMut for Onward<'_> {
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        let _ = self.0.insert_header(name, value);
+    }
+    fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        let _ = self.0.append_header(name, value);
+    }
+    fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
 }

@@ -1,8 +1,7 @@
-//! Layer 6: the `ProxyHttp` implementation, as a table of contents. One file per phase.
+//! Layer 7: the `ProxyHttp` implementation, as a table of contents. One file per phase.
 //!
-//! A request has passed the gate (`listener` and [`crate::gate`]) before it comes here, and brings what the gate
-//! found as its [`Arrival`]. Policy (routing, filters, selection) works on our own types; these files carry
-//! it into Pingora's phases and back.
+//! A request has passed the gate, and it is decided what becomes of it, before it comes here as an [`Arrival`]. What it means, and what
+//! comes next, says its [`crate::exchange::Exchange`]; these files carry that into Pingora's phases and back.
 
 mod admit;
 mod arrival;
@@ -10,27 +9,16 @@ mod body;
 mod caching;
 mod ctx;
 mod fail;
-mod fault;
-mod fields;
-mod filters;
-#[cfg(test)]
-mod filters_tests;
 mod finish;
 mod forward;
 mod reply;
-mod request;
 mod respond;
-mod retry;
 mod select;
 mod tls_fault;
-mod told;
-mod trace;
 
-pub use admit::{Prepared, prepare};
-pub use arrival::Arrival;
-pub use ctx::{RequestCtx, new_request_id};
-pub use reply::{refusal_length, refuse_h2, render_refusal};
-pub use request::{https_location, is_misdirected};
+pub use arrival::{Arrival, Link};
+pub use ctx::RequestCtx;
+pub use reply::refuse_h2;
 
 use std::{
     mem::ManuallyDrop,
@@ -49,15 +37,13 @@ use pingora_proxy::{
 };
 
 use self::caching::Locks;
-use crate::{observe::Observer, snapshot::Store, upstream::EndpointConnector};
+use crate::{exchange::Decision, upstream::EndpointConnector};
 
 /// The one Pingora proxy of a process, with its pool of upstream connections.
 pub type Edge = HttpProxy<Weir, EndpointConnector>;
 
-/// Weir's phases. Everything that changes is in the snapshot.
+/// Weir's phases. What they carry out was decided before, by [`crate::exchange`].
 pub struct Weir {
-    store: Arc<Store>,
-    observer: Arc<Observer>,
     /// For requests of its own.
     own: Weak<Edge>,
     locks: OnceLock<Locks>,
@@ -77,14 +63,19 @@ const UPSTREAM_POOL: usize = 8192;
 /// Tries of one request that Pingora may make, whatever we allow: a backstop against a loop.
 const MAX_TRIES: usize = 16;
 
-/// The proxy over a configuration store.
-pub fn edge(store: Arc<Store>, observer: Arc<Observer>, threads: usize) -> Arc<Edge> {
+/// The proxy of a process with so many threads.
+pub fn edge(threads: usize) -> Arc<Edge> {
     let conf =
         ServerConf { threads, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
     Arc::new_cyclic(|own| {
-        let weir = Weir { store, observer, own: own.clone(), locks: OnceLock::new(), behind: Arc::default() };
+        let weir = Weir { own: own.clone(), locks: OnceLock::new(), behind: Arc::default() };
         build(conf, weir)
     })
+}
+
+/// Is all that was read of the request's body still at hand, so that it can be sent once more?
+fn at_hand(session: &Session) -> bool {
+    !session.as_ref().retry_buffer_truncated()
 }
 
 /// The proxy around our connector. Pingora makes one within a service alone, which accepts connections for itself; ours come from
@@ -105,7 +96,7 @@ impl ProxyHttp for Weir {
     type CTX = RequestCtx;
 
     fn new_ctx(&self) -> RequestCtx {
-        caching::behind_ctx().unwrap_or_else(|| RequestCtx::new(Arrival::current(), self.store.load(), self.observer.clone()))
+        caching::behind_ctx().unwrap_or_else(|| RequestCtx::new(Arrival::current()))
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
@@ -113,7 +104,11 @@ impl ProxyHttp for Weir {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
-        request::decide(session, ctx).await
+        match ctx.decision.take() {
+            // With an error the connection ends as it is. Otherwise Pingora would close the body in order, complete or not.
+            Some(Decision::Answer(answer)) => reply::send(session, ctx, *answer).await.map(|()| true),
+            Some(Decision::Forward) | None => Ok(false),
+        }
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
@@ -170,7 +165,7 @@ impl ProxyHttp for Weir {
         ctx: &mut RequestCtx,
     ) -> Result<Option<Duration>> {
         let length = body.as_ref().map_or(0, Bytes::len);
-        ctx.arrival.pace.window.passing(length);
+        ctx.pace.window.passing(length);
         if ctx.caching.is_some() {
             caching::body_piece(session, length, ctx);
         }
@@ -186,7 +181,7 @@ impl ProxyHttp for Weir {
     ) -> Result<()> {
         body::request(session, body, end, ctx).map_err(|error| {
             // Pingora would wait for an HTTP/2 endpoint's answer to a body without an end.
-            ctx.arrival.pace.upload.stop();
+            ctx.pace.upload.stop();
             error.into_down()
         })
     }
@@ -208,7 +203,7 @@ impl ProxyHttp for Weir {
         _: Option<&Digest>,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        select::connected(ctx, reused);
+        ctx.connected(reused);
         Ok(())
     }
 

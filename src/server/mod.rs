@@ -20,7 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{Document, Loaded, Spec},
     control::{AdminListener, Control, Inherited, Live, LiveState, Origin, Ready, Switches},
-    listener::{ConnectionLimit, Doors, Shared},
+    exchange::Doors,
+    listener::{ConnectionLimit, Shared},
     observe::{Observer, StateSource},
     proxy,
     snapshot::{self, Registries, Snapshot, Store},
@@ -103,7 +104,7 @@ impl Prepared {
         };
         let threads = server.threads.0.map_or_else(available_threads, |threads| threads.get());
         let shared = Arc::new(Shared {
-            edge: proxy::edge(store.clone(), observer.clone(), threads),
+            edge: proxy::edge(threads),
             store: store.clone(),
             observer: observer.clone(),
             open: ConnectionLimit::default(),

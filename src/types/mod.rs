@@ -20,6 +20,7 @@ mod switch;
 mod template;
 mod text;
 mod units;
+mod version;
 
 pub use address::{Address, AddressError};
 pub use cause::{Cause, Phase, Stage, Who};
@@ -37,6 +38,7 @@ pub use switch::Switch;
 pub use template::{Part, Template, TemplateError};
 pub use text::{OneOrMany, Regexp};
 pub use units::{Rate, Ratio, Size, Span, UnitError};
+pub use version::Version;
 
 /// Implements serde and JSON Schema for a type that is written as one string and parsed by `FromStr`.
 ///

@@ -5,6 +5,7 @@ use std::{fmt, io, pin::Pin};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 
 /// A response with its body in memory.
 #[derive(Debug, Clone)]
@@ -44,13 +45,14 @@ impl Reply {
 pub struct BodyStream {
     /// Its length, if that is known. A body that turns out to be of another length is cut, visibly.
     pub length: Option<u64>,
-    pieces: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+    /// In a lock that nobody ever waits for: it makes what may be sent to another thread something that may be seen there.
+    pieces: Mutex<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>>,
 }
 
 impl BodyStream {
     /// A body of these pieces, each of a size that may be held. An error cuts the response.
     pub fn new(length: Option<u64>, pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        Self { length, pieces: Box::pin(pieces) }
+        Self { length, pieces: Mutex::new(Box::pin(pieces)) }
     }
 
     /// The next piece; `None` at the end.
@@ -58,7 +60,7 @@ impl BodyStream {
     /// # Errors
     /// When the rest cannot be read.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        self.pieces.next().await.transpose()
+        self.pieces.get_mut().next().await.transpose()
     }
 }
 

@@ -4,12 +4,14 @@
 //! background loop, for `control` to start and stop. What it learns it keeps in the endpoints, which
 //! outlive it.
 
+mod attempts;
 mod call;
 #[cfg(test)]
 mod call_tests;
 mod compile;
 mod connector;
 mod discover;
+mod fault;
 #[cfg(test)]
 mod groups_tests;
 mod h2_exchange;
@@ -41,8 +43,10 @@ use futures_util::FutureExt;
 use pingora_core::{server::ShutdownWatch, upstreams::peer::HttpPeer};
 use pingora_load_balancing::{Backends, LoadBalancer, selection::BackendIter};
 
+pub use attempts::{Attempts, Granted, Next, Replay, Stop};
 pub use call::Calls;
 pub use connector::{EndpointConnector, connect_by_us};
+pub use fault::{Again, Fault, Verdict};
 pub use h2_exchange::NOT_PROCESSED;
 pub use hold::Hold;
 pub use peer::{for_tunnel, hold_answer, open_anew, wait_for_answer};

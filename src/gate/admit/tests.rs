@@ -235,8 +235,8 @@ fn rfc9112_2_and_3_request_lines() {
     assert_eq!(admit(&format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "G".repeat(33))), Err(MethodTooLong));
     assert!(admit("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
     assert!(admit("PURGE / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
-    assert_eq!(admit("GET / HTTP/1.2\r\nHost: a\r\n\r\n").unwrap().http, "1.1");
-    assert_eq!(admit("GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap().http, "1.0");
+    assert_eq!(admit("GET / HTTP/1.2\r\nHost: a\r\n\r\n").unwrap().http, Version::Http11);
+    assert_eq!(admit("GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap().http, Version::Http10);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn rfc9113_8_requests_are_held_to_the_same() {
     }
     let sound = h2("POST", "https://A:8443/x//y?z", &[("host", "a:8443"), ("te", "trailers"), ("x_y", "1")]).unwrap();
     assert_eq!((sound.host.as_str(), sound.port, sound.path.as_str()), ("a", Some(8443), "/x/y"));
-    assert_eq!((sound.query.as_deref(), sound.body, sound.http), (Some("z"), BodyFraming::Stream, "2"));
+    assert_eq!((sound.query.as_deref(), sound.body, sound.http), (Some("z"), BodyFraming::Stream, Version::Http2));
     assert!(sound.underscores && sound.keep_alive);
     assert_eq!(h2("OPTIONS", "*", &[("host", "a")]).unwrap().path, "*");
 }

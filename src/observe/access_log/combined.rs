@@ -26,9 +26,9 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
         escaped(line, &outcome.method);
         line.push(b' ');
         escaped(line, if outcome.path.is_empty() { "-" } else { &outcome.path });
-        if !outcome.http.is_empty() {
+        if let Some(version) = outcome.http {
             line.extend_from_slice(b" HTTP/");
-            line.extend_from_slice(outcome.http.as_bytes());
+            line.extend_from_slice(version.as_str().as_bytes());
         }
     }
     let _ = write!(line, "\" {} {} \"", outcome.status, outcome.bytes_out);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_of_a_request_is_left_out() {
-        let refused = Outcome { http: "", path: String::new(), ..outcome() };
+        let refused = Outcome { http: None, path: String::new(), ..outcome() };
         assert!(line(&refused).contains("\"GET -\" "), "{}", line(&refused));
         let refused = Outcome { method: String::new(), ..refused };
         assert!(line(&refused).contains("\"-\" "), "{}", line(&refused));

@@ -7,7 +7,7 @@ use std::{io::Write, time::Duration};
 use super::cut;
 use crate::{
     observe::{Attempt, Layer, Outcome},
-    types::Stage,
+    types::{Stage, Version},
 };
 
 /// What a client may make us write of each of its strings, in bytes before escaping. They bound a line, and with it
@@ -38,7 +38,7 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     object.optional("sni", outcome.tls.as_ref().and_then(|tls| tls.sni.as_deref()));
     object.optional("tls", outcome.tls.as_ref().map(|tls| tls.version).and_then(known));
     object.optional("client_cert", outcome.tls.as_ref().and_then(|tls| tls.subject.as_deref()).map(|name| cut(name, SUBJECT)));
-    object.optional("http", known(outcome.http));
+    object.optional("http", outcome.http.map(Version::as_str));
     object.optional("method", known(cut(&outcome.method, METHOD)));
     object.optional("host", known(cut(&outcome.host, HOST)));
     object.optional("path", known(cut(&outcome.path, PATH)));
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_null() {
-        let unread = Outcome { http: "", method: String::new(), host: String::new(), path: String::new(), ..outcome() };
+        let unread = Outcome { http: None, method: String::new(), host: String::new(), path: String::new(), ..outcome() };
         let value: Value = serde_json::from_str(&line(&unread)).unwrap();
         for key in ["http", "method", "host", "path", "sni", "tls"] {
             assert_eq!(value[key], json!(null), "{key}");

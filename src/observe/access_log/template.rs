@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     observe::{Attempt, Outcome},
-    types::{Part, Template, TemplateError, nearest},
+    types::{Part, Template, TemplateError, Version, nearest},
 };
 
 /// What a client may make us write of each of its strings, in bytes before escaping.
@@ -104,7 +104,7 @@ impl Field {
             Field::Sni => optional(line, tls.and_then(|tls| tls.sni.as_deref())),
             Field::Tls => optional(line, tls.map(|tls| tls.version)),
             Field::ClientCert => optional(line, tls.and_then(|tls| tls.subject.as_deref())),
-            Field::Http => text(line, outcome.http),
+            Field::Http => text(line, outcome.http.map_or("", Version::as_str)),
             Field::Method => text(line, &outcome.method),
             Field::Host => text(line, &outcome.host),
             Field::Path => text(line, &outcome.path),

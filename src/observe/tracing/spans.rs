@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::{
 use super::{SpanId, Trace};
 use crate::{
     observe::{Attempt, Outcome, cut},
-    types::{Scheme, Who},
+    types::{Scheme, Version, Who},
 };
 
 /// The conventions that the names are from.
@@ -85,7 +85,7 @@ fn server(outcome: &Outcome, trace: &Trace) -> Span {
     if outcome.client_port != 0 {
         number(list, "client.port", outcome.client_port.into());
     }
-    text(list, "network.protocol.version", outcome.http);
+    text(list, "network.protocol.version", outcome.http.map_or("", Version::as_str));
     optional(list, "user_agent.original", outcome.user_agent.as_deref().map(|agent| cut(agent, AGENT)));
     if outcome.status != 0 {
         number(list, "http.response.status_code", outcome.status.into());

@@ -35,6 +35,7 @@ use self::storage::Wanted;
 use super::RequestCtx;
 use crate::{
     cache::{Asked, Cache, Key, Policy, Refusal},
+    exchange::Answer,
     types::{Cause, Reply, Who, parse_authority},
 };
 use std::sync::Arc;
@@ -108,7 +109,7 @@ pub(super) fn begin(session: &mut Session, ctx: &mut RequestCtx, locks: &Locks) 
 fn take_part(session: &mut Session, ctx: &mut RequestCtx) -> Option<Box<Caching>> {
     let policy = ctx.keeping.policy.take()?;
     let (cache, route) = (ctx.snapshot.cache?, ctx.route.as_ref()?);
-    let admitted = &ctx.arrival.admitted;
+    let admitted = &ctx.admitted;
     // Without a host (HTTP/1.0) there is no URL to keep anything under.
     if admitted.upgrade.is_some() || ctx.outcome.host.is_empty() {
         return None;
@@ -131,12 +132,12 @@ fn take_part(session: &mut Session, ctx: &mut RequestCtx) -> Option<Box<Caching>
 /// Host and path as they will be forwarded, where the client spelled them in another way than the key does. `None` for what filters
 /// have put in their place: that depends on the canonical form alone.
 fn spelling(url: &str, request: &RequestHeader, ctx: &RequestCtx) -> Option<Arc<str>> {
-    let path = Some(request.uri.path()).filter(|path| ctx.onward.rewritten.is_none() && *path != ctx.outcome.path);
+    let path = Some(request.uri.path()).filter(|path| ctx.rewritten.is_none() && *path != ctx.outcome.path);
     let sent = request.headers.get(http::header::HOST).map(http::HeaderValue::to_str).and_then(Result::ok);
     let sent = sent.or_else(|| request.uri.authority().map(|authority| authority.as_str()));
     let host = sent.filter(|sent| authority(url) != Some(*sent)).filter(|sent| {
         let named = parse_authority(sent);
-        named.is_some_and(|(host, port)| host == ctx.outcome.host && port == ctx.arrival.admitted.port)
+        named.is_some_and(|(host, port)| host == ctx.outcome.host && port == ctx.admitted.port)
     });
     let (path, host) = match (path, host) {
         (None, None) => return None,
@@ -205,7 +206,8 @@ pub(super) fn forwarding(ctx: &mut RequestCtx) -> Result<bool> {
     if !caching.asked().is_some_and(|asked| asked.directives.only_if_cached) {
         return Ok(true);
     }
-    Err(ctx.decide(Reply::status(504), Cause::ProxyInternalResponse, "only_if_cached", Who::Client))
+    let answer = Answer::weir(Reply::status(504), Cause::ProxyInternalResponse, "only_if_cached");
+    Err(ctx.decide(Box::new(Answer { who: Who::Client, ..*answer })))
 }
 
 /// A response to an unsafe request came: what is stored for its URL is not right any more (RFC 9111 section 4.4).

@@ -4,7 +4,7 @@ use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::proxy::retry;
+use crate::proxy::at_hand;
 
 /// Pingora asks when the stored response may still be sent for that long.
 pub(in crate::proxy) fn serve(session: &Session, ctx: &mut RequestCtx, error: Option<&Error>) -> bool {
@@ -18,11 +18,11 @@ pub(in crate::proxy) fn serve(session: &Session, ctx: &mut RequestCtx, error: Op
         // The endpoint's own answer, whose head nobody else will look at.
         (ErrorSource::Upstream, ErrorType::HTTPStatus(status)) if ctx.decided.is_none() => answered(session, *status, ctx),
         (ErrorSource::Upstream, _) => true,
-        _ => ctx.decided.as_ref().is_some_and(|decided| matches!(decided.cause.status(), 502..=504)),
+        _ => ctx.decided.as_ref().is_some_and(|decided| matches!(decided.cause.map_or(0, |cause| cause.status()), 502..=504)),
     };
     if serves {
         ctx.decided = None;
-        ctx.onward.retrying = false;
+        ctx.retrying = false;
         if let Some(caching) = &mut ctx.caching {
             caching.story.instead = true;
         }
@@ -31,8 +31,8 @@ pub(in crate::proxy) fn serve(session: &Session, ctx: &mut RequestCtx, error: Op
 }
 
 fn answered(session: &Session, status: u16, ctx: &mut RequestCtx) -> bool {
-    let recorded = ctx.onward.attempt.as_ref().is_none_or(|attempt| attempt.recorded);
-    if !recorded && retry::after_status(session, ctx, status) {
+    let recorded = ctx.attempt.as_ref().is_none_or(|attempt| attempt.recorded);
+    if !recorded && ctx.again_for_status(status, at_hand(session)) {
         if let Some(caching) = &mut ctx.caching {
             caching.granted = true;
         }

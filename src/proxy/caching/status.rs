@@ -2,9 +2,8 @@
 
 use std::{fmt::Write, time::SystemTime};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_cache::{CachePhase, key::CacheHashKey};
-use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::{Caching, Part, RequestCtx, seconds_until};
@@ -18,14 +17,13 @@ fn is_hit(session: &Session) -> bool {
 }
 
 /// Adds what was done to what caches before us have done. True when no endpoint has sent this response.
-pub(in crate::proxy) fn tell(session: &Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> bool {
+pub(in crate::proxy) fn tell(session: &Session, fields: &mut HeaderMap, ctx: &mut RequestCtx) -> bool {
     let Some(caching) = &ctx.caching else { return false };
     let (hit, word) = (is_hit(session), word_of(session, caching));
     let told = told(session, caching);
     ctx.outcome.cache = Some(word);
     if let Ok(value) = HeaderValue::from_str(&told) {
-        // In memory, and of a name and a value that are sound: this cannot fail.
-        let _ = response.append_header(CACHE_STATUS, value);
+        fields.append(CACHE_STATUS, value);
     }
     hit
 }

@@ -1,15 +1,10 @@
-//! The filters of a request at work: what they see is taken from Pingora's session and our context.
+//! The filters of a request at work.
 
 use std::time::Duration;
 
-use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
+use http::{HeaderMap, request::Parts};
 
-use super::{
-    RequestCtx,
-    fields::{RequestFields, ResponseFields},
-    request::Answer,
-};
+use super::{Answer, Exchange, Origin, fields::RequestFields};
 use crate::{
     filter::{BodyWish, FilterRequest, FilterResponse, Pass, Verdict},
     gate::BodyFraming,
@@ -28,11 +23,11 @@ pub(super) enum Level {
 }
 
 /// Runs the request pass of one level. `Err` with the answer that stopped it.
-pub(super) async fn request(session: &mut Session, ctx: &mut RequestCtx, level: Level) -> Result<(), Box<Answer>> {
+pub(super) async fn request(request: &mut Parts, ctx: &mut Exchange, level: Level) -> Result<(), Box<Answer>> {
     if pass(ctx, level).is_empty() {
         return Ok(());
     }
-    let mut verdict = see(session.req_header_mut(), ctx, level, |pass, request| pass.request(request));
+    let mut verdict = see(request, ctx, level, |pass, view| pass.request(view));
     loop {
         match verdict {
             Verdict::Continue => return Ok(()),
@@ -47,7 +42,7 @@ pub(super) async fn request(session: &mut Session, ctx: &mut RequestCtx, level: 
                 let Ok(after) = tokio::time::timeout(patience, later.wait()).await else {
                     return Err(Answer::weir(Reply::status(504), Cause::HttpResponseTimeout, "timeout"));
                 };
-                verdict = see(session.req_header_mut(), ctx, level, |pass, request| pass.resume(after, request));
+                verdict = see(request, ctx, level, |pass, view| pass.resume(after, view));
             }
         }
     }
@@ -58,7 +53,7 @@ fn answer(reply: Reply, reason: &'static str) -> Box<Answer> {
     if answered { Answer::ordinary(reply) } else { Answer::weir(reply, Cause::HttpRequestDenied, reason) }
 }
 
-fn pass(ctx: &mut RequestCtx, level: Level) -> &mut Pass {
+fn pass(ctx: &mut Exchange, level: Level) -> &mut Pass {
     match level {
         Level::Listener => &mut ctx.filters.listener,
         Level::Route => &mut ctx.filters.route,
@@ -67,30 +62,29 @@ fn pass(ctx: &mut RequestCtx, level: Level) -> &mut Pass {
 
 /// Shows the request to the filters of one level.
 fn see(
-    request: &mut RequestHeader,
-    ctx: &mut RequestCtx,
+    request: &mut Parts,
+    ctx: &mut Exchange,
     level: Level,
     run: impl FnOnce(&mut Pass, &mut FilterRequest<'_>) -> Verdict,
 ) -> Verdict {
-    let method = request.method.clone();
-    let mut fields = RequestFields { head: request, settled: &mut ctx.onward.settled };
+    let mut fields = RequestFields { fields: &mut request.headers, settled: &mut ctx.settled };
     let mut view = FilterRequest {
-        method: method.as_str(),
+        method: request.method.as_str(),
         host: &ctx.outcome.host,
         path: &ctx.outcome.path,
-        query: ctx.arrival.admitted.query.as_deref(),
-        forward: &mut ctx.onward.rewritten,
+        query: ctx.admitted.query.as_deref(),
+        forward: &mut ctx.rewritten,
         client: &ctx.client,
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         fields: &mut fields,
         request_id: &mut ctx.outcome.request_id,
         keeping: &mut ctx.keeping,
-        content_length: match ctx.arrival.admitted.body {
+        content_length: match ctx.admitted.body {
             BodyFraming::None => Some(0),
             BodyFraming::Length(length) => Some(length),
             BodyFraming::Chunked | BodyFraming::Stream => None,
         },
-        upgrade: ctx.arrival.admitted.upgrade.is_some(),
+        upgrade: ctx.admitted.upgrade.is_some(),
     };
     let pass = match level {
         Level::Listener => &mut ctx.filters.listener,
@@ -99,29 +93,17 @@ fn see(
     run(pass, &mut view)
 }
 
-/// Whose response it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Origin<'a> {
-    /// The endpoint with this label.
-    Endpoint(&'a str),
-    /// An endpoint's, kept since.
-    Cache,
-    /// Weir's, with the short standard text for its body or with another.
-    Weir { standard: bool },
-}
-
 /// Runs the response pass, and returns what filters want of the body.
-pub(super) fn response(method: &str, response: &mut ResponseHeader, origin: Origin<'_>, ctx: &mut RequestCtx) -> BodyWish {
+pub(super) fn response(fields: &mut HeaderMap, origin: Origin<'_>, ctx: &mut Exchange) -> BodyWish {
     let (endpoint, cached, standard) = match origin {
         Origin::Endpoint(label) => (Some(label), false, false),
         Origin::Cache => (None, true, false),
         Origin::Weir { standard } => (None, false, standard),
     };
-    let mut fields = ResponseFields { head: response };
     let mut view = FilterResponse {
         status: ctx.outcome.status,
-        method,
-        fields: &mut fields,
+        method: &ctx.outcome.method,
+        fields,
         endpoint,
         cached,
         standard,

@@ -23,8 +23,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    exchange::Doors,
     filter::{Chain, Filter, FilterRequest, FilterResponse, RequestPiece, Slot as FilterSlot, Verdict},
-    listener::{self, ConnectionLimit, Doors, Shared, Slot},
+    listener::{self, ConnectionLimit, Shared, Slot},
     observe::Observer,
     snapshot::{self, Registries, Store},
     types::{BodyStream, Name, Problems, Reply},
@@ -187,7 +188,7 @@ async fn edge(timeout: &str) -> TestEdge {
     let (draining, draining_seen) = watch::channel(false);
     let (stopping, stopping_seen) = watch::channel(false);
     let shared = Arc::new(Shared {
-        edge: super::edge(store.clone(), observer.clone(), 1),
+        edge: crate::proxy::edge(1),
         store,
         observer,
         open: ConnectionLimit::default(),

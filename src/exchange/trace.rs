@@ -1,20 +1,21 @@
 //! The request's place in a trace: read from its caller, told to its endpoint. While tracing is off the fields pass through.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora_core::Result;
-use pingora_http::RequestHeader;
 
-use super::RequestCtx;
-use crate::observe::{Traceparent, is_tracestate};
+use super::Exchange;
+use crate::{
+    observe::{Traceparent, is_tracestate},
+    types::FieldsMut,
+};
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Finds the trace that the request belongs to. `trusted`: the peer is one of the listener's trusted proxies.
-pub(super) fn begin(fields: &mut HeaderMap, ctx: &mut RequestCtx, trusted: bool) {
+pub(super) fn begin(fields: &mut HeaderMap, ctx: &mut Exchange, trusted: bool) {
     let tracing = ctx.observer.tracing();
     let Some(tracing) = &*tracing else { return };
-    let trace = tracing.begin(caller(fields), trusted, ctx.client.scheme, ctx.arrival.admitted.port);
+    let trace = tracing.begin(caller(fields), trusted, ctx.client.scheme, ctx.admitted.port);
     // The state belongs to the parent; alone, or malformed, it means nothing.
     let state = fields.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes);
     if trace.parent.is_none() || !is_tracestate(state) {
@@ -31,18 +32,22 @@ fn caller(fields: &HeaderMap) -> Option<Traceparent> {
 }
 
 /// Tells the endpoint that this attempt is its parent.
-pub(super) fn onward(request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
-    let Some(trace) = &ctx.outcome.trace else { return Ok(()) };
-    let Some(span) = ctx.onward.attempt.as_ref().and_then(|attempt| attempt.span) else { return Ok(()) };
-    request.insert_header(TRACEPARENT, &trace.traceparent(span).text()[..])
+pub(super) fn onward(fields: &mut dyn FieldsMut, ctx: &Exchange) {
+    let Some(trace) = &ctx.outcome.trace else { return };
+    let Some(span) = ctx.attempt.as_ref().and_then(|attempt| attempt.span) else { return };
+    // Hexadecimal digits and hyphens.
+    if let Ok(value) = HeaderValue::from_bytes(&trace.traceparent(span).text()[..]) {
+        fields.set(TRACEPARENT, value);
+    }
 }
 
 /// Adds what only the spans need, when the exchange has ended.
-pub(super) fn finish(ctx: &mut RequestCtx) {
+pub(super) fn finish(ctx: &mut Exchange) {
+    let tls = ctx.upstream().map(|upstream| upstream.spec().tls.is_some());
     let Some(trace) = ctx.outcome.trace.as_mut().filter(|trace| trace.sampled) else { return };
-    if let Some(upstream) = &ctx.onward.upstream {
-        trace.onward.tls = upstream.spec().tls.is_some();
+    if let Some(tls) = tls {
+        trace.onward.tls = tls;
     }
-    let path = ctx.onward.rewritten.as_deref().map(|target| target.split_once('?').map_or(target, |(path, _)| path));
+    let path = ctx.rewritten.as_deref().map(|target| target.split_once('?').map_or(target, |(path, _)| path));
     trace.onward.path = path.map(str::to_owned);
 }

@@ -10,10 +10,9 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora_http::ResponseHeader;
 use subtle::ConstantTimeEq;
 
-use super::RequestCtx;
+use super::Exchange;
 use crate::{observe::Attempt, snapshot::Snapshot};
 
 /// The field, both ways.
@@ -22,7 +21,7 @@ const TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// When a request that asked had come how far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told {
+pub struct Told {
     listener_filters: Option<Instant>,
     routed: Option<Instant>,
     filtered: Option<Instant>,
@@ -48,7 +47,7 @@ pub(super) fn asked(fields: &HeaderMap, snapshot: &Snapshot) -> Option<Box<Told>
     bool::from(token.expose().as_bytes().ct_eq(shown.as_bytes())).then(Box::default)
 }
 
-impl RequestCtx {
+impl Exchange {
     /// Writes down the time, for a request that asked.
     pub(super) fn passed(&mut self, place: Passed) {
         if let Some(told) = &mut self.told {
@@ -63,19 +62,18 @@ impl RequestCtx {
 }
 
 /// Tells it in the response, if the request asked. After all filters, so that none takes it for the endpoint's.
-pub(super) fn tell(response: &mut ResponseHeader, ctx: &RequestCtx) {
+pub(super) fn tell(fields: &mut HeaderMap, ctx: &Exchange) {
     let Some(told) = &ctx.told else { return };
     let (decision, timing) = (decision(ctx), timing(told, ctx));
     for (name, text) in [(FIELD, decision), (TIMING, timing)] {
         if let Ok(value) = HeaderValue::from_str(&text) {
-            // In memory, and of a name and a value that are sound: this cannot fail.
-            let _ = response.append_header(name, value);
+            fields.append(name, value);
         }
     }
 }
 
 /// `listener=web; route=api; upstream=app; strategy=round_robin; endpoint=127.0.0.1:9001; ...`
-fn decision(ctx: &RequestCtx) -> String {
+fn decision(ctx: &Exchange) -> String {
     let outcome = &ctx.outcome;
     let mut text = format!("generation={}; listener={}", outcome.generation, outcome.listener);
     let mut add = |key: &str, value: &str| {
@@ -89,10 +87,10 @@ fn decision(ctx: &RequestCtx) -> String {
     if !kinds.is_empty() {
         add("filters", &kinds.join(","));
     }
-    if let Some(upstream) = &ctx.onward.upstream {
+    if let Some(upstream) = ctx.upstream() {
         add("upstream", upstream.name());
         add("strategy", upstream.spec().strategy.kind());
-        let session = ctx.onward.pinned.as_ref().zip(ctx.onward.attempt.as_ref());
+        let session = ctx.attempts.as_ref().and_then(|attempts| attempts.pinned()).zip(ctx.attempt.as_ref());
         if session.is_some_and(|(pinned, attempt)| pinned.is_with(attempt.guard.endpoint())) {
             add("session", "kept");
         }
@@ -130,8 +128,8 @@ fn plain(text: &str) -> String {
 }
 
 /// The times in the form of the Server-Timing draft (W3C): milliseconds.
-fn timing(told: &Told, ctx: &RequestCtx) -> String {
-    let began = ctx.arrival.began.at;
+fn timing(told: &Told, ctx: &Exchange) -> String {
+    let began = ctx.began.at;
     let times = &ctx.outcome.times;
     let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
     let first_byte = ctx.outcome.attempts.last().and(times.first_byte);
@@ -139,8 +137,8 @@ fn timing(told: &Told, ctx: &RequestCtx) -> String {
         ("listener-filters", between(Some(began), told.listener_filters)),
         ("route", between(told.listener_filters, told.routed)),
         ("filters", between(told.routed, told.filtered)),
-        ("queue", ctx.onward.upstream.as_ref().map(|_| times.queue)),
-        ("connect", ctx.onward.attempt.as_ref().map(|_| times.connect)),
+        ("queue", ctx.upstream().map(|_| times.queue)),
+        ("connect", ctx.attempt.as_ref().map(|_| times.connect)),
         ("first-byte", first_byte),
         ("total", Some(began.elapsed())),
     ];

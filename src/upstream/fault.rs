@@ -1,6 +1,6 @@
 //! What went wrong, and what follows from it: the one place that says so.
 //!
-//! It names nothing of Pingora's. [`super::fail`] translates errors to a [`Fault`]; [`Fault::judge`] says for each fault, at each
+//! It names nothing of a driver's, each of which translates its errors to a [`Fault`]; [`Fault::judge`] says for each fault, at each
 //! stage of an attempt, what the client gets, whom the log names, whether there is another try, and whether the endpoint is
 //! charged with it. The table in `docs/operating.md` is checked against it.
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// What ended an attempt, or an exchange, before its response was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The client closed or reset its connection or its stream.
     ClientLeft,
     /// The task of the request was cancelled, as happens when the connection of an HTTP/2 client ends.
@@ -45,7 +45,10 @@ pub(super) enum Fault {
     NotHttp,
     /// The route's `timeout` is over. Most of it was the endpoint's, or not: waiting for the client, for a place in the queue, for
     /// filters and for earlier tries is no time of the endpoint.
-    Timeout { endpoints: bool },
+    Timeout {
+        /// It was.
+        endpoints: bool,
+    },
     /// The response has begun, the request is not complete, and neither side sent anything for `body_idle_timeout`.
     BothSilent,
     /// A drain had no time left.
@@ -56,28 +59,33 @@ pub(super) enum Fault {
 
 /// What follows from a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub struct Verdict {
     /// The answer, where nothing was sent yet; `None` when there is nobody to answer.
-    pub(super) status: Option<u16>,
+    pub status: Option<u16>,
     /// Who ended the exchange.
-    pub(super) who: Who,
+    pub who: Who,
     /// The error word.
-    pub(super) cause: Cause,
+    pub cause: Cause,
     /// What the error word does not tell.
-    pub(super) reason: Option<&'static str>,
+    pub reason: Option<&'static str>,
     /// Is the request sent again?
-    pub(super) again: Again,
+    pub again: Again,
     /// Does it count as a failure of the endpoint: for its circuit breaker, its errors in `/stats`, adaptive limits?
-    pub(super) counts: bool,
+    pub counts: bool,
 }
 
 /// Whether a request is sent again. Never once the client has seen something of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Again {
+pub enum Again {
     /// It is not.
     Never,
     /// Where the route's `retry` lists it, out of the upstream's budget unless it is free.
-    Listed { failure: Failure, free: bool },
+    Listed {
+        /// Under this name.
+        failure: Failure,
+        /// It costs nothing.
+        free: bool,
+    },
     /// Once in a request, whatever the route says, without cost, on a new connection.
     Once,
     /// A few times in a request, whatever the route and the method are, without cost.
@@ -86,7 +94,7 @@ pub(super) enum Again {
 
 impl Fault {
     /// The verdict on this fault at this stage of the attempt.
-    pub(super) const fn judge(self, stage: Stage) -> Verdict {
+    pub const fn judge(self, stage: Stage) -> Verdict {
         use Fault::*;
         use Stage::*;
         match (self, stage) {

@@ -15,8 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Door, Shared, h1, h2,
     handshake::{self, Peer},
-    socket::Socket,
-    transport::Transport,
 };
 use crate::{
     gate::{self, Admitted, Glimpse, Head, Limits, Refusal},
@@ -28,6 +26,7 @@ use crate::{
     snapshot::Listener,
     tls,
     types::{Phase, Scheme, TlsClient, Who},
+    wire::{Socket, Transport},
 };
 
 /// The facts of a connection that every request on it shares.

@@ -9,12 +9,13 @@ use pingora_core::{
 };
 use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
-use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
+use super::{Began, Connection, Shared, h1_stream::H1Stream, h2, turned};
 use crate::{
     gate::{self, Admitted, Glimpse, Refusal, head},
     proxy::{Arrival, refusal_length, render_refusal},
     tunnel::{End, Parting, Side, Tunnel},
     types::Fields,
+    wire::Transport,
 };
 
 /// How a connection goes on after its next head was waited for.

@@ -25,14 +25,12 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::{
-    patience::Patience,
-    transport::{Transport, pingora_stream},
-};
+use super::pingora_stream::pingora_stream;
 use crate::{
     gate::{BodyFraming, Limits, Refusal, chunked::ChunkValidator},
     pace::{Pace, Watch},
     tunnel::{End, Tunnel},
+    wire::{Patience, Transport},
 };
 
 /// What the stream and the request that is using it tell each other.

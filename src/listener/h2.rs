@@ -15,14 +15,13 @@ use http::Method;
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{
-    Began, Connection, Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, transport::Transport, turned,
-};
+use super::{Began, Connection, Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, turned};
 use crate::{
     config::HttpSpec,
     gate::{Glimpse, Refusal, h2_frames::FrameLimits},
     pace::{Allowance, Pace, Share},
     proxy::{Arrival, refusal_length, refuse_h2},
+    wire::Transport,
 };
 
 /// Streams of one connection that are being served.

@@ -54,9 +54,10 @@ use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
-    health::{self, Checker, HealthObserver, ProbeTls},
+    health::{self, Checker, HealthObserver},
     resilience::{Entry, LimitsSpec, Places, RetryBudget},
     types::{Client, Name, RequestHead},
+    wire::ClientTls,
 };
 
 /// How often endpoints are told the time, so that latencies are those of the recent past.
@@ -80,7 +81,7 @@ pub struct Upstream {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
-    byte_tls: Option<ProbeTls>,
+    byte_tls: Option<ClientTls>,
 }
 
 /// What an upstream is made of, compiled.
@@ -95,7 +96,7 @@ struct Parts {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
-    byte_tls: Option<ProbeTls>,
+    byte_tls: Option<ClientTls>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -204,7 +205,7 @@ impl Upstream {
     }
 
     /// How TLS is spoken on a connection that carries bytes (layer 4), if it is.
-    pub fn byte_tls(&self) -> Option<&ProbeTls> {
+    pub fn byte_tls(&self) -> Option<&ClientTls> {
         self.byte_tls.as_ref()
     }
 

@@ -15,6 +15,7 @@
 //! | 2 | [`discovery`] | where endpoints come from |
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |
+//! | 2 | [`wire`] | connections as bytes: sockets, TLS over them, dialling an endpoint |
 //! | 2 | [`tunnel`] | both sides of a WebSocket below Pingora: neither direction waits for the other |
 //! | 2 | [`cache`] | responses that are kept: what may be, under which key, for how long, and where |
 //! | 2 | [`geo`] | which country an address is in |
@@ -61,3 +62,4 @@ pub mod tls;
 pub mod tunnel;
 pub mod types;
 pub mod upstream;
+pub mod wire;

@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
     (1, &["observe", "endpoint", "resilience", "pace"]),
-    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel"]),
+    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel", "wire"]),
     (3, &["upstream", "route"]),
     (4, &["config"]),
     (5, &["snapshot"]),
@@ -31,7 +31,8 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("endpoint", "resilience", "an endpoint keeps its breaker, which knows no endpoint"),
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
     ("discovery", "tls", "an engine is asked over TLS"),
-    ("health", "tls", "a check says what was wrong with a certificate"),
+    ("wire", "tls", "a connection that failed says what was wrong with a certificate"),
+    ("health", "wire", "a check is made on a connection as requests are"),
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),
     ("route", "upstream", "an action names the upstream that it forwards to"),

@@ -1,39 +1,17 @@
 //! Opening the connection that a probe speaks on.
 
-use std::{fmt, io, sync::Arc};
+use std::io;
 
-use rustls::pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+use crate::{
+    types::Address,
+    wire::{ClientTls, Stream, dial},
 };
-
-use crate::{tls::in_words, types::Address};
-
-/// How checks speak TLS: as requests do.
-#[derive(Clone)]
-pub struct ProbeTls {
-    /// Trust, client certificate, verification.
-    pub config: Arc<rustls::ClientConfig>,
-    /// The name to ask for and to verify; an endpoint's IP address when there is none.
-    pub name: Option<ServerName<'static>>,
-}
-
-impl fmt::Debug for ProbeTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProbeTls").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// A stream of any kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// How to reach endpoints: as requests do.
 #[derive(Debug, Clone, Default)]
 pub struct Dial {
     /// Over TLS; whether HTTP/2 is spoken is then agreed with ALPN.
-    pub tls: Option<ProbeTls>,
+    pub tls: Option<ClientTls>,
     /// Without TLS: HTTP/2, with prior knowledge.
     pub h2c: bool,
 }
@@ -45,22 +23,11 @@ impl Dial {
     }
 }
 
-/// Connects; true for a connection on which HTTP/2 is spoken.
-pub(super) async fn connect(address: &Address, dial: &Dial) -> Result<(Box<dyn Stream>, bool), String> {
-    let stream: Box<dyn Stream> = match address {
-        Address::Tcp(address) => Box::new(TcpStream::connect(address).await.map_err(reason)?),
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(reason)?),
-    };
-    let Some(tls) = &dial.tls else { return Ok((stream, dial.h2c)) };
-    let name = match (&tls.name, address) {
-        (Some(name), _) => name.clone(),
-        (None, Address::Tcp(address)) => address.ip().into(),
-        (None, Address::Unix(_)) => return Err("TLS over a unix socket needs `sni`".into()),
-    };
-    let stream = tokio_rustls::TlsConnector::from(tls.config.clone()).connect(name, stream).await;
-    let stream = stream.map_err(|error| format!("TLS handshake failed: {}", in_words(&error.to_string())))?;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok((Box::new(stream), http2))
+/// Connects; true for a connection on which HTTP/2 is spoken. The caller sets the time.
+pub(super) async fn connect(address: &Address, way: &Dial) -> Result<(Stream, bool), String> {
+    let stream = dial(address, way.tls.as_ref(), None).await.map_err(|unconnected| unconnected.to_string())?;
+    let http2 = if way.tls.is_some() { stream.alpn() == Some(b"h2") } else { way.h2c };
+    Ok((stream, http2))
 }
 
 /// An I/O error in a few words, without an errno.

@@ -5,15 +5,16 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    connect::{Stream, reason},
+    connect::reason,
     http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD, USER_AGENT},
 };
+use crate::wire::Stream;
 
 /// Fields beyond these are a page of cookies, not a health check.
 const MAX_FIELDS: usize = 64;
 
 /// Asks on this connection and closes it.
-pub(super) async fn ask(mut stream: Box<dyn Stream>, host: &str, probe: &HttpProbe) -> Result<(), String> {
+pub(super) async fn ask(mut stream: Stream, host: &str, probe: &HttpProbe) -> Result<(), String> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         probe.path()
@@ -42,7 +43,7 @@ struct Head {
 
 /// An answer being read. `buffer` holds what was read and not used yet.
 struct Answer {
-    stream: Box<dyn Stream>,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 

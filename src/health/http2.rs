@@ -4,13 +4,11 @@ use ::http::{Request, header};
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::{
-    connect::Stream,
-    http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD, USER_AGENT},
-};
+use super::http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD, USER_AGENT};
+use crate::wire::Stream;
 
 /// Asks on this connection and closes it.
-pub(super) async fn ask(stream: Box<dyn Stream>, scheme: &str, host: &str, probe: &HttpProbe) -> Result<(), String> {
+pub(super) async fn ask(stream: Stream, scheme: &str, host: &str, probe: &HttpProbe) -> Result<(), String> {
     let request = Request::get(format!("{scheme}://{host}{}", probe.path()))
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::ACCEPT, "*/*")
@@ -21,7 +19,7 @@ pub(super) async fn ask(stream: Box<dyn Stream>, scheme: &str, host: &str, probe
 
 /// One exchange on this connection, which is closed then.
 pub(super) async fn on(
-    stream: Box<dyn Stream>,
+    stream: Stream,
     exchange: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<(), String>,
 ) -> Result<(), String> {
     let (sender, connection) = h2::client::Builder::new()

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     check::{Checker, HealthObserver},
-    connect::{Dial, ProbeTls},
+    connect::Dial,
     run::run,
     threshold::Thresholds,
 };

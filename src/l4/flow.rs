@@ -9,10 +9,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use super::{
-    pipe::Pipe,
-    stream::{LARGE, SMALL, Stream},
-};
+use super::pipe::Pipe;
+use crate::wire::Stream;
+
+/// What is read at once of a stream that has little to say, as of most.
+const SMALL: usize = 16 * 1024;
+/// What is read at once of one that filled the smaller buffer several times in a row.
+const LARGE: usize = 64 * 1024;
 
 /// Reads that fill the small buffer, in a row: then it is bulk, which is read in larger pieces or spliced.
 const BULK: u8 = 4;
@@ -178,6 +181,8 @@ impl Flow {
             let mut read = ReadBuf::new(&mut scratch[..size]);
             match Pin::new(from).poll_read(cx, &mut read) {
                 Poll::Pending => return Ok(Poll::Pending),
+                // Closed without close_notify, as many do. What is missing then, only the protocol inside can tell.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Poll::Ready(result) => result.map_err(broken(Side::From))?,
             }
             let bytes = read.filled();

@@ -11,16 +11,14 @@
 //!   end: a truncated stream must not look complete.
 //! - **Another endpoint is tried only while connecting**: no byte has been sent then, so nothing can happen twice.
 //! - **An idle connection holds no buffer.** Bytes pass through one buffer for each thread; a connection keeps only what
-//!   its receiver did not take at once, at most `stream::LARGE` bytes in each direction.
+//!   its receiver did not take at once, at most `flow::LARGE` bytes in each direction.
 
-mod connect;
 mod flow;
 mod hello;
 mod open;
 mod pipe;
 mod record;
 mod relay;
-mod stream;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -30,12 +28,11 @@ use std::{
 use bytes::BytesMut;
 use tokio_util::sync::CancellationToken;
 
-pub use stream::{Duplex, Stream};
-
 use crate::{
     observe::Observer,
     snapshot::{Listener, Tcp},
     types::TlsClient,
+    wire::Stream,
 };
 use record::Record;
 

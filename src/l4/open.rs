@@ -9,7 +9,6 @@ use tokio::{
 };
 
 use super::{
-    Stream, connect,
     hello::{self, BadHello, Hello},
     record::{End, Record},
 };
@@ -18,6 +17,7 @@ use crate::{
     snapshot::Destination,
     types::{Cause, Phase, Who},
     upstream::Upstream,
+    wire::{Stream, dial},
 };
 
 /// Endpoints that are tried beside the first while no connection comes about.
@@ -78,20 +78,21 @@ pub(super) async fn endpoint(upstream: &Arc<Upstream>, record: &mut Record) -> R
     upstream.arrived(now);
     enter(upstream, record, now).await?;
     let key = upstream.key_of_connection(record.client());
+    let patience = upstream.spec().connections.connect_timeout.limit();
     let mut tried = Vec::new();
     loop {
         let Some(endpoint) = upstream.take_another(&key, &tried) else {
             return Err(ours(Cause::DestinationUnavailable, "no_endpoint"));
         };
         let started = Instant::now();
-        let failed = match connect::connect(upstream, endpoint.endpoint().address()).await {
+        let failed = match dial(endpoint.endpoint().address(), upstream.byte_tls(), patience).await {
             Ok(stream) => {
                 record.connected(endpoint, started.elapsed());
                 return Ok(stream);
             }
             Err(failed) => failed,
         };
-        let cause = failed.cause;
+        let cause = failed.hindrance.cause();
         record.failed(&endpoint, failed, started.elapsed());
         tried.push(endpoint.endpoint().clone());
         let end = End { who: Who::Upstream, phase: Phase::Connect, cause: Some(cause), reason: None };

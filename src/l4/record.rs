@@ -10,7 +10,6 @@ use log::Level;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Unconnected;
 use crate::{
     endpoint::{AttemptResult, InFlight},
     observe::{
@@ -21,6 +20,7 @@ use crate::{
     snapshot::Listener,
     types::{Cause, Name, Phase, Stage, TlsClient, Who},
     upstream::tell_tls_fault,
+    wire::Unconnected,
 };
 
 /// How a connection ended.
@@ -143,7 +143,7 @@ impl Record {
         if let (Some(upstream), Some(fault)) = (&self.upstream, &failed.tls) {
             tell_tls_fault(upstream, endpoint.endpoint().label(), fault);
         }
-        self.attempted(endpoint, Some(failed.cause), failed.tls.map(Box::from), took);
+        self.attempted(endpoint, Some(failed.hindrance.cause()), failed.tls.map(Box::from), took);
     }
     /// An endpoint is connected.
     pub(super) fn connected(&mut self, endpoint: InFlight, took: Duration) {

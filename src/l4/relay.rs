@@ -12,9 +12,11 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::{
     flow::{Broken, Flow, Side},
     record::{End, Record},
-    stream::Stream,
 };
-use crate::types::{Cause, Phase, Who};
+use crate::{
+    types::{Cause, Phase, Who},
+    wire::Stream,
+};
 
 /// An endpoint that keeps a connection this long has not dropped it, whatever it has to say.
 const PROBATION: Duration = Duration::from_secs(1);

@@ -17,14 +17,19 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
 };
 
-use super::{ConnectionLimit, Shared, connection, socket::Socket, tcp, turned};
-use crate::{exchange::Door, snapshot::Listener, types::Address};
+use super::{ConnectionLimit, Shared, connection, tcp, turned};
+use crate::{
+    exchange::Door,
+    snapshot::Listener,
+    types::Address,
+    wire::{self, Socket},
+};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65535;
@@ -251,10 +256,7 @@ impl Bound {
         match &self.socket {
             Listening::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // A socket that died between accept and here fails its first read soon enough.
-                let _ = stream.set_nodelay(true);
-                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                wire::set_options(&stream);
                 Ok((stream.into(), Some(peer)))
             }
             Listening::Unix(listener, _) => Ok((listener.accept().await?.0.into(), None)),

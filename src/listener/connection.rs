@@ -14,8 +14,6 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use super::{
     Shared, h1, h2,
     handshake::{self, Peer},
-    socket::Socket,
-    transport::Transport,
 };
 use crate::{
     exchange::{Connection, Door},
@@ -23,6 +21,7 @@ use crate::{
     proxy_protocol::{self, BadProxyHeader, Parsed},
     snapshot::Listener,
     tls,
+    wire::{Socket, Transport},
 };
 
 /// Serves an accepted socket until it closes.

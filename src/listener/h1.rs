@@ -10,12 +10,13 @@ use pingora_core::{
 };
 use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
-use super::{Shared, h1_stream::H1Stream, h2, transport::Transport, turned};
+use super::{Shared, h1_stream::H1Stream, h2, turned};
 use crate::{
     exchange::{Began, Connection, Exchange, refusal_length, render_refusal},
     gate::{Admitted, Glimpse, Refusal, head},
     proxy::Arrival,
     tunnel::{End, Parting, Side, Tunnel},
+    wire::Transport,
 };
 
 /// How a connection goes on after its next head was waited for.

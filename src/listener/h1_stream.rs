@@ -24,15 +24,13 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::{
-    patience::Patience,
-    transport::{Transport, pingora_stream},
-};
+use super::pingora_stream::pingora_stream;
 use crate::{
     gate::{BodyFraming, Limits, chunked::ChunkValidator},
     pace::Watch,
     proxy::Link,
     tunnel::{End, Tunnel},
+    wire::{Patience, Transport},
 };
 
 /// How the bytes behind the current head are to be understood.

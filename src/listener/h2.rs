@@ -15,13 +15,14 @@ use http::Method;
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, transport::Transport, turned};
+use super::{Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, turned};
 use crate::{
     config::HttpSpec,
     exchange::{Began, Connection, Exchange, refusal_length},
     gate::{BodyFraming, Glimpse, Refusal, h2_frames::FrameLimits},
     pace::{Allowance, Pace, Share},
     proxy::{Arrival, refuse_h2},
+    wire::Transport,
 };
 
 /// Streams of one connection that are being served.

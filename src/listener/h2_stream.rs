@@ -22,9 +22,12 @@ use tokio::{
 
 use super::{
     h2_sending::{Sending, SentFrames},
-    transport::{Transport, pingora_stream},
+    pingora_stream::pingora_stream,
 };
-use crate::gate::h2_frames::{Flood, FrameLimits, FrameObserver};
+use crate::{
+    gate::h2_frames::{Flood, FrameLimits, FrameObserver},
+    wire::Transport,
+};
 
 /// Tells the driver of a flood that the stream has seen.
 #[derive(Debug, Default)]

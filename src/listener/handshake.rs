@@ -6,12 +6,13 @@ use log::Level;
 use serde_json::Value;
 use tokio_rustls::server::TlsStream;
 
-use super::{Shared, socket::Socket};
+use super::Shared;
 use crate::{
     observe::process_log::{self, Notice},
     snapshot::Listener,
     tls::{self, HandshakeError, Refusal, ServerTls},
     types::TlsClient,
+    wire::Socket,
 };
 
 /// The address and port of a client. Both are unspecified on a unix socket.

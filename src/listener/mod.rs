@@ -16,10 +16,8 @@ mod h2_sending;
 mod h2_stream;
 mod handshake;
 mod limit;
-mod patience;
-mod socket;
+mod pingora_stream;
 mod tcp;
-mod transport;
 
 pub use accept::{Bound, Slot, bind, bind_beside};
 pub use limit::ConnectionLimit;

@@ -7,11 +7,11 @@ use bytes::BytesMut;
 use super::{
     Shared, connection,
     handshake::{self, Peer},
-    socket::Socket,
 };
 use crate::{
-    l4::{self, Arrival, Stream},
+    l4::{self, Arrival},
     snapshot::Listener,
+    wire::Socket,
 };
 
 /// Serves an accepted socket until it closes.
@@ -38,7 +38,7 @@ async fn arrive(mut socket: Socket, peer: Option<SocketAddr>, listener: Arc<List
         Some(server) => {
             let accepted = Box::pin(handshake::accept(server, socket, Peer(ip, port), &listener, &shared)).await;
             let (stream, client) = accepted.ok()?;
-            (Stream::Tls(Box::new(stream)), BytesMut::new(), Some(Arc::new(client)))
+            (stream.into(), BytesMut::new(), Some(Arc::new(client)))
         }
     };
     Some(Arrival {

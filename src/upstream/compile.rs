@@ -22,12 +22,12 @@ impl Upstream {
         let strategy_fine = check_strategy(spec, &at.key("strategy"));
         let protocol_fine = check_protocol(spec, at);
         let tls = match &spec.tls {
-            Some(tls) => tls::ClientTls::compile(tls, spec, &at.key("tls")).map(Some),
+            Some(tls) => tls::UpstreamTls::compile(tls, spec, &at.key("tls")).map(Some),
             None => Some(None),
         };
         let checker = match &spec.health_check {
             Some(check) => {
-                let tls = tls.as_ref().and_then(Option::as_ref).map(tls::ClientTls::for_probes);
+                let tls = tls.as_ref().and_then(Option::as_ref).map(tls::UpstreamTls::for_probes);
                 let dial = Dial { tls, h2c: spec.connections.protocol == Protocol::H2c };
                 check.compile(dial, &at.key("health_check")).map(Some)
             }
@@ -70,7 +70,7 @@ impl Upstream {
             budget: registry.shared(name, || RetryBudget::new(Instant::now())),
             places: registry.shared(name, Places::default),
             sessions,
-            byte_tls: tls.as_ref().map(tls::ClientTls::for_bytes),
+            byte_tls: tls.as_ref().map(tls::UpstreamTls::for_bytes),
         };
         Some(Arc::new(Upstream::new(name.clone(), spec.clone(), parts)))
     }

@@ -58,9 +58,10 @@ use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},
     discovery::{DiscoveryObserver, Fixed},
     endpoint::{Endpoint, EndpointSettings, HealthStatus, InFlight, Pool},
-    health::{self, Checker, HealthObserver, ProbeTls},
+    health::{self, Checker, HealthObserver},
     resilience::{Entry, LimitsSpec, Places, RetryBudget},
     types::{Client, Name, RequestHead},
+    wire::ClientTls,
 };
 
 /// How often endpoints are told the time, so that latencies are those of the recent past.
@@ -84,7 +85,7 @@ pub struct Upstream {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
-    byte_tls: Option<ProbeTls>,
+    byte_tls: Option<ClientTls>,
 }
 
 /// What an upstream is made of, compiled.
@@ -99,7 +100,7 @@ struct Parts {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
-    byte_tls: Option<ProbeTls>,
+    byte_tls: Option<ClientTls>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -208,7 +209,7 @@ impl Upstream {
     }
 
     /// How TLS is spoken on a connection that carries bytes (layer 4), if it is.
-    pub fn byte_tls(&self) -> Option<&ProbeTls> {
+    pub fn byte_tls(&self) -> Option<&ClientTls> {
         self.byte_tls.as_ref()
     }
 

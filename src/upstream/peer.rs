@@ -15,7 +15,7 @@ use pingora_core::{
     upstreams::peer::{ALPN, HttpPeer},
 };
 
-use super::{Protocol, UpstreamSpec, hold::Hold, tls::ClientTls};
+use super::{Protocol, UpstreamSpec, hold::Hold, tls::UpstreamTls};
 use crate::{
     discovery::socket_address,
     endpoint::Endpoint,
@@ -43,7 +43,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub(super) fn new(name: &Name, spec: &UpstreamSpec, tls: Option<&ClientTls>) -> Self {
+    pub(super) fn new(name: &Name, spec: &UpstreamSpec, tls: Option<&UpstreamTls>) -> Self {
         let connections = &spec.connections;
         let sni = tls.and_then(|tls| tls.sni.clone());
         let sni_is_address = tls.is_some() && sni.is_none();
@@ -149,7 +149,7 @@ pub(super) fn keepalive() -> TcpKeepalive {
 /// certificate, but not the CA or ALPN; and serial numbers are unique per issuer only. A connection that
 /// was verified against one CA must not serve an upstream that trusts another. The upstream's name is in
 /// it, too: so timeouts, and what an endpoint knows of a connection, are never those of another upstream.
-fn group_key(name: &Name, protocol: Protocol, tls: Option<&ClientTls>) -> u64 {
+fn group_key(name: &Name, protocol: Protocol, tls: Option<&UpstreamTls>) -> u64 {
     let mut digest = DefaultHasher::new();
     name.hash(&mut digest);
     (protocol as u8).hash(&mut digest);

@@ -19,14 +19,14 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Protocol, UpstreamSpec, UpstreamTlsSpec};
 use crate::{
-    health::ProbeTls,
     tls::Unverified,
     types::{Address, At, Code, ConfigPath, unreadable},
+    wire::ClientTls,
 };
 
 /// Compiled TLS settings of an upstream.
 #[derive(Debug)]
-pub(super) struct ClientTls {
+pub(super) struct UpstreamTls {
     pub(super) sni: Option<String>,
     pub(super) verify: bool,
     pub(super) ca: Option<Arc<CaType>>,
@@ -35,7 +35,7 @@ pub(super) struct ClientTls {
     config: Arc<ClientConfig>,
 }
 
-impl ClientTls {
+impl UpstreamTls {
     pub(super) fn compile(spec: &UpstreamTlsSpec, upstream: &UpstreamSpec, at: &At) -> Option<Self> {
         if !spec.verify {
             at.key("verify")
@@ -71,15 +71,15 @@ impl ClientTls {
     }
 
     /// The same settings for connections of which nobody knows what is spoken inside.
-    pub(super) fn for_bytes(&self) -> ProbeTls {
+    pub(super) fn for_bytes(&self) -> ClientTls {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = Vec::new();
-        ProbeTls { config: Arc::new(config), name: self.name.clone() }
+        ClientTls { config: Arc::new(config), name: self.name.clone() }
     }
 
     /// The same settings for health checks.
-    pub(super) fn for_probes(&self) -> ProbeTls {
-        ProbeTls { config: self.config.clone(), name: self.name.clone() }
+    pub(super) fn for_probes(&self) -> ClientTls {
+        ClientTls { config: self.config.clone(), name: self.name.clone() }
     }
 }
 

@@ -1,21 +1,24 @@
-//! A socket as it was accepted: TCP or unix, with bytes that were read ahead and put back.
+//! A socket, TCP or unix, with bytes that were read ahead and put back; and what collects small writes to one.
 
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-use crate::l4::Stream;
+use super::Stream;
 
-/// An accepted connection. Bytes in front of it (what came behind a PROXY protocol header) are read first.
+/// A connected socket. Bytes in front of it (what came behind a PROXY protocol header) are read first.
 #[derive(Debug)]
 pub struct Socket {
     unread: BytesMut,
@@ -78,6 +81,23 @@ impl Socket {
             Inner::Unix(stream) => stream.read_buf(buffer).await,
         }
     }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.inner {
+            Inner::Tcp(stream) => stream.as_fd(),
+            Inner::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// The options of every TCP socket, accepted or dialled. What cannot be set shows in the first read: the connection is gone.
+pub fn set_options(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    // Finds out within two minutes that the other machine has vanished, which silence alone does not tell.
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(3);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 impl AsyncRead for Socket {

@@ -3,22 +3,16 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use async_trait::async_trait;
-use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
-    raw_connect::ProxyDigest,
-};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     task::coop,
 };
 use tokio_rustls::server::TlsStream;
 
-use super::socket::{Socket, WriteBuffer};
+use super::{Socket, WriteBuffer};
 
 /// Cleartext or TLS, with small writes collected until a flush.
 #[derive(Debug)]
@@ -130,45 +124,6 @@ impl AsyncWrite for Transport {
         }
     }
 }
-
-/// Implements what Pingora asks of a stream beside reading and writing, for a type around a [`Transport`].
-///
-/// Connection facts travel with the request (see `proxy::arrival`), not in Pingora's digests.
-macro_rules! pingora_stream {
-    ($type:ty) => {
-        #[async_trait]
-        impl Shutdown for $type {
-            async fn shutdown(&mut self) {
-                let _ = AsyncWriteExt::shutdown(self).await;
-            }
-        }
-        impl UniqueID for $type {
-            fn id(&self) -> UniqueIDType {
-                0
-            }
-        }
-        impl Ssl for $type {}
-        impl GetTimingDigest for $type {
-            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-                Vec::new()
-            }
-        }
-        impl GetProxyDigest for $type {
-            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-                None
-            }
-        }
-        impl GetSocketDigest for $type {
-            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-                None
-            }
-        }
-        impl Peek for $type {}
-    };
-}
-pub(super) use pingora_stream;
-
-pingora_stream!(Transport);
 
 #[cfg(test)]
 mod tests {

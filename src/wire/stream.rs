@@ -1,4 +1,4 @@
-//! One side of a connection.
+//! One side of a connection, whatever carries it.
 
 use std::{
     fmt, io,
@@ -12,29 +12,34 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::{TlsStream, client, server};
 
-/// What is read at once of a stream that has little to say, as of most.
-pub(super) const SMALL: usize = 16 * 1024;
-/// What is read at once of one that filled the smaller buffer several times in a row.
-pub(super) const LARGE: usize = 64 * 1024;
+use super::Socket;
 
-/// Bytes in both directions, over whatever.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-/// One side of a connection.
+/// One side of a connection: a client that was accepted, or an endpoint that was dialled.
+///
+/// A peer that closes TCP without TLS' close_notify is read as [`io::ErrorKind::UnexpectedEof`]: whether something is missing then,
+/// only the protocol inside can tell.
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
     /// TLS over one of them.
-    Tls(Box<dyn Duplex>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Stream {
+    /// The protocol that was agreed on in the TLS handshake, if one was.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Lets the other end see a failure rather than an end when it is closed next.
-    pub(super) fn break_off(&self) {
+    pub fn break_off(&self) {
         if let Stream::Tcp(stream) = self {
             // A linger time of zero turns the close into a reset. Without it the close is an ordinary one.
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
@@ -43,12 +48,13 @@ impl Stream {
     }
 
     /// Can the kernel move bytes from and to it?
-    pub(super) fn is_socket(&self) -> bool {
+    pub fn is_socket(&self) -> bool {
         !matches!(self, Stream::Tls(_))
     }
 
-    /// Does something with the socket once it is readable or writable, again when it turns out not to be.
-    pub(super) fn poll_socket(
+    /// Does something with the socket once it is readable or writable, again when it turns out not to be. Not for TLS, whose bytes are
+    /// not those of the socket.
+    pub fn poll_socket(
         &self,
         cx: &mut Context<'_>,
         interest: Interest,
@@ -91,16 +97,25 @@ impl From<UnixStream> for Stream {
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
-                // Closed without close_notify, as many do. What is missing then, only the protocol inside can tell.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                result => result,
-            },
+impl From<client::TlsStream<Socket>> for Stream {
+    fn from(stream: client::TlsStream<Socket>) -> Self {
+        Stream::Tls(Box::new(stream.into()))
+    }
+}
+
+impl From<server::TlsStream<Socket>> for Stream {
+    fn from(stream: server::TlsStream<Socket>) -> Self {
+        Stream::Tls(Box::new(stream.into()))
+    }
+}
+
+/// The socket, also under TLS.
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
 }
@@ -115,9 +130,21 @@ macro_rules! delegate {
     };
 }
 
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         delegate!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => Pin::new(stream).poll_write_vectored(cx, pieces))
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => Pin::new(stream).poll_flush(cx))

@@ -61,6 +61,7 @@ fn outcome() -> Outcome {
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0".into()),
         referer: Some("https://app.example.com/orders".into()),
         cache: None,
+        driver: None,
     }
 }
 

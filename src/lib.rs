@@ -49,6 +49,7 @@ pub mod geo;
 pub mod health;
 pub mod l4;
 pub mod lab;
+pub mod lane;
 pub mod listener;
 pub mod observe;
 pub mod pace;

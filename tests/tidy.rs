@@ -16,7 +16,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["config"]),
     (5, &["snapshot"]),
     (6, &["exchange"]),
-    (7, &["proxy", "l4", "explain"]),
+    (7, &["proxy", "lane", "l4", "explain"]),
     (8, &["listener"]),
     (9, &["admin"]),
     // What changes a running edge, what puts the parts together, and what happens to the whole from outside.
@@ -35,6 +35,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("health", "wire", "a check is made on a connection as requests are"),
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),
+    ("lane", "l4", "a connection that leaves HTTP is joined by the relay of layer 4"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
 ];
 

@@ -25,5 +25,5 @@ pub use effective::{effective, effective_value};
 pub use interpolate::Variables;
 pub use listener::{HttpSpec, ListenerSpec, ProxyProtocolSpec};
 pub use load::{Bundle, Facts, Loaded, load, load_bundle, parse_str};
-pub use spec::{AdminSpec, MaxConnections, ServerSpec, Spec, Threads};
+pub use spec::{AdminSpec, DriverChoice, MaxConnections, ServerSpec, Spec, Threads};
 pub use tcp::{SendProxyProtocol, SpliceMode, TcpSpec};

@@ -86,6 +86,8 @@ impl Spec {
 pub struct ServerSpec {
     /// Worker threads: `auto` (the CPUs this process may use) or a number.
     pub threads: Threads,
+    /// Who carries requests: `auto` or `pingora`.
+    pub driver: DriverChoice,
     /// Connections of all listeners together: `auto` (80 % of half the file-descriptor limit) or a number.
     pub max_connections: MaxConnections,
     /// How long work in flight gets when the process is asked to stop.
@@ -105,6 +107,7 @@ impl Default for ServerSpec {
     fn default() -> Self {
         Self {
             threads: Threads::default(),
+            driver: DriverChoice::default(),
             max_connections: MaxConnections::default(),
             shutdown_grace: Span::secs(30),
             user: None,
@@ -112,6 +115,17 @@ impl Default for ServerSpec {
             pid_file: None,
         }
     }
+}
+
+/// Who carries requests between clients and endpoints. What is decided about them is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverChoice {
+    /// Weir's own HTTP/1 driver where both sides speak HTTP/1, Pingora for everything else.
+    #[default]
+    Auto,
+    /// Pingora, for everything.
+    Pingora,
 }
 
 /// `auto` or a number of threads.

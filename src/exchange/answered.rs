@@ -147,8 +147,7 @@ impl Exchange {
             ResponseFraming::None => Framing::None,
             _ if replaced => open,
             ResponseFraming::Length(length) => Framing::Length(length),
-            ResponseFraming::Chunked => open,
-            ResponseFraming::UntilClose => Framing::UntilEnd,
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => open,
         };
         match framing {
             Framing::Chunked => drop(fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),

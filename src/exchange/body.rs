@@ -15,19 +15,20 @@ use crate::{
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
 impl Exchange {
-    /// A piece of the request body is about to go on. Not of a tunnel: what passes there is no body.
+    /// A piece of the request body, of this length, is about to go on. Not of a tunnel: what passes there is no body. Its bytes are
+    /// asked for when a filter wants to see them.
     ///
     /// # Errors
     /// What to answer instead.
-    pub fn request_piece(&mut self, piece: &Bytes, end: bool) -> Result<(), Box<Answer>> {
+    pub fn request_piece(&mut self, length: usize, end: bool, bytes: impl FnOnce() -> Bytes) -> Result<(), Box<Answer>> {
         if end {
             self.uploaded = true;
             self.request_is_whole();
         }
-        if piece.is_empty() && !end {
+        if length == 0 && !end {
             return Ok(());
         }
-        self.body_in += piece.len() as u64;
+        self.body_in += length as u64;
         if self.is_late() {
             return Err(late());
         }
@@ -37,7 +38,7 @@ impl Exchange {
         if !self.filters.sees_request_body() {
             return Ok(());
         }
-        match self.filters.request_body(&RequestPiece { bytes: piece, so_far: self.body_in, end }) {
+        match self.filters.request_body(&RequestPiece { bytes: &bytes(), so_far: self.body_in, end }) {
             // There is nothing to wait with: the upstream has the head, and bytes are coming.
             Verdict::Continue | Verdict::Later(_) => Ok(()),
             Verdict::Answer { reply, reason } | Verdict::Stream { reply, reason, .. } => {
@@ -51,17 +52,23 @@ impl Exchange {
     /// # Errors
     /// Why the response is cut, as the answer that it would have been.
     pub fn response_piece(&mut self, piece: &mut Bytes, end: bool) -> Result<(), Box<Answer>> {
-        if self.is_late() {
-            return Err(late());
-        }
         if self.filters.wants_response_body() {
             let passed = self.filters.response_body(piece, end);
             passed.map_err(|reason| Answer::weir(Reply::status(500), Cause::ProxyInternalError, reason))?;
         }
-        self.body_out += piece.len() as u64;
-        if end {
-            self.answered = true;
+        self.response_moved(piece.len(), end)
+    }
+
+    /// The same for a piece of this length that no filter wants.
+    ///
+    /// # Errors
+    /// As [`Exchange::response_piece`].
+    pub fn response_moved(&mut self, length: usize, end: bool) -> Result<(), Box<Answer>> {
+        if self.is_late() {
+            return Err(late());
         }
+        self.body_out += length as u64;
+        self.answered |= end;
         Ok(())
     }
 

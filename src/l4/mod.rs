@@ -34,7 +34,9 @@ use crate::{
     types::TlsClient,
     wire::Stream,
 };
+pub use record::End;
 use record::Record;
+pub use relay::{Relay, Witness};
 
 /// A connection that wants to be passed on.
 pub struct Arrival {
@@ -68,7 +70,7 @@ pub async fn serve(arrival: Arrival) {
     let Some(tcp) = &listener.tcp else { return };
     // Boxed and gone before the bytes flow: an open connection should cost little.
     let Some((mut record, relay)) = Box::pin(open(arrival, tcp)).await else { return };
-    let end = relay.run(&mut record, tcp.idle_timeout).await;
+    let end = relay.run(&mut *record, |_| tcp.idle_timeout).await;
     record.end(end);
 }
 

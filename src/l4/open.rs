@@ -13,15 +13,15 @@ use super::{
     record::{End, Record},
 };
 use crate::{
-    resilience::Entry,
+    resilience::RetryPolicy,
     snapshot::Destination,
-    types::{Cause, Phase, Who},
-    upstream::Upstream,
+    types::{Cause, Phase, Stage, Who},
+    upstream::{Attempts, Fault, Granted, Next, Replay, Stop, Upstream},
     wire::{Stream, dial},
 };
 
 /// Endpoints that are tried beside the first while no connection comes about.
-const OTHERS: usize = 2;
+const OTHERS: u8 = 2;
 
 /// A TLS alert, `unrecognized_name`, fatal (RFC 6066, section 3): what a server says that does not have the name.
 const UNRECOGNIZED_NAME: &[u8] = b"\x15\x03\x01\x00\x02\x02\x70";
@@ -74,57 +74,38 @@ async fn read_hello(client: &mut Stream, ahead: &mut BytesMut) -> Result<Option<
 /// Connects to an endpoint, or to another one.
 pub(super) async fn endpoint(upstream: &Arc<Upstream>, record: &mut Record) -> Result<Stream, End> {
     record.goes_to(upstream.name());
-    let now = Instant::now();
-    upstream.arrived(now);
-    enter(upstream, record, now).await?;
-    let key = upstream.key_of_connection(record.client());
-    let patience = upstream.spec().connections.connect_timeout.limit();
-    let mut tried = Vec::new();
+    upstream.arrived(Instant::now());
+    let mut attempts = Attempts::new(upstream.clone());
+    let waited = attempts.enter(None).await.map_err(|stop| ours(Cause::ConnectionLimitReached, stop.reason()))?;
+    let (key, policy) = (upstream.key_of_connection(record.client()), RetryPolicy::connecting(OTHERS));
+    let mut end = ours(Cause::DestinationUnavailable, Stop::NoEndpoint.reason());
     loop {
-        let Some(endpoint) = upstream.take_another(&key, &tried) else {
-            return Err(ours(Cause::DestinationUnavailable, "no_endpoint"));
-        };
+        let Ok(Next { guard, .. }) = attempts.next(&key, &policy) else { return Err(end) };
         let started = Instant::now();
-        let failed = match dial(endpoint.endpoint().address(), upstream.byte_tls(), patience).await {
+        let patience = upstream.spec().connections.connect_timeout.limit();
+        let failed = match dial(guard.endpoint().address(), upstream.byte_tls(), patience).await {
             Ok(stream) => {
-                record.connected(endpoint, started.elapsed());
+                record.admitted(attempts.into_permit(), waited);
+                record.connected(guard, started.elapsed());
                 return Ok(stream);
             }
             Err(failed) => failed,
         };
         let cause = failed.hindrance.cause();
-        record.failed(&endpoint, failed, started.elapsed());
-        tried.push(endpoint.endpoint().clone());
-        let end = End { who: Who::Upstream, phase: Phase::Connect, cause: Some(cause), reason: None };
-        if tried.len() > OTHERS || !upstream.has_another(&tried) {
-            return Err(end);
-        }
+        record.failed(&guard, failed, started.elapsed());
+        end = End { who: Who::Upstream, phase: Phase::Connect, cause: Some(cause), reason: None };
         let metrics = record.observer().metrics();
-        if !upstream.withdraw_retry(Instant::now()) {
-            metrics.retry_budget_exhausted(upstream.name());
-            return Err(end);
-        }
-        metrics.dialled_again(upstream.name(), cause);
-    }
-}
-
-/// Waits for a place, where connections are limited.
-async fn enter(upstream: &Upstream, record: &mut Record, now: Instant) -> Result<(), End> {
-    let Some((entry, limits)) = upstream.enter() else { return Ok(()) };
-    let permit = match entry {
-        Entry::Admitted(permit) => permit,
-        Entry::Refused => return Err(ours(Cause::ConnectionLimitReached, "queue_full")),
-        Entry::Queued(turn) => {
-            // Without a limit of its own the wait is bounded all the same: by the patience of clients, which is about this.
-            let patience = limits.queue_timeout.limit().unwrap_or(hello::PATIENCE);
-            match timeout(patience, turn).await {
-                Ok(Ok(permit)) => permit,
-                _ => return Err(ours(Cause::ConnectionLimitReached, "queue_timeout")),
+        // No byte was sent, so nothing can happen twice.
+        let replay = Replay { idempotent: false, at_hand: true, in_time: true };
+        match attempts.again(Fault::of_connecting(cause).judge(Stage::Connecting).again, &policy, replay) {
+            Granted::Yes => metrics.dialled_again(upstream.name(), cause),
+            Granted::No => return Err(end),
+            Granted::Broke => {
+                metrics.retry_budget_exhausted(upstream.name());
+                return Err(end);
             }
         }
-    };
-    record.admitted(permit, now.elapsed());
-    Ok(())
+    }
 }
 
 fn ours(cause: Cause, reason: &'static str) -> End {

@@ -10,6 +10,8 @@ use log::Level;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::Witness;
+
 use crate::{
     endpoint::{AttemptResult, InFlight},
     observe::{
@@ -25,11 +27,15 @@ use crate::{
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct End {
-    pub(super) who: Who,
-    pub(super) phase: Phase,
-    pub(super) cause: Option<Cause>,
-    pub(super) reason: Option<&'static str>,
+pub struct End {
+    /// Who ended it.
+    pub who: Who,
+    /// How far it had come.
+    pub phase: Phase,
+    /// Why; `None` when it ended in order.
+    pub cause: Option<Cause>,
+    /// What the cause does not tell.
+    pub reason: Option<&'static str>,
 }
 
 /// One connection. Dropping it counts it out and logs it.
@@ -95,9 +101,6 @@ impl Record {
         }
     }
 
-    pub(super) fn listener(&self) -> &Name {
-        &self.listener.name
-    }
     pub(super) fn client(&self) -> IpAddr {
         self.source.0
     }
@@ -133,8 +136,8 @@ impl Record {
         self.upstream = Some(upstream.clone());
     }
     /// Has a place among the connections of the upstream, for which it waited.
-    pub(super) fn admitted(&mut self, permit: Permit, waited: Duration) {
-        (self.permit, self.queue) = (Some(permit), waited);
+    pub(super) fn admitted(&mut self, permit: Option<Permit>, waited: Duration) {
+        (self.permit, self.queue) = (permit, waited);
     }
 
     /// An endpoint could not be connected to.
@@ -163,23 +166,6 @@ impl Record {
         self.attempts.push(Attempt { endpoint: label, failed, status: None, stage, since, took, span: None, detail });
     }
 
-    /// Bytes were passed on, from the client and to it.
-    pub(super) fn moved(&mut self, received: u64, sent: u64) {
-        self.meter.moved(received, sent);
-        self.received += received;
-        self.sent += sent;
-        if sent > 0 {
-            self.endpoint_is_well();
-        }
-    }
-    /// The endpoint did not just take the connection to drop it.
-    pub(super) fn endpoint_is_well(&mut self) {
-        self.judge(AttemptResult { ok: true, first_byte: Some(self.connect) });
-    }
-    /// It did, as a forwarder does that has nothing behind it.
-    pub(super) fn endpoint_is_bad(&mut self) {
-        self.judge(AttemptResult { ok: false, first_byte: None });
-    }
     fn judge(&mut self, result: AttemptResult) {
         if let Some(endpoint) = self.endpoint.as_ref().filter(|_| !self.judged) {
             endpoint.record(result);
@@ -199,6 +185,24 @@ impl Record {
             None if self.cut.is_cancelled() => ours(Cause::ConnectionTerminated, "shutdown_grace"),
             None => ours(Cause::ProxyInternalError, "panic"),
         }
+    }
+}
+
+impl Witness for Record {
+    fn moved(&mut self, received: u64, sent: u64) {
+        self.meter.moved(received, sent);
+        self.received += received;
+        self.sent += sent;
+        if sent > 0 {
+            self.endpoint_is_well();
+        }
+    }
+    fn endpoint_is_well(&mut self) {
+        self.judge(AttemptResult { ok: true, first_byte: Some(self.connect) });
+    }
+    /// As a forwarder does that has nothing behind it.
+    fn endpoint_is_bad(&mut self) {
+        self.judge(AttemptResult { ok: false, first_byte: None });
     }
 }
 

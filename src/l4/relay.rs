@@ -2,18 +2,18 @@
 
 use std::{
     io,
-    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::{
     flow::{Broken, Flow, Side},
-    record::{End, Record},
+    record::End,
 };
 use crate::{
+    pace::Clock,
     types::{Cause, Phase, Who},
     wire::Stream,
 };
@@ -21,8 +21,18 @@ use crate::{
 /// An endpoint that keeps a connection this long has not dropped it, whatever it has to say.
 const PROBATION: Duration = Duration::from_secs(1);
 
+/// Who is told what happens between two sides.
+pub trait Witness {
+    /// Bytes were passed on, from the client and to it.
+    fn moved(&mut self, received: u64, sent: u64);
+    /// The endpoint did not just take the connection to drop it.
+    fn endpoint_is_well(&mut self);
+    /// It did.
+    fn endpoint_is_bad(&mut self);
+}
+
 /// A client and an endpoint.
-pub(super) struct Relay {
+pub struct Relay {
     client: Stream,
     endpoint: Stream,
     /// From the client to the endpoint.
@@ -45,34 +55,40 @@ impl Relay {
         Self { client, endpoint, up, down, first: None, down_first: false, parted: false }
     }
 
-    /// Passes bytes on until both directions have ended, one side breaks, or nothing moves for too long.
-    pub(super) async fn run(mut self, record: &mut Record, idle: Option<Duration>) -> End {
-        let end = {
-            let mut watch = pin!(sleep(idle.map_or(PROBATION, |idle| idle.min(PROBATION))));
-            let (mut last, mut watching) = (Instant::now(), true);
-            std::future::poll_fn(|cx| {
-                let before = (self.up.moved(), self.down.moved());
-                let end = self.poll(cx);
-                let now = (self.up.moved(), self.down.moved());
-                if now != before {
-                    last = Instant::now();
-                    record.moved(now.0 - before.0, now.1 - before.1);
-                }
-                if end.is_ready() {
-                    return end;
-                }
-                while watching && watch.as_mut().poll(cx).is_ready() {
-                    record.endpoint_is_well();
-                    match idle {
-                        None => watching = false,
-                        Some(idle) if last.elapsed() >= idle => return Poll::Ready(Ended::Idle),
-                        Some(idle) => Sleep::reset(watch.as_mut(), last + idle),
-                    }
-                }
-                Poll::Pending
-            })
-            .await
-        };
+    /// Joins both sides of a connection that has left HTTP. `up` is what was read of the client and not passed on; `down` goes to the
+    /// client, its first `uncounted` bytes being no part of what the endpoint says.
+    pub fn upgraded(client: Stream, endpoint: Stream, up: Vec<u8>, down: Vec<u8>, uncounted: u64) -> Self {
+        let splice = client.is_socket() && endpoint.is_socket();
+        let sent = up.len() as u64;
+        let said = down.len() as u64 - uncounted;
+        let (up, down) = (Flow::new(up, sent, splice), Flow::new(down, said, splice));
+        Self { client, endpoint, up, down, first: None, down_first: false, parted: false }
+    }
+
+    /// Passes bytes on until both directions have ended, one side breaks, or nothing moves for too long. `patience` says how long that
+    /// is, by who was the first to end its direction.
+    pub async fn run(mut self, record: &mut impl Witness, patience: impl Fn(Option<Who>) -> Option<Duration>) -> End {
+        let (began, mut clock) = (Instant::now(), Clock::default());
+        let (mut last, mut well) = (began, false);
+        let end = std::future::poll_fn(|cx| {
+            let before = (self.up.moved(), self.down.moved());
+            let end = self.poll(cx);
+            let now = (self.up.moved(), self.down.moved());
+            if now != before {
+                last = Instant::now();
+                record.moved(now.0 - before.0, now.1 - before.1);
+            }
+            if end.is_ready() {
+                return end;
+            }
+            let idle = patience(self.first).map(|patience| last + patience);
+            if !well && clock.poll(Some(idle.map_or(began + PROBATION, |idle| idle.min(began + PROBATION))), cx) {
+                record.endpoint_is_well();
+                well = true;
+            }
+            if well && clock.poll(idle, cx) { Poll::Ready(Ended::Idle) } else { Poll::Pending }
+        })
+        .await;
         self.part(end, record)
     }
 
@@ -109,7 +125,7 @@ impl Relay {
     }
 
     /// What it came to.
-    fn part(&mut self, ended: Ended, record: &mut Record) -> End {
+    fn part(&mut self, ended: Ended, record: &mut impl Witness) -> End {
         self.parted = true;
         let closed = |who| End { who, phase: Phase::Done, cause: None, reason: None };
         let first = self.first.unwrap_or_default();
@@ -129,7 +145,7 @@ impl Relay {
             Ended::Broken(broken, from, to) => (broken, from, to),
         };
         let who = if broken.side == Side::From { from } else { to };
-        log::debug!("a connection to {} broke: {}", record.listener(), broken.error);
+        log::debug!("one side of a relay broke: {}", broken.error);
         let had_ended = if who == Who::Client { self.up.has_ended() } else { self.down.has_ended() };
         if who == Who::Upstream && self.down.moved() == 0 && !had_ended {
             record.endpoint_is_bad();

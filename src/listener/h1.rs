@@ -1,6 +1,6 @@
 //! The HTTP/1 driver: read a head under a deadline, admit it, let Pingora serve it, again.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, header, request::Parts};
@@ -8,12 +8,14 @@ use pingora_core::{
     apps::HttpServerApp,
     protocols::{IO, http::ServerSession},
 };
-use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout};
 
 use super::{Shared, h1_stream::H1Stream, h2, turned};
 use crate::{
-    exchange::{Began, Connection, Exchange, refusal_length, render_refusal},
-    gate::{Admitted, Glimpse, Refusal, head},
+    config::DriverChoice,
+    exchange::{Began, Connection, Decision, Exchange, refusal_length, render_refusal},
+    gate::{Admitted, Glimpse, Refusal, Spelling, head},
+    lane::{self, Client},
     proxy::Arrival,
     tunnel::{End, Parting, Side, Tunnel},
     wire::Transport,
@@ -39,25 +41,25 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves requests until the connection closes.
 pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
-    let mut stream = H1Stream::new(transport, http.body_idle_timeout.limit());
+    let mut client = Client::new(transport);
     for served in 0..http.max_requests_per_connection.get() {
         let patience = if served == 0 { http.header_timeout.get() } else { http.keepalive_timeout.get() };
-        let (length, began) = match next_head(&mut stream, &connection, patience, served == 0).await {
+        let (length, began) = match next_head(&mut client, &connection, patience, served == 0).await {
             Next::Head { length, began } => (length, began),
             Next::Http2 => {
-                let (transport, ahead) = stream.into_parts();
+                let (transport, ahead) = client.into_parts();
                 return Box::pin(h2::serve(transport, ahead, connection, shared)).await;
             }
-            Next::Close => return close(stream).await,
+            Next::Close => return close(client).await,
             Next::Refused { refusal, began } => {
-                let read = Glimpse::of_bytes(stream.ahead());
-                return Box::pin(refuse(stream, &connection, &shared, refusal, began, read)).await;
+                let read = Glimpse::of_bytes(client.ahead());
+                return Box::pin(refuse(client, &connection, &shared, refusal, began, read)).await;
             }
         };
         let last = served + 1 == http.max_requests_per_connection.get();
         // Boxed: an idle connection has no room for what one request needs.
-        match Box::pin(one(stream, length, began, last, &connection, &shared)).await {
-            Some(next) => stream = next,
+        match Box::pin(one(client, length, began, last, &connection, &shared)).await {
+            Some(next) => client = next,
             None => return,
         }
     }
@@ -65,34 +67,53 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
 
 /// Serves one request. `None` when the connection is over.
 async fn one(
-    mut stream: H1Stream,
+    mut client: Client,
     length: usize,
     began: Began,
     last: bool,
     connection: &Arc<Connection>,
     shared: &Arc<Shared>,
-) -> Option<H1Stream> {
-    let mut head = stream.take(length);
+) -> Option<Client> {
+    let mut head = client.take(length);
     if head.starts_with(b"\r\n") {
         // The empty line that the gate tolerates ahead of a request goes no further.
         head.advance(2);
     }
     let head = head.freeze();
-    let (mut admitted, mut request) = match admit(&head, connection) {
+    let (mut admitted, mut request, spelling) = match admit(&head, connection) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             let read = Glimpse::of_bytes(&head);
-            refuse(stream, connection, shared, refusal, began, read).await;
+            refuse(client, connection, shared, refusal, began, read).await;
             return None;
         }
     };
     admitted.keep_alive &= !last;
-    let body = admitted.body;
     let mut exchange = Exchange::new(connection.clone(), admitted, began, shared.store.load(), shared.observer.clone());
     let decision = exchange.decide(&mut request).await;
+    let direct = exchange.snapshot.spec.server.driver == DriverChoice::Auto && lane::takes(&exchange, &decision);
+    if direct {
+        let arrival = lane::Arrival { client, exchange, request, spelling, decision };
+        return lane::serve(arrival, &shared.pool).await;
+    }
+    Box::pin(by_pingora(client, exchange, request, decision, &head, shared)).await
+}
+
+/// Has Pingora serve a request.
+async fn by_pingora(
+    client: Client,
+    exchange: Exchange,
+    request: Parts,
+    decision: Decision,
+    head: &[u8],
+    shared: &Shared,
+) -> Option<Client> {
+    let connection = exchange.connection.clone();
+    let (transport, ahead) = client.into_parts();
+    let mut stream = H1Stream::new(transport, ahead, connection.listener.http.body_idle_timeout.limit());
     let (tunnel, parting) = exchange.admitted.upgrade.map(|_| Tunnel::new()).unzip();
-    let link = stream.begin(body, tunnel.clone(), &connection.head_limits());
-    let prefix = for_pingora(&head, &exchange);
+    let link = stream.begin(exchange.admitted.body, tunnel.clone(), &connection.head_limits());
+    let prefix = for_pingora(head, &exchange);
     let mut session = ServerSession::new_http1(match tunnel {
         None => Box::new(stream),
         Some(tunnel) => Box::new(End::new(stream, Side::Client, tunnel)),
@@ -101,7 +122,10 @@ async fn one(
     let arrival = Arrival::h1(exchange, request, decision, link);
     let reused = arrival.scope(shared.edge.process_new_http(session, connection.door.closed())).await;
     match reused.and_then(|reused| returned(reused.consume().0)) {
-        Some(returned) if returned.is_complete() => Some(returned),
+        Some(returned) if returned.is_complete() => {
+            let (transport, ahead) = returned.into_parts();
+            Some(Client::again(transport, ahead))
+        }
         _ => {
             part(parting).await;
             None
@@ -126,18 +150,18 @@ async fn part(parting: Option<Parting>) {
 }
 
 /// Waits for the next head. The first byte may take `patience`, the whole head the header timeout from there.
-async fn next_head(stream: &mut H1Stream, connection: &Connection, patience: Duration, first: bool) -> Next {
+async fn next_head(stream: &mut Client, connection: &Connection, patience: Duration, first: bool) -> Next {
     let limits = connection.head_limits();
     if stream.ahead().is_empty() {
         let mut closed = connection.door.closed().clone();
+        let deadline = tokio::time::Instant::now() + patience;
         let read = tokio::select! {
             biased;
-            read = timeout(patience, stream.read_ahead()) => read,
+            read = stream.fill(deadline) => read,
             _ = idle_at_the_end(&mut closed, first) => return Next::Close,
         };
-        match read {
-            Ok(Ok(read)) if read > 0 => {}
-            _ => return Next::Close,
+        if !matches!(read, Some(Ok(1..))) {
+            return Next::Close;
         }
     }
     let began = Began::now();
@@ -152,8 +176,8 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, patience: Dur
                     return Next::Http2;
                 }
                 // Could be either still: wait for more without judging it.
-                match tokio::time::timeout_at(deadline, stream.read_ahead()).await {
-                    Ok(Ok(read)) if read > 0 => continue,
+                match stream.fill(deadline).await {
+                    Some(Ok(1..)) => continue,
                     _ => return Next::Close,
                 }
             }
@@ -163,10 +187,10 @@ async fn next_head(stream: &mut H1Stream, connection: &Connection, patience: Dur
             Ok(None) => {}
             Err(refusal) => return Next::Refused { refusal, began },
         }
-        match tokio::time::timeout_at(deadline, stream.read_ahead()).await {
-            Ok(Ok(0)) | Ok(Err(_)) => return Next::Close,
-            Ok(Ok(_)) => {}
-            Err(_) => return Next::Refused { refusal: Refusal::HeaderTimeout, began },
+        match stream.fill(deadline).await {
+            Some(Ok(1..)) => {}
+            Some(_) => return Next::Close,
+            None => return Next::Refused { refusal: Refusal::HeaderTimeout, began },
         }
     }
 }
@@ -181,7 +205,7 @@ async fn idle_at_the_end(closed: &mut watch::Receiver<bool>, first: bool) {
 }
 
 /// Checks the head, and makes of it what policy works on.
-fn admit(head: &Bytes, connection: &Connection) -> Result<(Admitted, Parts), Refusal> {
+fn admit(head: &Bytes, connection: &Connection) -> Result<(Admitted, Parts, Spelling), Refusal> {
     let parsed = head::parse(head, &connection.head_limits())?;
     let admitted = connection.admit_h1(&parsed)?;
     let target = admitted.origin_form.as_deref().unwrap_or(parsed.target);
@@ -190,7 +214,9 @@ fn admit(head: &Bytes, connection: &Connection) -> Result<(Admitted, Parts), Ref
         // HTTP/1.0 allows to name the host in the target alone, which is lost there.
         request.headers.insert(header::HOST, HeaderValue::from_str(&admitted.authority()).map_err(|_| Refusal::BadHost)?);
     }
-    Ok((admitted, request))
+    let mut spelling = Spelling::new(head.clone());
+    parsed.fields().iter().for_each(|field| spelling.note(field.name));
+    Ok((admitted, request, spelling))
 }
 
 /// A head that Pingora can read: what it makes of it is replaced by what was decided, but where the body ends.
@@ -206,40 +232,16 @@ fn for_pingora(head: &[u8], exchange: &Exchange) -> BytesMut {
 }
 
 /// Answers what the gate refused, reports it, and closes. `read` is what could be read of it.
-async fn refuse(mut stream: H1Stream, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began, read: Glimpse) {
+async fn refuse(mut client: Client, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began, read: Glimpse) {
     let mut outcome = connection.refused(shared.store.load().generation, began, refusal, read);
     outcome.bytes_out = refusal_length(refusal, &outcome.request_id);
     let answer = render_refusal(refusal, &outcome.request_id);
     shared.observer.finished(&outcome);
-    let write = async {
-        stream.write_all(&answer).await?;
-        stream.flush().await
-    };
-    if let Ok(Ok(())) = timeout(Duration::from_secs(5), write).await {
-        linger(&mut stream).await;
+    if client.send(&[&answer], Some(Duration::from_secs(5))).await.is_ok() {
+        client.close().await;
     }
 }
 
-async fn close(mut stream: H1Stream) {
-    let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
-}
-
-/// Closes our side and takes in what the client still sends, bounded in time and bytes: closing with unread
-/// bytes would reset the connection and could destroy the answer on its way (RFC 9112 section 9.6).
-async fn linger(stream: &mut H1Stream) {
-    const BYTES: usize = 256 * 1024;
-    let drain = async {
-        stream.shutdown().await?;
-        let mut seen = 0;
-        while seen < BYTES {
-            let ahead = stream.ahead().len();
-            stream.take(ahead);
-            match stream.read_ahead().await? {
-                0 => break,
-                read => seen += read,
-            }
-        }
-        io::Result::Ok(())
-    };
-    let _ = timeout(Duration::from_secs(1), drain).await;
+async fn close(mut client: Client) {
+    let _ = timeout(Duration::from_secs(1), client.shutdown()).await;
 }

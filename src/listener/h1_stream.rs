@@ -22,7 +22,7 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
     raw_connect::ProxyDigest,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::pingora_stream::pingora_stream;
 use crate::{
@@ -63,32 +63,12 @@ pub struct H1Stream {
 const AHEAD: usize = 4096;
 
 impl H1Stream {
-    /// A connection on which no request was read yet. A client that takes nothing of what is written to it for this long is given up,
-    /// outside of tunnels.
-    pub fn new(transport: Transport, patience: Option<Duration>) -> Self {
-        let (ahead, patience) = (BytesMut::new(), Patience::new(patience));
+    /// A connection, and what was read of it behind the head of the request that is served. A client that takes nothing of what is
+    /// written to it for this long is given up, outside of tunnels.
+    pub fn new(transport: Transport, ahead: BytesMut, patience: Option<Duration>) -> Self {
+        let patience = Patience::new(patience);
         let (link, watch) = (Arc::default(), Watch::default());
         Self { transport, ahead, framing: Framing::Complete, link, watch, patience, told: 0 }
-    }
-
-    /// The bytes that wait to be understood.
-    pub fn ahead(&self) -> &[u8] {
-        &self.ahead
-    }
-
-    /// Takes the first bytes off.
-    pub fn take(&mut self, count: usize) -> BytesMut {
-        let taken = self.ahead.split_to(count);
-        if self.ahead.is_empty() {
-            self.ahead = BytesMut::new();
-        }
-        taken
-    }
-
-    /// Reads more of a head. 0 at the end of the stream.
-    pub async fn read_ahead(&mut self) -> io::Result<usize> {
-        self.ahead.reserve(AHEAD);
-        self.transport.read_buf(&mut self.ahead).await
     }
 
     /// The connection itself and what was read of it.
@@ -292,7 +272,7 @@ pingora_stream!(End<H1Stream>);
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use tokio::{net::UnixStream, task::unconstrained, time};
+    use tokio::{io::AsyncReadExt, net::UnixStream, task::unconstrained, time};
 
     use super::*;
 
@@ -301,7 +281,7 @@ mod tests {
     /// A connection to a client that takes nothing, when no more fits into its socket.
     async fn full() -> (H1Stream, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
-        let mut stream = H1Stream::new(Transport::plain(near.into()), Some(PATIENCE));
+        let mut stream = H1Stream::new(Transport::plain(near.into()), BytesMut::new(), Some(PATIENCE));
         while unconstrained(stream.write_all(&[0; 1000])).now_or_never().is_some() {}
         (stream, far)
     }

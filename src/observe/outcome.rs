@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{SpanId, Trace};
-use crate::types::{Cause, Name, Phase, Stage, TlsClient, Version, Who};
+use crate::types::{Cause, Driver, Name, Phase, Stage, TlsClient, Version, Who};
 
 /// One attempt on one endpoint.
 #[derive(Debug, Clone)]
@@ -119,6 +119,8 @@ pub struct Outcome {
     pub referer: Option<String>,
     /// What the cache did, in one word; `None` where the route has none.
     pub cache: Option<&'static str>,
+    /// Who carried it; `None` for what the gate refused, and on layer 4.
+    pub driver: Option<Driver>,
 }
 
 /// What is known of an exchange or a connection when it begins.
@@ -173,6 +175,7 @@ impl Outcome {
             user_agent: None,
             referer: None,
             cache: None,
+            driver: None,
         }
     }
 

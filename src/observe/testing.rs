@@ -49,5 +49,6 @@ pub(crate) fn outcome() -> Outcome {
         user_agent: Some("curl/8".into()),
         referer: None,
         cache: None,
+        driver: None,
     }
 }

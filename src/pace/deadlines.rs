@@ -6,16 +6,14 @@
 //! [`Deadlines::take_passed`].
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     task::Context,
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use super::Pace;
+use super::{Clock, Pace};
 
 /// What an exchange must not take longer than.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,9 +129,7 @@ impl Deadlines {
 /// The driver's side: one per connection or stream.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Made for the first limit, and left running for the next ones: it is set anew only when it rings or is late, which
-    /// spares a request the timer's lock.
-    timer: Option<Pin<Box<Sleep>>>,
+    clock: Clock,
     /// What had moved when the silence began, what the client had not taken, and when that was.
     quiet: Option<(u32, usize, Instant)>,
 }
@@ -151,18 +147,10 @@ impl Watch {
         let limits = [exchange.map(|at| (at, Limit::Exchange)), answer.map(|at| (at, Limit::Answer)), self.quiet(pace)];
         let limits = limits.into_iter().flatten();
         let (deadline, limit) = limits.min_by_key(|(deadline, _)| *deadline)?;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                deadlines.pass(limit);
-                return Some(limit);
-            }
-            timer.as_mut().reset(deadline);
-        }
-        None
+        self.clock.poll(Some(deadline), cx).then(|| {
+            deadlines.pass(limit);
+            limit
+        })
     }
 
     /// When there has been silence for too long, and whose it is.

@@ -7,11 +7,13 @@
 //! Both ends run in the task of the request, which finds its [`Pace`] by [`Pace::current`].
 
 mod allowance;
+mod clock;
 mod deadlines;
 mod upload;
 mod window;
 
 pub use allowance::{Allowance, Share};
+pub use clock::Clock;
 pub use deadlines::{Deadlines, Limit, Watch};
 pub use upload::{Progress, Upload};
 pub use window::Window;

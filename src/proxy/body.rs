@@ -18,18 +18,18 @@ const NOTHING: Duration = Duration::from_millis(1);
 /// A piece of the request body.
 pub(super) fn request(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     ctx.deadlines().moved();
-    let piece = body.clone().unwrap_or_default();
     if end {
         // Pingora writes an empty last piece to HTTP/1 endpoints as a last chunk, and then one more for the end. The second one would
         // be the beginning of a request that nobody made (cloudflare/pingora#935).
         body.take_if(|piece| piece.is_empty());
     }
+    let length = body.as_ref().map_or(0, Bytes::len);
     if session.was_upgraded() {
         // What passes through a tunnel is no body.
-        ctx.body_in += piece.len() as u64;
+        ctx.body_in += length as u64;
         return Ok(());
     }
-    let passed = ctx.request_piece(&piece, end);
+    let passed = ctx.request_piece(length, end, || body.clone().unwrap_or_default());
     if end {
         ctx.deadlines().set_answer(ctx.answer_by);
     }

@@ -13,6 +13,7 @@ use crate::{
     exchange::{Answer, Decision, Exchange},
     pace::{Deadlines, Pace},
     tunnel::Tunnel,
+    types::Driver,
     upstream::{Fault, Hold},
 };
 
@@ -39,7 +40,8 @@ pub struct RequestCtx {
 
 impl RequestCtx {
     pub(super) fn new(arrival: Arrival) -> Self {
-        let Arrival { exchange, request, decision, link, pace } = arrival;
+        let Arrival { mut exchange, request, decision, link, pace } = arrival;
+        exchange.outcome.driver = Some(Driver::Pingora);
         Self {
             exchange,
             request: Some(request),

@@ -92,7 +92,6 @@ fn finally(session: &mut Session, parts: &mut Parts, ctx: &mut RequestCtx, upgra
     if plan.framing == Framing::Chunked {
         parts.version = Version::HTTP_11;
     }
-    // Where the endpoint's own connection is the end of the body, Pingora sees to the client's.
     let ends = plan.framing == Framing::UntilEnd && ctx.admitted.http == gate::Version::Http10;
     if !upgraded && (ends || !ctx.connection.stays_open()) {
         session.set_keepalive(None);

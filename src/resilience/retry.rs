@@ -157,6 +157,11 @@ impl RetryPolicy {
         Self { attempts: 1, on: [RetryOn::Connect].into(), per_try_timeout: None, same_endpoint: false }
     }
 
+    /// A failed connect is tried on so many other endpoints, and nothing else is tried again.
+    pub fn connecting(others: u8) -> Self {
+        Self { attempts: others, ..Self::unasked() }
+    }
+
     /// What the user wrote; `None` when a problem was reported instead. `timeout` is that of the whole exchange.
     pub fn compile(spec: &RetrySpec, timeout: Option<Duration>, at: &At) -> Option<Self> {
         let mut fine = true;

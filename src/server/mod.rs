@@ -21,6 +21,7 @@ use crate::{
     config::{Document, Loaded, Spec},
     control::{AdminListener, Control, Inherited, Live, LiveState, Origin, Ready, Switches},
     exchange::Doors,
+    lane::Pool,
     listener::{ConnectionLimit, Shared},
     observe::{Observer, StateSource},
     proxy,
@@ -103,8 +104,11 @@ impl Prepared {
             exit: watch::Sender::new(false),
         };
         let threads = server.threads.0.map_or_else(available_threads, |threads| threads.get());
+        let pool = Pool::new(threads);
+        tokio::spawn(pool.run());
         let shared = Arc::new(Shared {
             edge: proxy::edge(threads),
+            pool: pool.clone(),
             store: store.clone(),
             observer: observer.clone(),
             open: ConnectionLimit::default(),

@@ -122,6 +122,10 @@ impl Attempts {
     pub fn permit(&self) -> Option<&Permit> {
         self.permit.as_ref()
     }
+    /// Gives its place away: to whoever holds it from now on.
+    pub fn into_permit(self) -> Option<Permit> {
+        self.permit
+    }
     /// None was made.
     pub fn is_first(&self) -> bool {
         self.tried.is_empty()

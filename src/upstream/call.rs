@@ -20,7 +20,7 @@ use pingora_core::{
 use pingora_http::RequestHeader;
 use tokio::time::timeout_at;
 
-use super::{Upstream, tell_tls_fault, tls_fault};
+use super::{Attempts, Fault, Granted, Next, Replay, Upstream, tell_tls_fault, tls_fault};
 use crate::{
     endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Answered, Call, CallError, Calling, Service, Services, Take},
@@ -28,14 +28,12 @@ use crate::{
         self,
         hop::{self, Onward},
     },
-    resilience::{Entry, Permit},
-    types::{BodyStream, Name},
+    resilience::RetryPolicy,
+    types::{BodyStream, Name, Stage},
 };
 
 /// Idle connections kept, of all upstreams together.
 const POOL: usize = 512;
-/// Endpoints that are tried when connections fail.
-const TRIES: usize = 2;
 /// What is read of a body that nobody wants, to use its connection again. A new connection costs less than more.
 const THROWN_AWAY: usize = 64 * 1024;
 
@@ -84,79 +82,55 @@ impl Service for Target {
 /// A try that failed.
 struct Failed {
     error: CallError,
-    again: Again,
-}
-
-/// May a call be tried on another endpoint?
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// It may have reached a service that acts on it, or there is no time left.
-    No,
-    /// It was refused at once, which has loaded nobody.
-    Free,
-    /// Out of the upstream's budget for retries.
-    Paid,
+    /// What went wrong, where another try may help, and how far the try had come.
+    fault: Option<(Fault, Stage)>,
 }
 
 impl Failed {
     fn finally(error: CallError) -> Self {
-        Self { error, again: Again::No }
+        Self { error, fault: None }
     }
 
     /// No connection could be made: nothing of the call has reached anybody.
-    fn unconnected(error: Option<&Error>, in_time: bool) -> Self {
-        let again = match error.map(|error| &error.etype) {
-            _ if !in_time => Again::No,
-            Some(ErrorType::ConnectRefused | ErrorType::ConnectNoRoute) => Again::Free,
-            _ => Again::Paid,
+    fn unconnected(error: Option<&Error>) -> Self {
+        let fault = match error.map(|error| &error.etype) {
+            Some(ErrorType::ConnectRefused) => Fault::Refused,
+            Some(ErrorType::ConnectNoRoute) => Fault::Unroutable,
+            Some(ErrorType::ConnectTimedout) | None => Fault::ConnectTimeout,
+            Some(_) => Fault::TlsHandshake,
         };
-        Self { error: CallError::Connect, again }
+        Self { error: CallError::Connect, fault: Some((fault, Stage::Connecting)) }
     }
 }
 
 impl Target {
     async fn exchange(&self, mut call: Call) -> Result<Answered, CallError> {
         let deadline = Instant::now() + call.within;
+        let left = || deadline.saturating_duration_since(Instant::now());
         self.upstream.arrived(Instant::now());
-        let _permit = self.enter(deadline).await?;
-        let key = self.upstream.key_of_connection(call.client);
-        let (mut tried, mut error) = (Vec::new(), CallError::Unavailable);
-        while tried.len() < TRIES {
-            let Some(guard) = self.upstream.take_another(&key, &tried) else { break };
-            let failed = match self.attempt(&guard, &mut call, deadline).await {
+        let mut attempts = Attempts::new(self.upstream.clone());
+        attempts.enter(Some(left())).await.map_err(|_| CallError::Unavailable)?;
+        let (key, policy) = (self.upstream.key_of_connection(call.client), RetryPolicy::unasked());
+        // A body is sent once.
+        let replay = |in_time| Replay { idempotent: call_is_safe(&call), at_hand: call.body.is_none(), in_time };
+        let (whole, partial) = (replay(true), replay(false));
+        let mut error = CallError::Unavailable;
+        loop {
+            let Ok(Next { guard, anew, .. }) = attempts.next(&key, &policy) else { return Err(error) };
+            let failed = match self.attempt(&guard, anew, &mut call, deadline).await {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
             };
             error = failed.error;
-            tried.push(guard.endpoint().clone());
-            if !self.affords(failed.again, &tried) {
-                break;
-            }
-        }
-        Err(error)
-    }
-
-    fn affords(&self, again: Again, tried: &[Arc<Endpoint>]) -> bool {
-        match again {
-            Again::No => false,
-            Again::Free => true,
-            Again::Paid => {
-                tried.len() < TRIES && self.upstream.has_another(tried) && self.upstream.withdraw_retry(Instant::now())
-            }
-        }
-    }
-
-    /// Waits for a place among the requests in flight, where those are limited.
-    async fn enter(&self, deadline: Instant) -> Result<Option<Permit>, CallError> {
-        let Some((entry, limits)) = self.upstream.enter() else { return Ok(None) };
-        match entry {
-            Entry::Admitted(permit) => Ok(Some(permit)),
-            Entry::Refused => Err(CallError::Unavailable),
-            Entry::Queued(turn) => {
-                let own = limits.queue_timeout.limit().map(|limit| Instant::now() + limit);
-                let until = own.into_iter().chain([deadline]).min().unwrap_or(deadline);
-                let permit = timeout_at(until.into(), turn).await.ok().and_then(std::result::Result::ok);
-                permit.map(Some).ok_or(CallError::Unavailable)
+            let Some((fault, stage)) = failed.fault else { return Err(error) };
+            let replay = match (left().is_zero(), stage) {
+                (true, _) => partial,
+                // Nothing of the body was asked for yet.
+                (false, Stage::Connecting) => Replay { at_hand: true, ..whole },
+                (false, _) => whole,
+            };
+            if attempts.again(fault.judge(stage).again, &policy, replay) != Granted::Yes {
+                return Err(error);
             }
         }
     }
@@ -167,50 +141,53 @@ impl Target {
         }
     }
 
-    async fn attempt(&self, guard: &InFlight, call: &mut Call, deadline: Instant) -> Result<Answered, Failed> {
+    async fn attempt(&self, guard: &InFlight, anew: bool, call: &mut Call, deadline: Instant) -> Result<Answered, Failed> {
         let started = Instant::now();
-        let peer = self.upstream.peer(guard.endpoint(), Some(deadline.saturating_duration_since(started)));
-        let connector = self.calls.connector();
-        let mut connected = timeout_at(deadline.into(), connector.get_http_session(&*peer)).await;
-        loop {
-            let (mut session, reused) = match connected {
-                Ok(Ok(session)) => session,
-                failed => {
-                    guard.record(AttemptResult { ok: false, first_byte: None });
-                    let error = failed.as_ref().ok().and_then(|failed| failed.as_ref().err());
-                    self.tell_tls(guard, error.map(|error| &**error));
-                    return Err(Failed::unconnected(error.map(|error| &**error), Instant::now() < deadline));
-                }
-            };
-            let head = head(call, &session, &peer, guard.endpoint());
-            let Ok(head) = head else { return Err(Failed::finally(CallError::Broken)) };
-            let sent = timeout_at(deadline.into(), send(&mut session, head, call.body.as_mut())).await;
-            let status = match sent {
-                Ok(Ok(status)) => status,
-                // It was closed while nobody used it, which says nothing about the endpoint.
-                Ok(Err(_)) if reused && call.body.is_none() && call.method.is_safe() => {
-                    connected = timeout_at(deadline.into(), connector.get_http_session(&*peer)).await;
-                    continue;
-                }
-                failed => {
-                    guard.record(AttemptResult { ok: false, first_byte: None });
-                    self.tell_tls(guard, failed.as_ref().ok().and_then(|failed| failed.as_ref().err()).map(|error| &**error));
-                    let error = if failed.is_ok() && Instant::now() < deadline { CallError::Broken } else { CallError::Timeout };
-                    return Err(Failed::finally(error));
-                }
-            };
-            guard.record(AttemptResult { ok: status < 500, first_byte: Some(started.elapsed()) });
-            let answered = timeout_at(deadline.into(), receive(&mut session, call.take)).await;
-            let answered = answered.unwrap_or(Err(CallError::Timeout)).map_err(Failed::finally)?;
-            if session.response_done() {
-                if let HttpSession::H1(h1) = &mut session {
-                    h1.respect_keepalive();
-                }
-                connector.release_http_session(session, &*peer, peer.idle_timeout()).await;
-            }
-            return Ok(answered);
+        let mut peer = self.upstream.peer(guard.endpoint(), Some(deadline.saturating_duration_since(started)));
+        if anew {
+            super::open_anew(&mut peer);
         }
+        let connector = self.calls.connector();
+        let (mut session, reused) = match timeout_at(deadline.into(), connector.get_http_session(&*peer)).await {
+            Ok(Ok(session)) => session,
+            failed => {
+                guard.record(AttemptResult { ok: false, first_byte: None });
+                let error = failed.as_ref().ok().and_then(|failed| failed.as_ref().err());
+                self.tell_tls(guard, error.map(|error| &**error));
+                return Err(Failed::unconnected(error.map(|error| &**error)));
+            }
+        };
+        let head = head(call, &session, &peer, guard.endpoint());
+        let Ok(head) = head else { return Err(Failed::finally(CallError::Broken)) };
+        let sent = timeout_at(deadline.into(), send(&mut session, head, call.body.as_mut())).await;
+        let status = match sent {
+            Ok(Ok(status)) => status,
+            // It was closed while nobody used it, which says nothing about the endpoint.
+            Ok(Err(_)) if reused && call.body.is_none() && call_is_safe(call) => {
+                return Err(Failed { error: CallError::Broken, fault: Some((Fault::Stale, Stage::Waiting)) });
+            }
+            failed => {
+                guard.record(AttemptResult { ok: false, first_byte: None });
+                self.tell_tls(guard, failed.as_ref().ok().and_then(|failed| failed.as_ref().err()).map(|error| &**error));
+                let error = if failed.is_ok() && Instant::now() < deadline { CallError::Broken } else { CallError::Timeout };
+                return Err(Failed::finally(error));
+            }
+        };
+        guard.record(AttemptResult { ok: status < 500, first_byte: Some(started.elapsed()) });
+        let answered = timeout_at(deadline.into(), receive(&mut session, call.take)).await;
+        let answered = answered.unwrap_or(Err(CallError::Timeout)).map_err(Failed::finally)?;
+        if session.response_done() {
+            if let HttpSession::H1(h1) = &mut session {
+                h1.respect_keepalive();
+            }
+            connector.release_http_session(session, &*peer, peer.idle_timeout()).await;
+        }
+        Ok(answered)
     }
+}
+
+fn call_is_safe(call: &Call) -> bool {
+    call.method.is_safe()
 }
 
 /// The head as it is written to this connection.

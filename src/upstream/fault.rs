@@ -93,6 +93,18 @@ pub enum Again {
 }
 
 impl Fault {
+    /// A connection that did not come about for this cause.
+    pub const fn of_connecting(cause: Cause) -> Self {
+        match cause {
+            Cause::ConnectionTimeout => Fault::ConnectTimeout,
+            Cause::DestinationIpUnroutable => Fault::Unroutable,
+            Cause::ConnectionTerminated => Fault::Closed,
+            Cause::TlsProtocolError => Fault::TlsHandshake,
+            Cause::TlsCertificateError => Fault::Certificate,
+            _ => Fault::Refused,
+        }
+    }
+
     /// The verdict on this fault at this stage of the attempt.
     pub const fn judge(self, stage: Stage) -> Verdict {
         use Fault::*;

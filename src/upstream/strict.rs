@@ -4,9 +4,16 @@
 //! the next response on the connection by another reader than ours: as in requests, such a message is broken off.
 
 use bytes::{Buf, BytesMut};
-use http::header::TRANSFER_ENCODING;
+use http::{
+    HeaderName,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 
-use crate::gate::{Limits, chunked::ChunkValidator, response::has_body};
+use crate::gate::{
+    Limits,
+    chunked::ChunkValidator,
+    response::{BadResponse, has_body},
+};
 
 /// A head that is not complete by then is Pingora's to refuse.
 const MAX_HEAD: usize = 64 * 1024;
@@ -36,7 +43,7 @@ impl Strict {
             Self::Passing => Ok(()),
             Self::Head { asked_head, read } => {
                 read.extend_from_slice(bytes);
-                let Some((next, rest)) = heads(*asked_head, read) else { return Ok(()) };
+                let Some((next, rest)) = heads(*asked_head, read)? else { return Ok(()) };
                 *self = next;
                 self.feed(&rest)
             }
@@ -50,21 +57,24 @@ impl Strict {
     }
 }
 
-/// What follows the final head, and what is here of it; `None` while that head is not complete.
-fn heads(asked_head: bool, read: &mut BytesMut) -> Option<(Strict, BytesMut)> {
+/// What follows the final head, and what is here of it; `None` while that head is not complete. An error says that it is framed in two
+/// ways, of which Pingora would take one and show the other to nobody.
+fn heads(asked_head: bool, read: &mut BytesMut) -> Result<Option<(Strict, BytesMut)>, &'static str> {
     loop {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
         let length = match response.parse(read) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if read.len() < MAX_HEAD => return None,
-            _ => return Some((Strict::Passing, BytesMut::new())),
+            Ok(httparse::Status::Partial) if read.len() < MAX_HEAD => return Ok(None),
+            _ => return Ok(Some((Strict::Passing, BytesMut::new()))),
         };
         let status = response.code.unwrap_or_default();
-        let chunked = response.headers.iter().any(|field| {
-            field.name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str())
-                && field.value.trim_ascii().eq_ignore_ascii_case(b"chunked")
-        });
+        let named = |name: HeaderName| response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_str()));
+        let coding = named(TRANSFER_ENCODING);
+        if coding.is_some() && named(CONTENT_LENGTH).is_some() {
+            return Err(BadResponse::TeAndCl.reason());
+        }
+        let chunked = coding.is_some_and(|field| field.value.trim_ascii().eq_ignore_ascii_case(b"chunked"));
         read.advance(length);
         if matches!(status, 100 | 102..=199) {
             continue;
@@ -74,7 +84,7 @@ fn heads(asked_head: bool, read: &mut BytesMut) -> Option<(Strict, BytesMut)> {
             true => Strict::Chunks(Box::new(ChunkValidator::new(&Limits::default()))),
             false => Strict::Passing,
         };
-        return Some((next, std::mem::take(read)));
+        return Ok(Some((next, std::mem::take(read))));
     }
 }
 
@@ -105,6 +115,12 @@ mod tests {
                 assert_eq!(judge("GET / HTTP/1.1", &hinted, step), expected, "{body:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_head_that_is_framed_in_two_ways_is_found() {
+        let both = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        assert_eq!(judge("GET / HTTP/1.1", both, 10), Err("te_and_cl"));
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::coop,
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{Socket, WriteBuffer};
+use super::{Socket, Stream, WriteBuffer};
 
 /// Cleartext or TLS, with small writes collected until a flush.
 #[derive(Debug)]
@@ -44,6 +45,24 @@ impl Transport {
         match &self.inner {
             Inner::Plain(socket) => socket.sent(),
             Inner::Tls(stream) => stream.get_ref().0.sent(),
+        }
+    }
+
+    /// Writes these pieces as they are, collecting nothing: for whoever has a whole message in hand. What was collected must be out.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = match &mut self.inner {
+            Inner::Plain(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, pieces)),
+            Inner::Tls(stream) => ready!(Pin::new(stream.as_mut()).poll_write_vectored(cx, pieces)),
+        };
+        spend(written.as_ref().map_or(0, |count| *count), cx);
+        Poll::Ready(written)
+    }
+
+    /// The connection itself, and what was put back of it. What was collected must be out.
+    pub fn into_stream(self) -> (Stream, BytesMut) {
+        match self.inner {
+            Inner::Plain(socket) => socket.into_parts(),
+            Inner::Tls(stream) => ((*stream).into(), BytesMut::new()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{io::Write, time::Duration};
 use super::cut;
 use crate::{
     observe::{Attempt, Layer, Outcome},
-    types::{Stage, Version},
+    types::{Driver, Stage, Version},
 };
 
 /// What a client may make us write of each of its strings, in bytes before escaping. They bound a line, and with it
@@ -58,6 +58,7 @@ pub(super) fn write(line: &mut Vec<u8>, outcome: &Outcome) {
     object.optional("user_agent", outcome.user_agent.as_deref().map(|agent| cut(agent, AGENT)));
     object.optional("referer", outcome.referer.as_deref().map(|referer| cut(referer, REFERER)));
     object.optional("cache", outcome.cache);
+    object.optional("driver", outcome.driver.map(Driver::word));
     line.extend_from_slice(b"}\n");
 }
 

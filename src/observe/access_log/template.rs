@@ -68,6 +68,7 @@ fields! {
     "user_agent" => UserAgent,
     "referer" => Referer,
     "cache" => Cache,
+    "driver" => Driver,
 }
 
 impl LineTemplate {
@@ -130,6 +131,7 @@ impl Field {
             Field::UserAgent => optional(line, outcome.user_agent.as_deref()),
             Field::Referer => optional(line, outcome.referer.as_deref()),
             Field::Cache => optional(line, outcome.cache),
+            Field::Driver => optional(line, outcome.driver.map(|driver| driver.word())),
         }
     }
 }

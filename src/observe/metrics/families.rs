@@ -39,6 +39,7 @@ const DEFINITIONS: &[Definition] = &[
         "Bytes received from clients of layer 4, and sent to them.",
     ),
     ("weir_rejected_requests_total", MetricType::COUNTER, &["reason"], "Requests refused by the gate or a filter."),
+    ("weir_http_requests_by_driver_total", MetricType::COUNTER, &["driver"], "Requests by who carried them: lane or pingora."),
     (
         "weir_dropped_fields_total",
         MetricType::COUNTER,

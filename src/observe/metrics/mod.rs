@@ -28,7 +28,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncod
 use super::{Attempt, Outcome, SpanCounts, StateSource};
 use crate::{
     endpoint::Counted,
-    types::{Cause, Name, Phase},
+    types::{Cause, Driver, Name, Phase},
 };
 pub use pulse::Pulse;
 use traffic::{Tcp, Traffic, TrafficCollector};
@@ -101,6 +101,9 @@ impl Metrics {
                 exchanges.bytes_out.fetch_add(outcome.bytes_out, Relaxed);
             });
         });
+        if let Some(driver) = outcome.driver {
+            self.traffic.drivers[driver as usize].fetch_add(1, Relaxed);
+        }
         if let Some(upstream) = &outcome.upstream {
             self.attempted(upstream, outcome);
         }
@@ -320,6 +323,7 @@ impl Metrics {
             });
         });
         self.traffic.rejected.each(|_, count| totals.rejected += count.load(Relaxed));
+        [totals.by_lane, totals.by_pingora] = Driver::ALL.map(|driver| self.traffic.drivers[driver as usize].load(Relaxed));
         totals
     }
 
@@ -395,6 +399,10 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Body bytes to clients.
     pub bytes_out: u64,
+    /// Requests that Weir's own driver carried.
+    pub by_lane: u64,
+    /// Requests that Pingora carried.
+    pub by_pingora: u64,
 }
 
 /// One open connection. Dropping it counts the connection out.

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     endpoint::{Condition, Spread, Transitions},
     observe::{Sample, SpanCounts, StateSource, UpstreamState},
+    types::Driver,
 };
 
 /// One route as seen through one listener.
@@ -105,6 +106,8 @@ pub(super) struct Traffic {
     pub(super) in_flight: Named<AtomicI64>,
     pub(super) upstreams: Named<Upstream>,
     pub(super) rejected: Named<AtomicU64>,
+    /// Requests by who carried them, in the order of [`Driver::ALL`].
+    pub(super) drivers: [AtomicU64; 2],
     pub(super) errors: Named<AtomicU64>,
     pub(super) rate_limited: Named<AtomicU64>,
     /// By route, by what the cache did.
@@ -279,6 +282,9 @@ impl Collector for TrafficCollector {
         self.traffic.rejected.each(|reason, count| {
             families.add("weir_rejected_requests_total", &[reason], count.load(Relaxed) as f64);
         });
+        for (driver, count) in Driver::ALL.iter().zip(&self.traffic.drivers) {
+            families.add("weir_http_requests_by_driver_total", &[driver.word()], count.load(Relaxed) as f64);
+        }
         self.traffic.rate_limited.each(|route, count| {
             families.add("weir_rate_limited_total", &[route], count.load(Relaxed) as f64);
         });

@@ -1,0 +1,189 @@
+//! A request on its way to an endpoint, and to another one when that fails.
+
+use std::{io, sync::Arc};
+
+use bytes::BytesMut;
+use http::request::Parts;
+
+use super::{
+    client::Client,
+    head,
+    own::{self, After},
+    pool::{Place, Pool},
+    run::{Ended, Run, Upload},
+    upgrade,
+};
+use crate::{
+    exchange::{Answer, Exchange},
+    gate::Spelling,
+    tls::in_words,
+    types::Stage,
+    upstream::{Fault, tell_tls_fault},
+    wire::{self, ClientTls, Hindrance, Stream},
+};
+
+/// Serves a request that goes to an endpoint.
+pub(super) async fn forward(
+    mut client: Client,
+    mut exchange: Exchange,
+    request: Parts,
+    spelling: Spelling,
+    pool: &Arc<Pool>,
+) -> Option<Client> {
+    let mut upload = Upload::new(&exchange, &request);
+    let after = match attempts(&mut client, &mut exchange, &request, &spelling, &mut upload, pool).await {
+        Outcome::Over(after) => after,
+        Outcome::Tunnel(endpoint, first) => {
+            upgrade::join(client, endpoint, first, exchange).await;
+            return None;
+        }
+        Outcome::Failed { answer, reads_on } => {
+            let after = fail(&mut client, &mut exchange, &request, answer, &upload).await;
+            if let (After::Close { .. }, false) = (after, reads_on) { After::Close { reads_on } } else { after }
+        }
+    };
+    exchange.outcome.bytes_in = exchange.body_in;
+    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
+    exchange.finish();
+    drop(exchange);
+    own::go_on(client, &mut upload, after).await
+}
+
+/// What became of all attempts.
+enum Outcome {
+    /// The response was passed on.
+    Over(After),
+    /// A tunnel is open. What the endpoint has sent of it already.
+    Tunnel(Stream, BytesMut),
+    /// There is no response; this is to be told, if there is somebody to tell.
+    Failed {
+        answer: Option<Box<Answer>>,
+        /// The client is still there, and may be sending.
+        reads_on: bool,
+    },
+}
+
+async fn attempts(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    request: &Parts,
+    spelling: &Spelling,
+    upload: &mut Upload,
+    pool: &Arc<Pool>,
+) -> Outcome {
+    loop {
+        if let Err(answer) = exchange.next_attempt(request).await {
+            // The verdict on the attempt before stands, where nothing else is to be said.
+            let answer = answer.or_else(|| exchange.verdict.take().and_then(|verdict| exchange.conclude(verdict)));
+            return Outcome::Failed { answer, reads_on: true };
+        }
+        let (place, mut endpoint) = match connect(exchange, pool).await {
+            Ok(connected) => connected,
+            Err((fault, words)) => {
+                let again = exchange.failed(fault, upload.is_at_hand());
+                if let Some(words) = words {
+                    exchange.detail(&words);
+                }
+                if again {
+                    continue;
+                }
+                return failed(exchange, true);
+            }
+        };
+        let mut head = BytesMut::with_capacity(1024);
+        head::write_request(&mut head, request, exchange, spelling);
+        match Run::new(client, &mut endpoint, exchange, upload, head).run().await {
+            Ended::Answered { reusable, keep_alive } => {
+                if reusable {
+                    let patience = exchange.upstream().and_then(|upstream| upstream.spec().connections.idle_timeout.limit());
+                    pool.put(place, endpoint, patience);
+                }
+                return Outcome::Over(if keep_alive { After::Open } else { After::Close { reads_on: false } });
+            }
+            Ended::Tunnel(first) => return Outcome::Tunnel(endpoint, first),
+            Ended::Again => {}
+            Ended::Decided(answer) => return Outcome::Failed { answer: Some(answer), reads_on: true },
+            Ended::Fault(fault, error) => {
+                let again = exchange.failed(fault, upload.is_at_hand());
+                tell_alert(exchange, error.as_ref());
+                if !again {
+                    let left = matches!(fault, Fault::ClientLeft | Fault::ClientNotReading);
+                    return failed(exchange, !left);
+                }
+            }
+        }
+    }
+}
+
+fn failed(exchange: &mut Exchange, reads_on: bool) -> Outcome {
+    let answer = exchange.verdict.take().and_then(|verdict| exchange.conclude(verdict));
+    Outcome::Failed { answer, reads_on }
+}
+
+/// A connection to the endpoint of the attempt: one that waits, or a new one.
+async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream), (Fault, Option<String>)> {
+    let (Some(upstream), Some(attempt)) = (exchange.upstream().cloned(), &exchange.attempt) else {
+        return Err((Fault::Internal, None));
+    };
+    let endpoint = attempt.guard.endpoint().clone();
+    let tls: Option<&ClientTls> = upstream.byte_tls();
+    let place = Place::new(&endpoint, tls);
+    if !attempt.anew
+        && !exchange.upgrades()
+        && let Some(stream) = pool.take(&place)
+    {
+        exchange.connected(true);
+        return Ok((place, stream));
+    }
+    match wire::dial(endpoint.address(), tls, exchange.connect_patience()).await {
+        Ok(stream) => {
+            exchange.connected(false);
+            Ok((place, stream))
+        }
+        Err(unconnected) => {
+            if let Some(words) = &unconnected.tls {
+                tell_tls_fault(upstream.name(), endpoint.label(), words);
+            }
+            let fault = match unconnected.hindrance {
+                Hindrance::Timeout if exchange.is_late() => exchange.timeout(),
+                hindrance => Fault::of_connecting(hindrance.cause()),
+            };
+            Err((fault, unconnected.tls))
+        }
+    }
+}
+
+/// An endpoint that requires a certificate says so behind the handshake (TLS 1.3).
+fn tell_alert(exchange: &mut Exchange, error: Option<&io::Error>) {
+    let alert = error.and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
+    let (Some(alert), Some(upstream)) = (alert, exchange.upstream().cloned()) else { return };
+    let words = in_words(&alert.to_string());
+    if let Some(attempt) = exchange.outcome.attempts.last() {
+        tell_tls_fault(upstream.name(), &attempt.endpoint, &words);
+    }
+    exchange.detail(&words);
+}
+
+/// Tells the client, as far as it still can be told.
+async fn fail(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    request: &Parts,
+    answer: Option<Box<Answer>>,
+    upload: &Upload,
+) -> After {
+    let responded = exchange.stage() == Stage::Receiving;
+    let Some(answer) = answer else {
+        if !responded {
+            exchange.outcome.status = 0;
+        }
+        return After::Cut;
+    };
+    let answer = exchange.settle(answer);
+    if responded {
+        // Truncation is never disguised: a close without the last chunk, or ahead of the length that was said.
+        let _ = client.send(&[], Some(own::FAREWELL)).await;
+        return After::Cut;
+    }
+    own::send(client, exchange, request, *answer, upload, false).await
+}

@@ -1,0 +1,74 @@
+//! Layer 7: the direct driver. HTTP/1 clients, HTTP/1 endpoints, and nothing between their sockets but the [`Exchange`] that says what
+//! comes next.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `client` | the client's connection, and what it has not taken |
+//! | `head`, `body` | HTTP/1 as bytes |
+//! | `forward` | attempt after attempt |
+//! | `run` | one attempt: both directions at the pace of the slower side |
+//! | `own` | answers of Weir's own |
+//! | `upgrade` | what becomes of a connection that leaves HTTP |
+//! | `pool` | connections to endpoints that wait for their next request |
+//! | `scratch` | the buffer of each thread, so that no connection holds one |
+//!
+//! What it does not take goes to [`crate::proxy`]: HTTP/2 on either side, and what the cache is to store.
+
+mod body;
+mod client;
+mod forward;
+mod head;
+mod own;
+mod pool;
+mod run;
+mod scratch;
+mod upgrade;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+pub use client::Client;
+pub use pool::Pool;
+
+use crate::{
+    exchange::{Decision, Exchange},
+    gate::Spelling,
+    types::Driver,
+    upstream::Protocol,
+};
+
+/// A request that was decided on, and the connection that it came on.
+pub struct Arrival {
+    /// The connection.
+    pub client: Client,
+    /// What is known of the request.
+    pub exchange: Exchange,
+    /// Its head as policy has left it.
+    pub request: Parts,
+    /// How its field names were spelt.
+    pub spelling: Spelling,
+    /// What becomes of it.
+    pub decision: Decision,
+}
+
+/// Does this driver serve such a request?
+pub fn takes(exchange: &Exchange, decision: &Decision) -> bool {
+    match decision {
+        Decision::Answer(_) => true,
+        Decision::Forward => {
+            let http1 = exchange.upstream().is_some_and(|upstream| upstream.spec().connections.protocol == Protocol::H1);
+            http1 && exchange.keeping.policy.is_none()
+        }
+    }
+}
+
+/// Serves a request. Returns the connection, when another request may follow on it.
+pub async fn serve(arrival: Arrival, pool: &Arc<Pool>) -> Option<Client> {
+    let Arrival { client, mut exchange, request, spelling, decision } = arrival;
+    exchange.outcome.driver = Some(Driver::Lane);
+    match decision {
+        Decision::Answer(answer) => own::answer(client, exchange, request, *answer).await,
+        Decision::Forward => forward::forward(client, exchange, request, spelling, pool).await,
+    }
+}

@@ -1,0 +1,191 @@
+//! Answers of Weir's own, and the end of a connection.
+
+use std::{io, time::Duration};
+
+use http::request::Parts;
+use tokio::time::Instant;
+
+use super::{
+    body::{CHUNK_END, LAST_CHUNK, chunk_size},
+    client::Client,
+    head,
+    run::Upload,
+};
+use crate::{
+    exchange::{Answer, Exchange, Framing, Own, Plan},
+    gate::Spelling,
+    types::BodyStream,
+    upstream::Fault,
+};
+
+/// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long what was sent so far of a response that is cut may take.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long, and how much, a client may go on to send on a connection that is over.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Answers a request of which nothing was forwarded.
+pub(super) async fn answer(mut client: Client, mut exchange: Exchange, request: Parts, answer: Answer) -> Option<Client> {
+    let mut upload = Upload::new(&exchange, &request);
+    let keep_alive = send(&mut client, &mut exchange, &request, answer, &upload, true).await;
+    exchange.finish();
+    drop(exchange);
+    go_on(client, &mut upload, keep_alive).await
+}
+
+/// Sends an answer. May the connection go on behind it? It may not where `may` is false. What went wrong is in the outcome.
+pub(super) async fn send(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    request: &Parts,
+    answer: Answer,
+    upload: &Upload,
+    may: bool,
+) -> After {
+    let Ok(Own { status, fields, body, stream, mut plan }) = exchange.own(answer, request) else { return After::Cut };
+    // A client that waits to be told to send its body never will.
+    plan.keep_alive &= may && (upload.body.is_done() || exchange.sends_its_body());
+    client.ends_with_connection = plan.framing == Framing::UntilEnd;
+    head::write_response(client.queue(), status, &fields, &Spelling::default(), &plan, exchange.admitted.http);
+    let patience = exchange.connection.listener.http.body_idle_timeout.limit();
+    let sent = match stream {
+        None => client.send(&[&body], patience).await,
+        Some(stream) => match pour(client, exchange, stream, plan, patience).await {
+            Ok(true) => Ok(()),
+            Ok(false) => return After::Cut,
+            Err(error) => Err(error),
+        },
+    };
+    exchange.outcome.bytes_in = exchange.body_in;
+    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
+    match sent {
+        Ok(()) if plan.keep_alive => After::Open,
+        Ok(()) => After::Close { reads_on: exchange.sends_its_body() },
+        Err(error) => {
+            let _ = exchange.conclude(unsent(&error).judge(exchange.stage()));
+            After::Cut
+        }
+    }
+}
+
+/// What becomes of a client's connection behind a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// Another request may follow.
+    Open,
+    /// It closes in order.
+    Close {
+        /// The client still sends its body, which is taken in so that a reset does not destroy the answer.
+        reads_on: bool,
+    },
+    /// It ends as it is: what was sent is not whole.
+    Cut,
+}
+
+/// A client that takes nothing has failed in another way than one that has left.
+pub(super) fn unsent(error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::TimedOut { Fault::ClientNotReading } else { Fault::ClientLeft }
+}
+
+/// Sends a body as it is read. False when it cannot be read to its end.
+async fn pour(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    mut stream: BodyStream,
+    plan: Plan,
+    patience: Option<Duration>,
+) -> io::Result<bool> {
+    let mut left = stream.length;
+    while let Ok((mut piece, end)) = exchange.next_own(&mut stream).await {
+        if exchange.own_piece(&mut piece, &mut left, end).is_err() {
+            return Ok(false);
+        }
+        let mut space = [0; 18];
+        let pieces: [&[u8]; 4] = match plan.framing {
+            Framing::Chunked if piece.is_empty() => [if end { LAST_CHUNK } else { b"" }, b"", b"", b""],
+            Framing::Chunked => [chunk_size(piece.len(), &mut space), &piece, CHUNK_END, if end { LAST_CHUNK } else { b"" }],
+            _ => [&piece, b"", b"", b""],
+        };
+        if end || !piece.is_empty() {
+            client.send(&pieces, patience).await?;
+        }
+        if end {
+            return Ok(true);
+        }
+    }
+    // What was queued tells that there was an answer.
+    client.send(&[], Some(FAREWELL)).await?;
+    Ok(false)
+}
+
+/// Makes the connection ready for its next request, or ends it.
+pub(super) async fn go_on(mut client: Client, upload: &mut Upload, after: After) -> Option<Client> {
+    let drained = match after {
+        After::Cut => {
+            if client.ends_with_connection {
+                client.break_off();
+            }
+            return None;
+        }
+        After::Open => drain(&mut client, upload).await,
+        After::Close { reads_on } => {
+            if reads_on {
+                drain(&mut client, upload).await;
+            }
+            false
+        }
+    };
+    if drained {
+        return Some(client);
+    }
+    if upload.body.is_done() && client.ahead().is_empty() {
+        // Nothing is unread, so that an ordinary end destroys nothing.
+        let _ = tokio::time::timeout(LINGER, client.shutdown()).await;
+    } else {
+        client.close().await;
+    }
+    None
+}
+
+/// Reads the rest of the request's body. False when it does not come to its end in time.
+async fn drain(client: &mut Client, upload: &mut Upload) -> bool {
+    let deadline = Instant::now() + DRAIN;
+    loop {
+        while !client.ahead().is_empty() && !upload.body.is_done() {
+            let Ok(decoded) = upload.body.decode(client.ahead()) else { return false };
+            client.used(decoded.used);
+        }
+        if upload.body.is_done() {
+            return true;
+        }
+        match client.fill(deadline).await {
+            Some(Ok(1..)) => {}
+            _ => return false,
+        }
+    }
+}
+
+impl Client {
+    /// Closes our side and takes in what the client still sends, bounded in time and bytes: closing with unread bytes would reset the
+    /// connection and could destroy the answer on its way (RFC 9112 section 9.6).
+    pub async fn close(mut self) {
+        let deadline = Instant::now() + LINGER;
+        let closed = tokio::time::timeout(LINGER, self.shutdown()).await;
+        if !matches!(closed, Ok(Ok(()))) {
+            return;
+        }
+        let mut seen = 0;
+        while seen < LINGER_BYTES {
+            let ahead = self.ahead().len();
+            self.used(ahead);
+            match self.fill(deadline).await {
+                Some(Ok(read @ 1..)) => seen += read,
+                _ => return,
+            }
+        }
+    }
+}

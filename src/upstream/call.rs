@@ -5,22 +5,24 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    future::poll_fn,
     sync::{Arc, OnceLock},
+    task::Poll,
     time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora_core::{
     Error, ErrorType, Result,
-    connectors::{ConnectorOptions, http::Connector},
+    connectors::{ConnectorOptions, http::Connector as HttpConnector},
     protocols::http::client::HttpSession,
-    upstreams::peer::{HttpPeer, Peer},
+    upstreams::peer::Peer,
 };
 use pingora_http::RequestHeader;
 use tokio::time::timeout_at;
 
-use super::{Upstream, tell_tls_fault, tls_fault};
+use super::{EndpointConnector, Upstream, connect_by_us, h2_exchange::H2Exchange, tell_tls_fault, tls_fault};
 use crate::{
     endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Answered, Call, CallError, Calling, Service, Services, Take},
@@ -28,6 +30,7 @@ use crate::{
         self,
         hop::{self, Onward},
     },
+    pace::Pace,
     resilience::{Entry, Permit},
     types::{BodyStream, Name},
 };
@@ -38,6 +41,10 @@ const POOL: usize = 512;
 const TRIES: usize = 2;
 /// What is read of a body that nobody wants, to use its connection again. A new connection costs less than more.
 const THROWN_AWAY: usize = 64 * 1024;
+
+/// Makes connections as those of requests are made.
+type Connector = HttpConnector<EndpointConnector>;
+type Session = HttpSession<H2Exchange>;
 
 /// Makes calls, over connections that outlive the configuration they were opened for. Clones share everything.
 #[derive(Clone, Default)]
@@ -57,7 +64,7 @@ impl Calls {
     }
 
     fn connector(&self) -> &Connector {
-        self.connector.get_or_init(|| Connector::new(Some(ConnectorOptions::new(POOL))))
+        self.connector.get_or_init(|| Connector::new_custom(Some(ConnectorOptions::new(POOL)), EndpointConnector::new()))
     }
 }
 
@@ -123,7 +130,9 @@ impl Target {
         let (mut tried, mut error) = (Vec::new(), CallError::Unavailable);
         while tried.len() < TRIES {
             let Some(guard) = self.upstream.take_another(&key, &tried) else { break };
-            let failed = match self.attempt(&guard, &mut call, deadline).await {
+            // Not at the pace of the client whose request it is made for.
+            let attempt = Pace::unpaced().scope(self.attempt(&guard, &mut call, deadline));
+            let failed = match attempt.await {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
             };
@@ -169,7 +178,8 @@ impl Target {
 
     async fn attempt(&self, guard: &InFlight, call: &mut Call, deadline: Instant) -> Result<Answered, Failed> {
         let started = Instant::now();
-        let peer = self.upstream.peer(guard.endpoint(), Some(deadline.saturating_duration_since(started)));
+        let mut peer = self.upstream.peer(guard.endpoint(), Some(deadline.saturating_duration_since(started)));
+        connect_by_us(&mut peer);
         let connector = self.calls.connector();
         let mut connected = timeout_at(deadline.into(), connector.get_http_session(&*peer)).await;
         loop {
@@ -182,7 +192,7 @@ impl Target {
                     return Err(Failed::unconnected(error.map(|error| &**error), Instant::now() < deadline));
                 }
             };
-            let head = head(call, &session, &peer, guard.endpoint());
+            let head = head(call, &session, guard.endpoint());
             let Ok(head) = head else { return Err(Failed::finally(CallError::Broken)) };
             let sent = timeout_at(deadline.into(), send(&mut session, head, call.body.as_mut())).await;
             let status = match sent {
@@ -214,7 +224,7 @@ impl Target {
 }
 
 /// The head as it is written to this connection.
-fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint) -> Result<Box<RequestHeader>> {
+fn head(call: &Call, session: &Session, endpoint: &Endpoint) -> Result<Box<RequestHeader>> {
     let mut head = RequestHeader::build_no_case(call.method.clone(), call.target.as_bytes(), Some(call.fields.len() + 2))?;
     for (name, value) in &call.fields {
         if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
@@ -231,27 +241,21 @@ fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint
     match length {
         Some(0) if matches!(call.method, Method::GET | Method::HEAD) => {}
         Some(length) => head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?,
-        None if session.as_http2().is_some() => {}
+        None if session.as_custom().is_some() => {}
         None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
-    }
-    if session.as_http2().is_some() {
-        let host = head.remove_header(&header::HOST);
-        let host = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        let scheme = if peer.is_tls() { "https" } else { "http" };
-        let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(&*call.target).build();
-        head.set_uri(uri.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "authority", error))?);
-        head.set_version(Version::HTTP_2);
     }
     Ok(Box::new(head))
 }
 
 /// Sends the call, and waits for the head of the answer: its status.
-async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<&mut BodyStream>) -> Result<u16> {
+async fn send(session: &mut Session, head: Box<RequestHeader>, body: Option<&mut BodyStream>) -> Result<u16> {
     let method = head.method.clone();
     session.write_request_header(head).await?;
     if let Some(body) = body {
         let broken = |error| Error::because(ErrorType::ReadError, "the body of a call", error);
         while let Some(piece) = body.next().await.map_err(broken)? {
+            // Over HTTP/2 a write does not wait: this does.
+            poll_fn(|cx| Pace::with(|pace| pace.upload.poll_ready(cx)).unwrap_or(Poll::Ready(()))).await;
             session.write_request_body(piece, false).await?;
         }
     }
@@ -266,7 +270,7 @@ async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<
 }
 
 /// The status of an answer that is HTTP, by the rules for those that clients get.
-fn admitted(method: &Method, session: &HttpSession) -> Result<u16> {
+fn admitted(method: &Method, session: &Session) -> Result<u16> {
     let broken = |reason: String| Error::explain(ErrorType::InvalidHTTPHeader, reason);
     let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
     let version = if head.version == Version::HTTP_10 { gate::Version::Http10 } else { gate::Version::Http11 };
@@ -276,7 +280,7 @@ fn admitted(method: &Method, session: &HttpSession) -> Result<u16> {
 }
 
 /// The answer, its body as far as it is wanted.
-async fn receive(session: &mut HttpSession, take: Take) -> Result<Answered, CallError> {
+async fn receive(session: &mut Session, take: Take) -> Result<Answered, CallError> {
     let Some(head) = session.response_header() else { return Err(CallError::Broken) };
     let (status, mut fields): (_, HeaderMap) = (head.status, head.headers.clone());
     hop::strip_response(&mut fields, Onward::default());

@@ -94,7 +94,8 @@ async fn attempts(
         head::write_request(&mut head, request, exchange, spelling);
         match Run::new(client, &mut endpoint, exchange, upload, head).run().await {
             Ended::Answered { reusable, keep_alive } => {
-                if reusable {
+                // One that has refused an upgrade may have been made ready for it.
+                if reusable && !exchange.upgrades() {
                     let patience = exchange.upstream().and_then(|upstream| upstream.spec().connections.idle_timeout.limit());
                     pool.put(place, endpoint, patience);
                 }
@@ -107,8 +108,9 @@ async fn attempts(
                 let again = exchange.failed(fault, upload.is_at_hand());
                 tell_alert(exchange, error.as_ref());
                 if !again {
-                    let left = matches!(fault, Fault::ClientLeft | Fault::ClientNotReading);
-                    return failed(exchange, !left);
+                    // Of a client that broke off nothing more is read.
+                    let broke_off = matches!(fault, Fault::ClientLeft | Fault::ClientNotReading | Fault::RequestBody(_));
+                    return failed(exchange, !broke_off);
                 }
             }
         }
@@ -126,7 +128,7 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
         return Err((Fault::Internal, None));
     };
     let endpoint = attempt.guard.endpoint().clone();
-    let tls: Option<&ClientTls> = upstream.byte_tls();
+    let tls: Option<&ClientTls> = upstream.request_tls();
     let place = Place::new(&endpoint, tls);
     if !attempt.anew
         && !exchange.upgrades()

@@ -26,13 +26,10 @@ pub(super) async fn join(client: Client, endpoint: Stream, first: BytesMut, mut 
     exchange.finish();
 }
 
-/// A tunnel may be silent for as long as both sides like. When one of them has ended, the other has so long to say what is left: an
-/// endpoint that still answers has more to say than a client whose endpoint is gone.
+/// A tunnel may be silent for as long as both sides like. When one of them has ended, the other has this long to say what is left, and
+/// goes on for as long as it says something.
 fn patience(ended: Option<Who>) -> Option<Duration> {
-    match ended? {
-        Who::Client => Some(Duration::from_secs(60)),
-        Who::Upstream | Who::Weir => Some(Duration::from_secs(2)),
-    }
+    ended.map(|_| Duration::from_secs(2))
 }
 
 /// What passes through a tunnel is counted as the bodies of its request.

@@ -189,6 +189,7 @@ async fn edge(timeout: &str) -> TestEdge {
     let (stopping, stopping_seen) = watch::channel(false);
     let shared = Arc::new(Shared {
         edge: crate::proxy::edge(1),
+        driver: crate::config::DriverChoice::default(),
         pool: crate::lane::Pool::new(1),
         store,
         observer,

@@ -91,7 +91,7 @@ async fn one(
     admitted.keep_alive &= !last;
     let mut exchange = Exchange::new(connection.clone(), admitted, began, shared.store.load(), shared.observer.clone());
     let decision = exchange.decide(&mut request).await;
-    let direct = exchange.snapshot.spec.server.driver == DriverChoice::Auto && lane::takes(&exchange, &decision);
+    let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &decision);
     if direct {
         let arrival = lane::Arrival { client, exchange, request, spelling, decision };
         return lane::serve(arrival, &shared.pool).await;

@@ -27,12 +27,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{exchange::Doors, lane::Pool, observe::Observer, proxy::Edge, snapshot::Store};
+use crate::{config::DriverChoice, exchange::Doors, lane::Pool, observe::Observer, proxy::Edge, snapshot::Store};
 
 /// What every connection needs of the process.
 pub struct Shared {
     /// The one Pingora proxy of all listeners, with its one pool of upstream connections.
     pub edge: Arc<Edge>,
+    /// Who carries requests.
+    pub driver: DriverChoice,
     /// Connections to endpoints that wait for their next request, of the direct driver.
     pub pool: Arc<Pool>,
     /// The running configuration.

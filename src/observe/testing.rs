@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Attempt, Layer, Outcome, Times};
-use crate::types::{Phase, Version, Who};
+use crate::types::{Driver, Phase, Version, Who};
 
 /// A request that an endpoint answered with 200.
 pub(crate) fn outcome() -> Outcome {
@@ -49,6 +49,6 @@ pub(crate) fn outcome() -> Outcome {
         user_agent: Some("curl/8".into()),
         referer: None,
         cache: None,
-        driver: None,
+        driver: Some(Driver::Lane),
     }
 }

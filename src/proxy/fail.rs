@@ -13,7 +13,8 @@ use crate::{
     exchange::Answer,
     gate::Refusal,
     types::{Cause, Who},
-    upstream::{Fault, NOT_PROCESSED},
+    upstream::{Fault, NOT_PROCESSED, unconnected},
+    wire::Hindrance,
 };
 
 /// An attempt failed before the request was sent.
@@ -151,28 +152,19 @@ fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
 
 /// Why connecting failed.
 fn connect_fault(error: &Error) -> Fault {
-    match error.etype() {
-        ConnectTimedout | TLSHandshakeTimedout => Fault::ConnectTimeout,
-        ConnectNoRoute => Fault::Unroutable,
-        InvalidCert => Fault::Certificate,
-        TLSHandshakeFailure | HandshakeError | TLSWantX509Lookup => tls_fault(error),
-        ConnectionClosed | ReadError | WriteError => Fault::Closed,
-        _ => Fault::Refused,
+    match (unconnected(error).map(|unconnected| unconnected.hindrance), error.etype()) {
+        (Some(Hindrance::Timeout), _) => Fault::ConnectTimeout,
+        (Some(Hindrance::Refused), _) => Fault::Refused,
+        (Some(Hindrance::Unroutable), _) => Fault::Unroutable,
+        (Some(Hindrance::Closed), _) => Fault::Closed,
+        (Some(Hindrance::Tls), _) => Fault::TlsHandshake,
+        (Some(Hindrance::Certificate), _) => Fault::Certificate,
+        // The beginning of HTTP/2 on a connection that is there.
+        (None, HandshakeError) => Fault::TlsHandshake,
+        (None, ConnectionClosed | ReadError | WriteError) => Fault::Closed,
+        (None, _) => Fault::Refused,
     }
 }
-
-/// rustls says within one error type whether the certificate was at fault.
-fn tls_fault(error: &Error) -> Fault {
-    let rejected = match find::<rustls::Error>(error) {
-        Some(error) => matches!(error, rustls::Error::InvalidCertificate(_)),
-        // Pingora 0.9.1 keeps nothing of rustls' error but its text.
-        None => error.context.as_ref().is_some_and(|context| context.as_str().contains(INVALID_CERTIFICATE)),
-    };
-    if rejected { Fault::Certificate } else { Fault::TlsHandshake }
-}
-
-/// How rustls begins the text of [`rustls::Error::InvalidCertificate`].
-const INVALID_CERTIFICATE: &str = "invalid peer certificate: ";
 
 /// Why an exchange on an open connection failed.
 fn endpoint_fault(session: &Session, ctx: &RequestCtx, error: &Error) -> Fault {

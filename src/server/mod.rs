@@ -108,6 +108,7 @@ impl Prepared {
         tokio::spawn(pool.run());
         let shared = Arc::new(Shared {
             edge: proxy::edge(threads),
+            driver: server.driver,
             pool: pool.clone(),
             store: store.clone(),
             observer: observer.clone(),

@@ -5,22 +5,27 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    future::poll_fn,
     sync::{Arc, OnceLock},
+    task::Poll,
     time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora_core::{
     Error, ErrorType, Result,
-    connectors::{ConnectorOptions, http::Connector},
+    connectors::{ConnectorOptions, http::Connector as HttpConnector},
     protocols::http::client::HttpSession,
-    upstreams::peer::{HttpPeer, Peer},
+    upstreams::peer::Peer,
 };
 use pingora_http::RequestHeader;
 use tokio::time::timeout_at;
 
-use super::{Attempts, Fault, Granted, Next, Replay, Upstream, tell_tls_fault, tls_fault};
+use super::{
+    Attempts, EndpointConnector, Fault, Granted, Next, Replay, Upstream, connect_by_us, h2_exchange::H2Exchange, tell_tls_fault,
+    tls_fault, unconnected,
+};
 use crate::{
     endpoint::{AttemptResult, Endpoint, InFlight},
     filter::{Answered, Call, CallError, Calling, Service, Services, Take},
@@ -28,6 +33,7 @@ use crate::{
         self,
         hop::{self, Onward},
     },
+    pace::Pace,
     resilience::RetryPolicy,
     types::{BodyStream, Name, Stage},
 };
@@ -36,6 +42,10 @@ use crate::{
 const POOL: usize = 512;
 /// What is read of a body that nobody wants, to use its connection again. A new connection costs less than more.
 const THROWN_AWAY: usize = 64 * 1024;
+
+/// Makes connections as those of requests are made.
+type Connector = HttpConnector<EndpointConnector>;
+type Session = HttpSession<H2Exchange>;
 
 /// Makes calls, over connections that outlive the configuration they were opened for. Clones share everything.
 #[derive(Clone, Default)]
@@ -55,7 +65,7 @@ impl Calls {
     }
 
     fn connector(&self) -> &Connector {
-        self.connector.get_or_init(|| Connector::new(Some(ConnectorOptions::new(POOL))))
+        self.connector.get_or_init(|| Connector::new_custom(Some(ConnectorOptions::new(POOL)), EndpointConnector::new()))
     }
 }
 
@@ -93,12 +103,8 @@ impl Failed {
 
     /// No connection could be made: nothing of the call has reached anybody.
     fn unconnected(error: Option<&Error>) -> Self {
-        let fault = match error.map(|error| &error.etype) {
-            Some(ErrorType::ConnectRefused) => Fault::Refused,
-            Some(ErrorType::ConnectNoRoute) => Fault::Unroutable,
-            Some(ErrorType::ConnectTimedout) | None => Fault::ConnectTimeout,
-            Some(_) => Fault::TlsHandshake,
-        };
+        let fault =
+            error.and_then(unconnected).map_or(Fault::ConnectTimeout, |failed| Fault::of_connecting(failed.hindrance.cause()));
         Self { error: CallError::Connect, fault: Some((fault, Stage::Connecting)) }
     }
 }
@@ -117,7 +123,9 @@ impl Target {
         let mut error = CallError::Unavailable;
         loop {
             let Ok(Next { guard, anew, .. }) = attempts.next(&key, &policy) else { return Err(error) };
-            let failed = match self.attempt(&guard, anew, &mut call, deadline).await {
+            // Not at the pace of the client whose request it is made for.
+            let attempt = Pace::unpaced().scope(self.attempt(&guard, anew, &mut call, deadline));
+            let failed = match attempt.await {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
             };
@@ -147,6 +155,7 @@ impl Target {
         if anew {
             super::open_anew(&mut peer);
         }
+        connect_by_us(&mut peer);
         let connector = self.calls.connector();
         let (mut session, reused) = match timeout_at(deadline.into(), connector.get_http_session(&*peer)).await {
             Ok(Ok(session)) => session,
@@ -157,7 +166,7 @@ impl Target {
                 return Err(Failed::unconnected(error.map(|error| &**error)));
             }
         };
-        let head = head(call, &session, &peer, guard.endpoint());
+        let head = head(call, &session, guard.endpoint());
         let Ok(head) = head else { return Err(Failed::finally(CallError::Broken)) };
         let sent = timeout_at(deadline.into(), send(&mut session, head, call.body.as_mut())).await;
         let status = match sent {
@@ -191,7 +200,7 @@ fn call_is_safe(call: &Call) -> bool {
 }
 
 /// The head as it is written to this connection.
-fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint) -> Result<Box<RequestHeader>> {
+fn head(call: &Call, session: &Session, endpoint: &Endpoint) -> Result<Box<RequestHeader>> {
     let mut head = RequestHeader::build_no_case(call.method.clone(), call.target.as_bytes(), Some(call.fields.len() + 2))?;
     for (name, value) in &call.fields {
         if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
@@ -208,27 +217,21 @@ fn head(call: &Call, session: &HttpSession, peer: &HttpPeer, endpoint: &Endpoint
     match length {
         Some(0) if matches!(call.method, Method::GET | Method::HEAD) => {}
         Some(length) => head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?,
-        None if session.as_http2().is_some() => {}
+        None if session.as_custom().is_some() => {}
         None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
-    }
-    if session.as_http2().is_some() {
-        let host = head.remove_header(&header::HOST);
-        let host = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        let scheme = if peer.is_tls() { "https" } else { "http" };
-        let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(&*call.target).build();
-        head.set_uri(uri.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "authority", error))?);
-        head.set_version(Version::HTTP_2);
     }
     Ok(Box::new(head))
 }
 
 /// Sends the call, and waits for the head of the answer: its status.
-async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<&mut BodyStream>) -> Result<u16> {
+async fn send(session: &mut Session, head: Box<RequestHeader>, body: Option<&mut BodyStream>) -> Result<u16> {
     let method = head.method.clone();
     session.write_request_header(head).await?;
     if let Some(body) = body {
         let broken = |error| Error::because(ErrorType::ReadError, "the body of a call", error);
         while let Some(piece) = body.next().await.map_err(broken)? {
+            // Over HTTP/2 a write does not wait: this does.
+            poll_fn(|cx| Pace::with(|pace| pace.upload.poll_ready(cx)).unwrap_or(Poll::Ready(()))).await;
             session.write_request_body(piece, false).await?;
         }
     }
@@ -243,7 +246,7 @@ async fn send(session: &mut HttpSession, head: Box<RequestHeader>, body: Option<
 }
 
 /// The status of an answer that is HTTP, by the rules for those that clients get.
-fn admitted(method: &Method, session: &HttpSession) -> Result<u16> {
+fn admitted(method: &Method, session: &Session) -> Result<u16> {
     let broken = |reason: String| Error::explain(ErrorType::InvalidHTTPHeader, reason);
     let head = session.response_header().ok_or_else(|| broken("no head".to_owned()))?;
     let version = if head.version == Version::HTTP_10 { gate::Version::Http10 } else { gate::Version::Http11 };
@@ -253,7 +256,7 @@ fn admitted(method: &Method, session: &HttpSession) -> Result<u16> {
 }
 
 /// The answer, its body as far as it is wanted.
-async fn receive(session: &mut HttpSession, take: Take) -> Result<Answered, CallError> {
+async fn receive(session: &mut Session, take: Take) -> Result<Answered, CallError> {
     let Some(head) = session.response_header() else { return Err(CallError::Broken) };
     let (status, mut fields): (_, HeaderMap) = (head.status, head.headers.clone());
     hop::strip_response(&mut fields, Onward::default());

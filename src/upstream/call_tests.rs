@@ -107,6 +107,24 @@ async fn a_call_reaches_the_service_over_a_connection_that_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_body_is_read_no_faster_than_the_service_takes_it() {
+    const PIECE: usize = 64 * 1024;
+    let (address, _) = serve().await;
+    let service = service(&format!("{{endpoints: ['{address}'], connections: {{protocol: h2c}}}}"));
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let pieces = std::iter::repeat_with(move || {
+        counted.fetch_add(PIECE, SeqCst);
+        Ok(Bytes::from_static(&[0; PIECE]))
+    });
+    let body = Some(BodyStream::new(None, stream::iter(pieces.take(1000))));
+    let posted = Call { method: Method::POST, body, within: Duration::from_millis(300), ..call("/never") };
+    assert_eq!(ask(&service, posted).await, Err(CallError::Timeout));
+    let read = read.load(SeqCst);
+    assert!((PIECE..100 * PIECE).contains(&read), "{read} bytes");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_is_no_reason_to_fail() {
     let (address, _) = serve().await;
     // Nothing listens where this was bound a moment ago.

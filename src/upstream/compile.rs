@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::{Parts, Protocol, Upstream, UpstreamSpec, discover::Discover, peer, sticky::Sessions, tls};
+use super::{Parts, Protocol, Upstream, UpstreamSpec, discover::Discover, peer, sticky::Sessions, tls::UpstreamTls};
 use crate::{
     balance::RandomKey,
     discovery::{Discovery, MAX_WEIGHT},
@@ -22,12 +22,12 @@ impl Upstream {
         let strategy_fine = check_strategy(spec, &at.key("strategy"));
         let protocol_fine = check_protocol(spec, at);
         let tls = match &spec.tls {
-            Some(tls) => tls::UpstreamTls::compile(tls, spec, &at.key("tls")).map(Some),
+            Some(tls) => UpstreamTls::compile(tls, spec, &at.key("tls")).map(|tls| Some(Arc::new(tls))),
             None => Some(None),
         };
         let checker = match &spec.health_check {
             Some(check) => {
-                let tls = tls.as_ref().and_then(Option::as_ref).map(tls::UpstreamTls::for_probes);
+                let tls = tls.as_ref().and_then(Option::as_ref).map(|tls| tls.offered.clone());
                 let dial = Dial { tls, h2c: spec.connections.protocol == Protocol::H2c };
                 check.compile(dial, &at.key("health_check")).map(Some)
             }
@@ -70,7 +70,7 @@ impl Upstream {
             budget: registry.shared(name, || RetryBudget::new(Instant::now())),
             places: registry.shared(name, Places::default),
             sessions,
-            byte_tls: tls.as_ref().map(tls::UpstreamTls::for_bytes),
+            tls,
         };
         Some(Arc::new(Upstream::new(name.clone(), spec.clone(), parts)))
     }

@@ -1,8 +1,8 @@
 //! Connections to endpoints, as Pingora gets them.
 //!
-//! TCP, TLS and the pool of HTTP/1 connections are Pingora's. HTTP/2 is ours from the handshake on ([`super::h2_pool`]): Pingora's own
-//! passes no interim responses on, takes "not processed" for a failure, and lets what a client does not read pile up. And what is read
-//! from an HTTP/1 connection is read at the pace of the client ([`super::paced`]).
+//! They are dialled as all others are ([`crate::wire`]). The pool of HTTP/1 connections is Pingora's. HTTP/2 is ours from the handshake
+//! on ([`super::h2_pool`]): Pingora's own passes no interim responses on, takes "not processed" for a failure, and lets what a client
+//! does not read pile up. And what is read from an HTTP/1 connection is read at the pace of the client ([`super::paced`]).
 //!
 //! Pingora hands over the choice of a connection where a peer asks for a protocol that it does not know itself.
 
@@ -11,10 +11,7 @@ use std::{any::Any, time::Duration};
 use async_trait::async_trait;
 use pingora_core::{
     Error, ErrorType, Result,
-    connectors::{
-        ConnectorOptions, TransportConnector,
-        http::custom::{Connection, Connector},
-    },
+    connectors::http::custom::{Connection, Connector},
     protocols::{ALPN, tls::CustomALPN},
     upstreams::peer::{HttpPeer, Peer},
 };
@@ -22,26 +19,25 @@ use pingora_core::{
 use super::{
     h2_exchange::H2Exchange,
     h2_pool::{Key, Pool},
+    hold::Held,
     paced::Paced,
+    peer::{self, Way},
 };
-use crate::pace::Pace;
+use crate::{
+    pace::Pace,
+    wire::{Hindrance, Unconnected, dial},
+};
 
 /// Makes connections to endpoints.
+#[derive(Default)]
 pub struct EndpointConnector {
-    transport: TransportConnector,
     pool: Pool,
 }
 
 impl EndpointConnector {
     /// One with an empty pool.
     pub fn new() -> Self {
-        Self { transport: TransportConnector::new(None::<ConnectorOptions>), pool: Pool::default() }
-    }
-}
-
-impl Default for EndpointConnector {
-    fn default() -> Self {
-        Self::new()
+        Self::default()
     }
 }
 
@@ -70,6 +66,19 @@ fn http_peer<P: Peer + 'static>(peer: &P) -> Result<&HttpPeer> {
     peer.downcast_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "a peer of another kind"))
 }
 
+/// As Pingora says it. The cause is kept: see [`super::unconnected`].
+fn refusal(unconnected: Unconnected, peer: &HttpPeer) -> Box<Error> {
+    let etype = match unconnected.hindrance {
+        Hindrance::Timeout => ErrorType::ConnectTimedout,
+        Hindrance::Refused => ErrorType::ConnectRefused,
+        Hindrance::Unroutable => ErrorType::ConnectNoRoute,
+        Hindrance::Closed => ErrorType::ConnectionClosed,
+        Hindrance::Tls => ErrorType::TLSHandshakeFailure,
+        Hindrance::Certificate => ErrorType::InvalidCert,
+    };
+    Error::because(etype, format!("connecting to {peer}"), unconnected)
+}
+
 #[async_trait]
 impl Connector for EndpointConnector {
     type Session = H2Exchange;
@@ -89,21 +98,32 @@ impl Connector for EndpointConnector {
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<H2Exchange>, bool)> {
         let peer = http_peer(peer)?;
-        let mut offering = peer.clone();
-        offering.options.alpn = offered(peer);
-        let stream = self.transport.new_stream(&offering).await?;
-        let speaks_h2 = match stream.selected_alpn_proto() {
-            Some(chosen) => chosen == ALPN::H2,
+        let (offered, way) = (offered(peer), Way::of(peer));
+        let address = peer::address(peer).ok_or_else(|| Error::explain(ErrorType::InternalError, "a peer without an address"))?;
+        let tls = way.tls(&offered);
+        if peer.is_tls() != tls.is_some() {
+            // Never in cleartext what is meant for TLS.
+            return Error::e_explain(ErrorType::InternalError, "a peer that has lost its TLS");
+        }
+        let dialled = dial(&address, tls, peer.options.total_connection_timeout).await;
+        let stream = dialled.map_err(|unconnected| refusal(unconnected, peer))?;
+        let speaks_h2 = match stream.alpn() {
+            Some(chosen) => chosen == b"h2",
             // In cleartext nothing is negotiated: the file says what is spoken there.
-            None => !offering.is_tls() && offering.options.alpn == ALPN::H2,
+            None => !peer.is_tls() && offered == ALPN::H2,
         };
         if !speaks_h2 {
-            // The connection of a tunnel is paced by its own two ends.
-            let tunnel = offering.options.custom_l4.is_some();
-            return Ok((Connection::Stream(if tunnel { stream } else { Box::new(Paced::new(stream)) }), false));
+            return Ok((
+                Connection::Stream(match way.hold {
+                    // The connection of a tunnel is paced by its own two ends.
+                    Some(hold) => Box::new(Held::new(stream, hold)),
+                    None => Box::new(Paced::new(stream)),
+                }),
+                false,
+            ));
         }
         let pace = Pace::current().unwrap_or_else(Pace::unpaced);
-        let stream = self.pool.connect(Key::of(peer, &pace), stream, &offering).await?;
+        let stream = self.pool.connect(Key::of(peer, &pace), stream, peer).await?;
         Ok((Connection::Session(H2Exchange::new(stream, pace)), false))
     }
 

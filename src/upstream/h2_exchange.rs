@@ -276,7 +276,7 @@ impl Session for H2Exchange {
     }
 
     fn digest(&self) -> Option<&Digest> {
-        Some(self.stream.digest())
+        None
     }
 
     fn digest_mut(&mut self) -> Option<&mut Digest> {
@@ -284,11 +284,11 @@ impl Session for H2Exchange {
     }
 
     fn server_addr(&self) -> Option<&SocketAddr> {
-        self.stream.digest().socket_digest.as_ref()?.peer_addr()
+        None
     }
 
     fn client_addr(&self) -> Option<&SocketAddr> {
-        self.stream.digest().socket_digest.as_ref()?.local_addr()
+        None
     }
 
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::{AsFd, AsRawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -14,12 +15,12 @@ use h2::client::{self, SendRequest};
 use parking_lot::Mutex;
 use pingora_core::{
     Error, ErrorType, OrErr, Result,
-    protocols::{Digest, Stream as IoStream, UniqueIDType},
+    protocols::UniqueIDType,
     upstreams::peer::{HttpPeer, Peer},
 };
 use tokio::sync::Notify;
 
-use crate::pace::Pace;
+use crate::{pace::Pace, wire};
 
 /// Streams at a time on one connection; more requests open another. 100 is what RFC 9113 (section 6.5.2) asks servers to allow
 /// at least.
@@ -71,7 +72,6 @@ struct Connection {
     closed: AtomicBool,
     /// The last stream is over.
     idle: Notify,
-    digest: Digest,
     id: UniqueIDType,
     secure: bool,
 }
@@ -104,9 +104,6 @@ impl Stream {
         Ok(stream)
     }
 
-    pub(super) fn digest(&self) -> &Digest {
-        &self.connection.digest
-    }
     pub(super) fn id(&self) -> UniqueIDType {
         self.connection.id
     }
@@ -146,14 +143,8 @@ impl Pool {
     }
 
     /// A stream on a new connection, which others will share.
-    pub(super) async fn connect(&self, key: Key, io: IoStream, peer: &HttpPeer) -> Result<Stream> {
-        let id = io.id();
-        let digest = Digest {
-            ssl_digest: io.get_ssl_digest(),
-            timing_digest: io.get_timing_digest(),
-            proxy_digest: io.get_proxy_digest(),
-            socket_digest: io.get_socket_digest(),
-        };
+    pub(super) async fn connect(&self, key: Key, stream: wire::Stream, peer: &HttpPeer) -> Result<Stream> {
+        let id = stream.as_fd().as_raw_fd();
         let handshake = client::Builder::new()
             .enable_push(false)
             .initial_max_send_streams(MAX_STREAMS)
@@ -163,14 +154,13 @@ impl Pool {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(HEADER_LIST)
-            .handshake::<_, Bytes>(io);
+            .handshake::<_, Bytes>(stream);
         let (requests, driver) = handshake.await.or_err(ErrorType::HandshakeError, "during the HTTP/2 handshake")?;
         let connection = Arc::new(Connection {
             requests,
             streams: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             idle: Notify::new(),
-            digest,
             id,
             secure: peer.is_tls(),
         });
@@ -183,7 +173,7 @@ impl Pool {
 
 /// Keeps a connection going until it closes or has been idle for too long, and takes it out of the pool then.
 async fn drive(
-    mut driver: client::Connection<IoStream, Bytes>,
+    mut driver: client::Connection<wire::Stream, Bytes>,
     connection: Arc<Connection>,
     key: Key,
     pool: Arc<Mutex<HashMap<Key, Vec<Arc<Connection>>>>>,

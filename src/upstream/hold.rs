@@ -21,31 +21,23 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures_util::task::AtomicWaker;
-use pingora_core::{
-    Result,
-    connectors::l4::Connect,
-    protocols::l4::{
-        ext::{connect, connect_uds, set_tcp_keepalive},
-        socket::SocketAddr,
-        stream::Stream,
-        virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
-    },
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
     time::Sleep,
 };
 
-use crate::tunnel::{Carrier, End, Side, Tunnel};
+use super::io::pingora_io;
+use crate::{
+    tunnel::{Carrier, End, Side, Tunnel},
+    wire::Stream,
+};
 
 /// No read waits longer than this, whatever becomes of the request. What is waited for has no need of the network and
 /// takes microseconds.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Reads pass. So they do at first, since a TLS handshake reads.
+/// Reads pass.
 const OPEN: u8 = 0;
 /// Reads wait: the head is being written.
 const HEAD: u8 = 1;
@@ -56,13 +48,13 @@ const OVER: u8 = 3;
 
 /// A try's hand on the connection that is made for it. When it is let go, the connection reads as closed.
 ///
-/// That keeps the connection of a refused upgrade out of Pingora's pool, which tells connections apart by their
-/// descriptors; one made by a connector like this has none to show.
+/// That keeps the connection of a refused upgrade out of Pingora's pool.
 #[derive(Debug)]
 pub struct Hold(Arc<Shared>);
 
+/// What a try and its connection tell each other.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     stage: AtomicU8,
     reader: AtomicWaker,
     tunnel: Arc<Tunnel>,
@@ -72,9 +64,9 @@ impl Hold {
     pub(super) fn new(tunnel: Arc<Tunnel>) -> Self {
         Self(Arc::new(Shared { stage: AtomicU8::new(OPEN), reader: AtomicWaker::new(), tunnel }))
     }
-    /// Makes the connection.
-    pub(super) fn connector(&self) -> Arc<dyn Connect + Send + Sync> {
-        Arc::new(Connector(self.0.clone()))
+    /// The connection's part, for [`Held::new`].
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.0.clone()
     }
     /// A number that no other one has as long as its connection exists.
     pub(super) fn number(&self) -> u64 {
@@ -109,29 +101,9 @@ impl Shared {
     }
 }
 
+/// A connection whose reads wait when they must.
 #[derive(Debug)]
-struct Connector(Arc<Shared>);
-
-#[async_trait]
-impl Connect for Connector {
-    /// As Pingora connects by itself, without what Weir never asks of it (source addresses, options before the connect).
-    /// The timeout of the whole, which includes TLS, is Pingora's still, and so are keepalive and TLS.
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let shared = self.0.clone();
-        let socket: Box<dyn VirtualSocket> = match address {
-            SocketAddr::Inet(address) => Box::new(Held::new(connect(address, None).await?, shared)),
-            SocketAddr::Unix(address) => {
-                let path = address.as_pathname().unwrap_or(std::path::Path::new(""));
-                Box::new(Held::new(connect_uds(path).await?, shared))
-            }
-        };
-        Ok(Stream::from(VirtualSocketStream::new(socket)))
-    }
-}
-
-/// A socket whose reads wait when they must.
-#[derive(Debug)]
-struct Held<S: Carrier> {
+pub(super) struct Held<S: Carrier> {
     end: End<S>,
     shared: Arc<Shared>,
     /// Made by the first read that waits.
@@ -139,8 +111,9 @@ struct Held<S: Carrier> {
 }
 
 impl<S: Carrier> Held<S> {
-    fn new(socket: S, shared: Arc<Shared>) -> Self {
-        Self { end: End::new(socket, Side::Endpoint, shared.tunnel.clone()), shared, timer: None }
+    /// The connection that this try was made for.
+    pub(super) fn new(stream: S, shared: Arc<Shared>) -> Self {
+        Self { end: End::new(stream, Side::Endpoint, shared.tunnel.clone()), shared, timer: None }
     }
 
     /// Ready when reads may pass.
@@ -191,36 +164,16 @@ impl<S: Carrier> Drop for Held<S> {
     }
 }
 
-impl VirtualSocket for Held<TcpStream> {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        let Some(socket) = self.end.get_ref() else { return Ok(()) };
-        match option {
-            VirtualSockOpt::NoDelay => socket.set_nodelay(true),
-            VirtualSockOpt::KeepAlive(keepalive) => set_tcp_keepalive(socket, &keepalive).map_err(io::Error::other),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl VirtualSocket for Held<UnixStream> {
-    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
-        Ok(())
-    }
-}
+pingora_io!(Held<Stream>, this => this.end.get_ref());
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use futures_util::FutureExt;
     use pingora_core::upstreams::peer::Peer;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        net::TcpListener,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::upstream::{hold_answer, tests::first_peer};
+    use crate::upstream::{hold_answer, peer::Way, tests::first_peer};
 
     /// A connection to an endpoint that has answered already, whose request is about to be sent.
     async fn answered() -> (Hold, Held<DuplexStream>, DuplexStream) {
@@ -304,30 +257,17 @@ mod tests {
         assert_eq!(far.read(&mut [0; 1]).now_or_never().expect("closed at once").unwrap(), 0);
     }
 
-    #[tokio::test]
-    async fn a_socket_takes_the_options_of_any_other() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let socket = connect(&listener.local_addr().unwrap(), None).await.unwrap();
-        let held = Held::new(socket, Hold::new(Tunnel::new().0).0.clone());
-        let keepalive = crate::upstream::peer::keepalive();
-        held.set_socket_option(VirtualSockOpt::KeepAlive(keepalive)).unwrap();
-        held.set_socket_option(VirtualSockOpt::NoDelay).unwrap();
-        let socket = socket2::SockRef::from(held.end.get_ref().unwrap());
-        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
-    }
-
     #[test]
     fn only_a_tunnel_over_http1_gets_a_connection_of_its_own() {
         let plain = "{endpoints: ['127.0.0.1:1']}";
         let mut peers = [first_peer(plain), first_peer(plain)];
-        assert!(peers.iter().all(|peer| peer.options.custom_l4.is_none()));
+        assert!(peers.iter().all(|peer| Way::of(peer).hold.is_none()));
         let ordinary = peers[0].reuse_hash();
         let tunnel = Tunnel::new().0;
         let _holds: Vec<_> = peers.iter_mut().map(|peer| hold_answer(peer, &tunnel).unwrap()).collect();
-        assert!(peers.iter().all(|peer| peer.options.custom_l4.is_some() && peer.reuse_hash() != ordinary));
+        assert!(peers.iter().all(|peer| Way::of(peer).hold.is_some() && peer.reuse_hash() != ordinary));
         assert_ne!(peers[0].reuse_hash(), peers[1].reuse_hash());
         let mut h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
-        assert!(hold_answer(&mut h2c, &tunnel).is_none() && h2c.options.custom_l4.is_none());
+        assert!(hold_answer(&mut h2c, &tunnel).is_none() && Way::of(&h2c).hold.is_none());
     }
 }

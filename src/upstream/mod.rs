@@ -17,6 +17,7 @@ mod groups_tests;
 mod h2_exchange;
 mod h2_pool;
 mod hold;
+mod io;
 mod paced;
 mod peer;
 mod spec;
@@ -52,7 +53,7 @@ pub use hold::Hold;
 pub use peer::{for_tunnel, hold_answer, open_anew, wait_for_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
-pub use tls_fault::{tell_tls_fault, tls_fault};
+pub use tls_fault::{tell_tls_fault, tls_fault, unconnected};
 
 use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},
@@ -85,7 +86,7 @@ pub struct Upstream {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
-    byte_tls: Option<ClientTls>,
+    tls: Option<Arc<tls::UpstreamTls>>,
 }
 
 /// What an upstream is made of, compiled.
@@ -100,7 +101,7 @@ struct Parts {
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
     sessions: Option<sticky::Sessions>,
-    byte_tls: Option<ClientTls>,
+    tls: Option<Arc<tls::UpstreamTls>>,
 }
 
 /// Who wants to know what the background loop does: metrics.
@@ -109,7 +110,7 @@ impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 
 impl Upstream {
     fn new(name: Name, spec: UpstreamSpec, parts: Parts) -> Self {
-        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places, sessions, byte_tls } = parts;
+        let Parts { endpoints, pool, settings, checker, discover, peer, budget, places, sessions, tls } = parts;
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
         let weights = endpoints.iter().cloned().zip(weights).collect();
         let endpoints = Fixed::new(match &discover {
@@ -138,7 +139,7 @@ impl Upstream {
             budget,
             places,
             sessions,
-            byte_tls,
+            tls,
         };
         upstream.update();
         upstream
@@ -210,7 +211,12 @@ impl Upstream {
 
     /// How TLS is spoken on a connection that carries bytes (layer 4), if it is.
     pub fn byte_tls(&self) -> Option<&ClientTls> {
-        self.byte_tls.as_ref()
+        self.tls.as_ref().map(|tls| &tls.bytes)
+    }
+
+    /// How TLS is spoken on a connection that carries HTTP/1.1, which alone is offered, if it is.
+    pub fn request_tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref().map(|tls| &tls.http1)
     }
 
     /// The endpoint that should take a request now: available, and none of `tried`. `key` comes from

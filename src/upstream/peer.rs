@@ -11,45 +11,80 @@ use std::{
 };
 
 use pingora_core::{
-    protocols::TcpKeepalive,
+    protocols::l4::socket::SocketAddr,
     upstreams::peer::{ALPN, HttpPeer},
 };
+use pingora_http::ResponseHeader;
 
-use super::{Protocol, UpstreamSpec, hold::Hold, tls::UpstreamTls};
+use super::{
+    Protocol, UpstreamSpec,
+    hold::{Hold, Shared},
+    tls::UpstreamTls,
+};
 use crate::{
     discovery::socket_address,
     endpoint::Endpoint,
     tunnel::Tunnel,
     types::{Address, Name},
+    wire::ClientTls,
 };
 
-/// Streams at a time on one HTTP/2 connection; more requests open another. 100 is what RFC 9113 (section
-/// 6.5.2) asks servers to allow at least.
-const MAX_H2_STREAMS: usize = 100;
-/// What an endpoint may send ahead of a slow client, per stream: enough for 160 Mbit/s over 50 ms, where
-/// Pingora's default would let each stream hold 8 MiB of memory.
-const H2_STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all streams of a connection together.
-const H2_CONNECTION_WINDOW: u32 = 8 << 20;
 /// Zero would mean that no time is left, and a timer of zero may or may not let a ready read pass.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// What a connection is made with beside what a peer has a place for.
+///
+/// A peer is Pingora's type, and holds a value of any type in one place only: the hook that makes user data for connections through a
+/// CONNECT proxy, of which Weir has none. That is where it is kept ([`Way::put`]), and found again ([`Way::of`]).
+#[derive(Clone, Default)]
+pub(super) struct Way {
+    tls: Option<Arc<UpstreamTls>>,
+    /// Of a tunnel: see [`Hold`].
+    pub(super) hold: Option<Arc<Shared>>,
+}
+
+impl Way {
+    fn put(self, peer: &mut HttpPeer) {
+        peer.options.proxy_digest_user_data_hook = Some(Arc::new(move |_, _| Some(Box::new(self.clone()))));
+    }
+
+    /// What was put into this peer.
+    pub(super) fn of(peer: &HttpPeer) -> Self {
+        let way = peer.options.proxy_digest_user_data_hook.as_ref().and_then(|hook| {
+            let (request, ()) = http::Request::new(()).into_parts();
+            hook(&request, &ResponseHeader::build(200, None).ok()?)?.downcast().ok()
+        });
+        way.map(|way| *way).unwrap_or_default()
+    }
+
+    /// How TLS is spoken, if it is, where these protocols are offered.
+    pub(super) fn tls(&self, offered: &ALPN) -> Option<&ClientTls> {
+        let tls = self.tls.as_deref()?;
+        Some(if *offered == ALPN::H1 { &tls.http1 } else { &tls.offered })
+    }
+}
+
+/// Where the endpoint is.
+pub(super) fn address(peer: &HttpPeer) -> Option<Address> {
+    match &peer._address {
+        SocketAddr::Inet(address) => Some(Address::Tcp(*address)),
+        SocketAddr::Unix(address) => address.as_pathname().map(|path| Address::Unix(path.to_owned())),
+    }
+}
 
 /// Everything about connecting that is the same for all endpoints of an upstream.
 #[derive(Debug)]
 pub(super) struct Template {
     peer: HttpPeer,
     response_timeout: Option<Duration>,
-    sni_is_address: bool,
 }
 
 impl Template {
-    pub(super) fn new(name: &Name, spec: &UpstreamSpec, tls: Option<&UpstreamTls>) -> Self {
+    pub(super) fn new(name: &Name, spec: &UpstreamSpec, tls: Option<&Arc<UpstreamTls>>) -> Self {
         let connections = &spec.connections;
-        let sni = tls.and_then(|tls| tls.sni.clone());
-        let sni_is_address = tls.is_some() && sni.is_none();
+        let sni = spec.tls.as_ref().and_then(|tls| tls.sni.clone());
         let mut peer = HttpPeer::new((Ipv4Addr::UNSPECIFIED, 0), tls.is_some(), sni.unwrap_or_default());
         let options = &mut peer.options;
-        options.connection_timeout = connections.connect_timeout.limit();
         options.total_connection_timeout = connections.connect_timeout.limit();
         options.idle_timeout = connections.idle_timeout.limit();
         options.alpn = match connections.protocol {
@@ -57,19 +92,11 @@ impl Template {
             Protocol::H2 => ALPN::H2H1,
             Protocol::H2c => ALPN::H2,
         };
-        if connections.protocol != Protocol::H1 {
-            options.max_h2_streams = MAX_H2_STREAMS;
-            options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
-            options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
-        }
+        peer.group_key = group_key(name, connections.protocol, tls.map(|tls| tls.digest));
         if let Some(tls) = tls {
-            options.verify_cert = tls.verify;
-            options.verify_hostname = tls.verify;
-            options.ca = tls.ca.clone();
-            peer.client_cert_key = tls.client.clone();
+            Way { tls: Some(tls.clone()), hold: None }.put(&mut peer);
         }
-        peer.group_key = group_key(name, connections.protocol, tls);
-        Self { peer, response_timeout: connections.response_timeout.limit(), sni_is_address }
+        Self { peer, response_timeout: connections.response_timeout.limit() }
     }
 
     pub(super) fn peer(&self, endpoint: &Endpoint, left: Option<Duration>) -> Box<HttpPeer> {
@@ -77,15 +104,7 @@ impl Template {
         if let Some(address) = socket_address(endpoint.address()) {
             peer._address = address;
         }
-        if let Address::Tcp(address) = endpoint.address() {
-            peer.options.tcp_keepalive = Some(keepalive());
-            // rustls refuses an empty name; given an IP address it sends none and verifies the address.
-            if self.sni_is_address {
-                peer.sni = address.ip().to_string();
-            }
-        }
         let within = |timeout: Option<Duration>| timeout.into_iter().chain(left).min().map(|timeout| timeout.max(LEAST_TIMEOUT));
-        peer.options.connection_timeout = within(peer.options.connection_timeout);
         peer.options.total_connection_timeout = within(peer.options.total_connection_timeout);
         let timeout = within(self.response_timeout);
         peer.options.read_timeout = timeout;
@@ -127,42 +146,18 @@ pub fn for_tunnel(peer: &mut HttpPeer) {
 /// HTTP/2 in cleartext, which has no such tunnels, is left alone.
 pub fn hold_answer(peer: &mut HttpPeer, tunnel: &Arc<Tunnel>) -> Option<Hold> {
     let hold = (peer.options.alpn == ALPN::H1).then(|| Hold::new(tunnel.clone()))?;
-    peer.options.custom_l4 = Some(hold.connector());
+    Way { hold: Some(hold.shared()), ..Way::of(peer) }.put(peer);
     peer.group_key ^= hold.number();
     Some(hold)
 }
 
-/// Finds out within 90 s that the other machine has vanished, before a request does.
-pub(super) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(10),
-        count: 3,
-        // The system's default: an unacknowledged request is `response_timeout`'s business.
-        user_timeout: Duration::ZERO,
-    }
-}
-
 /// Keeps connections of unlike upstreams apart in the pool.
 ///
-/// Pingora's own key for reuse covers the address, SNI, verification and the serial number of the client
-/// certificate, but not the CA or ALPN; and serial numbers are unique per issuer only. A connection that
-/// was verified against one CA must not serve an upstream that trusts another. The upstream's name is in
-/// it, too: so timeouts, and what an endpoint knows of a connection, are never those of another upstream.
-fn group_key(name: &Name, protocol: Protocol, tls: Option<&UpstreamTls>) -> u64 {
+/// Pingora's own key for reuse covers the address and the name alone of what is here. A connection that was verified against one CA
+/// must not serve an upstream that trusts another. The upstream's name is in it, too: so timeouts, and what an endpoint knows of a
+/// connection, are never those of another upstream.
+fn group_key(name: &Name, protocol: Protocol, tls: Option<u64>) -> u64 {
     let mut digest = DefaultHasher::new();
-    name.hash(&mut digest);
-    (protocol as u8).hash(&mut digest);
-    if let Some(tls) = tls {
-        (&tls.sni, tls.verify).hash(&mut digest);
-        for certificate in tls.ca.iter().flat_map(|ca| ca.iter()) {
-            certificate.borrow_raw_cert().hash(&mut digest);
-        }
-        if let Some(client) = &tls.client {
-            client.leaf().borrow_raw_cert().hash(&mut digest);
-            client.intermediates().iter().for_each(|certificate| certificate.borrow_raw_cert().hash(&mut digest));
-            client.key().hash(&mut digest);
-        }
-    }
+    (name, protocol as u8, tls).hash(&mut digest);
     digest.finish()
 }

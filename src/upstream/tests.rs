@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{peer::Way, *};
 use crate::{
     discovery::Changes,
     endpoint::{EndpointRegistry, Place},
@@ -186,18 +186,15 @@ connections: {connect_timeout: 1s, response_timeout: 5s, idle_timeout: 7s}",
     assert_eq!(tcp.address().to_string(), "127.0.0.1:1");
     assert!(!tcp.is_tls());
     assert_eq!(tcp.options.alpn, ALPN::H1);
-    assert_eq!(tcp.options.connection_timeout, Some(Duration::from_secs(1)));
     assert_eq!(tcp.options.total_connection_timeout, Some(Duration::from_secs(1)));
     assert_eq!(tcp.options.idle_timeout, Some(Duration::from_secs(7)));
     assert_eq!(tcp.options.read_timeout, Some(Duration::from_secs(5)));
     assert_eq!(tcp.options.write_timeout, Some(Duration::from_secs(5)));
-    assert!(tcp.options.tcp_keepalive.is_some());
     assert_eq!(peer(0, Some(Duration::from_secs(2))).options.read_timeout, Some(Duration::from_secs(2)));
     assert_eq!(peer(0, Some(Duration::from_secs(9))).options.read_timeout, Some(Duration::from_secs(5)));
     assert_eq!(peer(0, Some(Duration::ZERO)).options.read_timeout, Some(Duration::from_millis(1)));
     let unix = peer(1, None);
     assert_eq!(unix.address().to_string(), "/run/app.sock");
-    assert!(unix.options.tcp_keepalive.is_none(), "it would be refused on a unix socket");
 }
 
 pub(super) fn first_peer(yaml: &str) -> Box<HttpPeer> {
@@ -208,21 +205,28 @@ pub(super) fn first_peer(yaml: &str) -> Box<HttpPeer> {
 #[test]
 fn the_protocol_decides_alpn() {
     let h2 = first_peer("{endpoints: ['127.0.0.1:1'], tls: {sni: api.internal, verify: false}, connections: {protocol: h2}}");
-    assert!(h2.is_tls() && h2.options.alpn == ALPN::H2H1 && h2.options.max_h2_streams == 100);
+    assert!(h2.is_tls() && h2.options.alpn == ALPN::H2H1);
     let h2c = first_peer("{endpoints: ['127.0.0.1:1'], connections: {protocol: h2c}}");
     assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2);
 }
 
 #[test]
-fn the_name_to_verify_is_the_configured_one_or_the_address() {
-    // With a CA of our own, since a machine that runs tests need not trust any.
-    let directory = tempfile::tempdir().unwrap();
-    let (ca, _) = certificate_files(directory.path(), "ca");
-    let peer = first_peer(&format!("{{endpoints: ['127.0.0.1:1'], tls: {{sni: api.internal, ca: {ca}}}}}"));
-    assert!(peer.sni == "api.internal" && peer.options.verify_cert && peer.options.verify_hostname);
-    assert_eq!(first_peer(&format!("{{endpoints: ['[::1]:1'], tls: {{ca: {ca}}}}}")).sni, "::1");
-    let unverified = first_peer("{endpoints: ['127.0.0.1:1'], tls: {verify: false}}");
-    assert!(!unverified.options.verify_cert && !unverified.options.verify_hostname);
+fn each_kind_of_connection_offers_its_own_protocols() {
+    let endpoint = "endpoints: ['127.0.0.1:1'], tls: {sni: api.internal, verify: false}";
+    let (http1, http2) = (&[b"http/1.1".to_vec()][..], &[b"h2".to_vec(), b"http/1.1".to_vec()][..]);
+    for (protocol, offered) in [("h1", http1), ("h2", http2)] {
+        let upstream = upstream(&format!("{{{endpoint}, connections: {{protocol: {protocol}}}}}"));
+        assert_eq!(upstream.request_tls().unwrap().config.alpn_protocols, http1, "{protocol}");
+        assert!(upstream.byte_tls().unwrap().config.alpn_protocols.is_empty(), "{protocol}");
+        let mut peer = upstream.peer(&upstream.endpoints()[0], None);
+        let of_peer = |peer: &HttpPeer| Way::of(peer).tls(&peer.options.alpn).unwrap().config.alpn_protocols.clone();
+        assert_eq!(of_peer(&peer), offered, "{protocol}");
+        for_tunnel(&mut peer);
+        assert_eq!(of_peer(&peer), http1, "{protocol}");
+    }
+    let plain = upstream("{endpoints: ['127.0.0.1:1']}");
+    assert!(plain.request_tls().is_none() && plain.byte_tls().is_none());
+    assert!(Way::of(&first_peer("{endpoints: ['127.0.0.1:1']}")).tls(&ALPN::H1).is_none());
 }
 
 /// A CA certificate and its key as PEM files.
@@ -256,8 +260,6 @@ fn connections_verified_differently_are_never_shared() {
     assert_eq!(digests.len(), peers.len());
     let same = first_peer(&peers[1]).reuse_hash();
     assert!(hashes.contains(&same), "and those verified alike are");
-    assert_eq!(first_peer(&peers[1]).options.ca.as_ref().unwrap().len(), 1);
-    assert!(first_peer(&peers[3]).client_cert_key.is_some());
 }
 
 #[test]

@@ -1,15 +1,12 @@
-//! TLS to endpoints: what the files hold, in the forms that Pingora and the health checks take.
+//! TLS to endpoints: from the files to what connections are dialled with.
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::{Arc, OnceLock},
 };
 
-use pingora_core::{
-    protocols::tls::CaType,
-    utils::tls::{CertKey, WrappedX509, parse_x509},
-};
 use rustls::{
     ClientConfig, RootCertStore,
     client::WebPkiServerVerifier,
@@ -19,20 +16,22 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Protocol, UpstreamSpec, UpstreamTlsSpec};
 use crate::{
-    tls::Unverified,
+    tls::{Unverified, provider},
     types::{Address, At, Code, ConfigPath, unreadable},
     wire::ClientTls,
 };
 
-/// Compiled TLS settings of an upstream.
+/// Compiled TLS settings of an upstream, by what is offered in the handshake (ALPN).
 #[derive(Debug)]
 pub(super) struct UpstreamTls {
-    pub(super) sni: Option<String>,
-    pub(super) verify: bool,
-    pub(super) ca: Option<Arc<CaType>>,
-    pub(super) client: Option<Arc<CertKey>>,
-    name: Option<ServerName<'static>>,
-    config: Arc<ClientConfig>,
+    /// What the upstream's protocol offers.
+    pub(super) offered: ClientTls,
+    /// HTTP/1.1 alone.
+    pub(super) http1: ClientTls,
+    /// Nothing: nobody knows what is spoken inside.
+    pub(super) bytes: ClientTls,
+    /// Of the name, of whom these settings trust and of what they show: connections that differ in it are never shared.
+    pub(super) digest: u64,
 }
 
 impl UpstreamTls {
@@ -49,37 +48,26 @@ impl UpstreamTls {
         };
         let client = client_pair(spec, at);
         let (name, ca, client) = (name?, ca?, client?);
-        let mut config = client_config(spec, ca.as_deref(), client.as_ref(), at)?;
-        // What Pingora offers for requests.
-        config.alpn_protocols = match upstream.connections.protocol {
-            Protocol::H1 => vec![b"http/1.1".to_vec()],
-            Protocol::H2 | Protocol::H2c => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        let config = client_config(spec, ca.as_deref(), client.as_ref(), at)?;
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            ClientTls { config: Arc::new(config), name: name.clone() }
         };
+        let mut digest = DefaultHasher::new();
+        (&spec.sni, spec.verify, &ca).hash(&mut digest);
+        if let Some((chain, key)) = &client {
+            (chain, key.secret_der()).hash(&mut digest);
+        }
         Some(Self {
-            sni: spec.sni.clone(),
-            verify: spec.verify,
-            ca: ca.map(|certificates| {
-                certificates.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect::<Vec<_>>().into()
-            }),
-            client: client.map(|(chain, key)| {
-                let chain = chain.iter().map(|der| der.to_vec()).collect();
-                Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
-            }),
-            name,
-            config: Arc::new(config),
+            offered: match upstream.connections.protocol {
+                Protocol::H1 => offering(&[b"http/1.1"]),
+                Protocol::H2 | Protocol::H2c => offering(&[b"h2", b"http/1.1"]),
+            },
+            http1: offering(&[b"http/1.1"]),
+            bytes: offering(&[]),
+            digest: digest.finish(),
         })
-    }
-
-    /// The same settings for connections of which nobody knows what is spoken inside.
-    pub(super) fn for_bytes(&self) -> ClientTls {
-        let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = Vec::new();
-        ClientTls { config: Arc::new(config), name: self.name.clone() }
-    }
-
-    /// The same settings for health checks.
-    pub(super) fn for_probes(&self) -> ClientTls {
-        ClientTls { config: self.config.clone(), name: self.name.clone() }
     }
 }
 
@@ -127,7 +115,7 @@ fn certificates(path: &ConfigPath, at: &At) -> Option<Vec<CertificateDer<'static
     match certificates {
         Err(error) => refuse(format!("{path} is not PEM: {error}")),
         Ok(certificates) if certificates.is_empty() => refuse(format!("{path} holds no certificate in PEM form")),
-        // Pingora would panic on one that does not parse.
+        // rustls looks into the authorities alone.
         Ok(certificates) if certificates.iter().any(|der| X509Certificate::from_der(der).is_err()) => {
             refuse(format!("{path} holds a certificate that cannot be parsed"))
         }
@@ -169,7 +157,7 @@ fn client_config(
     client: Option<&Pair>,
     at: &At,
 ) -> Option<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = provider();
     let builder = ClientConfig::builder_with_provider(provider.clone());
     // Cannot fail: the provider has suites for these versions.
     let builder = builder.with_safe_default_protocol_versions().ok()?;
@@ -212,7 +200,7 @@ fn client_config(
     Some(config)
 }
 
-/// The CAs that this system trusts, as Pingora reads them. They are the machine's, not an edge's, and
+/// The CAs that this system trusts. They are the machine's, not an edge's, and
 /// reading them takes milliseconds, which a file with a thousand upstreams would pay a thousand times.
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();

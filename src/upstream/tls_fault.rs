@@ -1,33 +1,50 @@
 //! TLS with an endpoint that failed: the reason, and a line of the process log.
 
+use std::{error::Error as StdError, io};
+
 use log::Level;
-use pingora_core::{Error, ErrorType};
+use pingora_core::Error;
 
 use crate::{
     observe::process_log::{self, Notice},
     tls::in_words,
     types::Name,
+    wire::Unconnected,
 };
 
-/// How rustls begins when the other side gave up. An endpoint that requires a client certificate sends its alert after the
-/// handshake (TLS 1.3), so that is an error of reading.
-const ALERT: &str = "received fatal alert: ";
+/// Why there was no connection, where an attempt failed for want of one.
+pub fn unconnected(error: &Error) -> Option<&Unconnected> {
+    find(error)
+}
 
-/// Why TLS failed, in words; `None` when something else did. Pingora passes on the text of rustls' error and not the error.
+/// Why TLS failed, in words; `None` when something else did. An endpoint that requires a client certificate sends its alert after the
+/// handshake (TLS 1.3), so that is an error of reading or writing.
 pub fn tls_fault(error: &Error) -> Option<String> {
-    use ErrorType::{InvalidCert, ReadError, TLSHandshakeFailure, TLSWantX509Lookup, WriteError};
-    match error.etype() {
-        TLSHandshakeFailure | InvalidCert | TLSWantX509Lookup => {
-            let text = error.to_string();
-            let text = text.rsplit_once(", SNI: ").map_or(text.as_str(), |(before, _)| before);
-            Some(in_words(text.rsplit_once(" cause: ").map_or(text, |(_, cause)| cause)))
-        }
-        ReadError | WriteError => {
-            let text = error.to_string();
-            text.split_once(ALERT).map(|(_, alert)| format!("{ALERT}{alert}"))
-        }
+    if let Some(unconnected) = unconnected(error) {
+        return unconnected.tls.clone();
+    }
+    match find(error) {
+        Some(alert @ rustls::Error::AlertReceived(_)) => Some(in_words(&alert.to_string())),
         _ => None,
     }
+}
+
+/// The first of this type among the causes of an error.
+fn find<T: StdError + 'static>(error: &Error) -> Option<&T> {
+    let mut next: Option<&(dyn StdError + 'static)> = error.cause.as_deref().map(|cause| cause as _);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = if let Some(error) = cause.downcast_ref::<Box<Error>>() {
+            error.cause.as_deref().map(|cause| cause as _)
+        } else if let Some(error) = cause.downcast_ref::<io::Error>() {
+            error.get_ref().map(|inner| inner as _)
+        } else {
+            cause.source()
+        };
+    }
+    None
 }
 
 /// Says in the process log that TLS with an endpoint failed.
@@ -42,23 +59,29 @@ pub fn tell_tls_fault(upstream: &Name, endpoint: &str, fault: &str) {
 
 #[cfg(test)]
 mod tests {
+    use pingora_core::ErrorType;
+    use rustls::AlertDescription;
+
     use super::*;
+    use crate::wire::Hindrance;
 
     #[test]
-    fn the_reason_is_found_in_what_pingora_says() {
-        let inner = Error::because(
-            ErrorType::TLSHandshakeFailure,
-            "tls connect error",
-            std::io::Error::other("invalid peer certificate: UnknownIssuer"),
-        );
-        let text = format!("TLS connect() failed: {inner}, SNI: api.internal");
-        let error = Error::explain(ErrorType::TLSHandshakeFailure, text).into_up();
-        assert_eq!(tls_fault(&error).as_deref(), Some("invalid certificate: unknown issuer"));
-        let alert = std::io::Error::other("received fatal alert: CertificateRequired");
+    fn the_reason_is_found_among_the_causes() {
+        let unknown = Unconnected { hindrance: Hindrance::Certificate, tls: Some("unknown issuer".to_owned()), socket: None };
+        let inner = Error::because(ErrorType::InvalidCert, "connecting to an endpoint", unknown.clone());
+        let error = Error::because(ErrorType::InvalidCert, "in an attempt", inner).into_up();
+        assert_eq!(unconnected(&error), Some(&unknown));
+        assert_eq!(tls_fault(&error).as_deref(), Some("unknown issuer"));
+        let alert = io::Error::other(rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
         let error = Error::because(ErrorType::ReadError, "while reading response headers", alert);
         assert_eq!(tls_fault(&error).as_deref(), Some("received fatal alert: CertificateRequired"));
-        for other in [ErrorType::ReadError, ErrorType::ConnectRefused, ErrorType::HandshakeError] {
-            assert_eq!(tls_fault(&Error::explain(other, "connection reset")), None);
+        let refused = Unconnected { hindrance: Hindrance::Refused, tls: None, socket: None };
+        for other in [
+            Error::because(ErrorType::ConnectRefused, "connecting to an endpoint", refused),
+            Error::because(ErrorType::ReadError, "while reading response headers", io::Error::other("reset")),
+            Error::explain(ErrorType::HandshakeError, "connection reset"),
+        ] {
+            assert_eq!(tls_fault(&other), None);
         }
     }
 }

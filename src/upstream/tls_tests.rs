@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use pingora_core::connectors::http::custom::Connector;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use tokio::{
@@ -9,7 +10,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::tests::upstream;
+use super::{EndpointConnector, connect_by_us, tests::upstream};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -101,16 +102,16 @@ async fn checks_present_the_client_certificate() {
     assert!(check(address, &format!("{{sni: api.internal, ca: {our_ca}}}")).await.is_err());
 }
 
-/// Pingora's own connector with our peer: what a request meets.
+/// What a request meets.
 async fn connect(address: std::net::SocketAddr, tls: &str) -> pingora_core::Result<()> {
     let upstream = upstream(&format!("{{endpoints: ['{address}'], tls: {tls}}}"));
-    let peer = upstream.peer(&upstream.endpoints()[0], None);
-    pingora_core::connectors::TransportConnector::new(None).get_stream(&*peer).await.map(drop)
+    let mut peer = upstream.peer(&upstream.endpoints()[0], None);
+    connect_by_us(&mut peer);
+    EndpointConnector::new().get_http_session(&*peer).await.map(drop)
 }
 
 #[tokio::test]
 async fn peers_connect_as_configured() {
-    // Pingora makes its connector with the process's provider, and installs one itself if there is none.
     let directory = tempfile::tempdir().unwrap();
     let (ours, other) = (ca(), ca());
     let (our_ca, other_ca) = (write(directory.path(), "ca.pem", &ours.pem()), write(directory.path(), "other.pem", &other.pem()));

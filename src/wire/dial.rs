@@ -154,7 +154,10 @@ mod tests {
 
     use rustls::{RootCertStore, ServerConfig};
     use socket2::SockRef;
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
@@ -245,6 +248,16 @@ mod tests {
         tokio::spawn(async move { listener.accept().await.map(drop) });
         let (hindrance, words) = failed(&address, Some(&trusting_nobody())).await;
         assert_eq!(hindrance, Hindrance::Tls, "{words}");
+    }
+
+    #[tokio::test]
+    async fn an_end_without_close_notify_is_no_ordinary_end() {
+        let (certificate, address) = serve().await;
+        let mut stream = dial(&address, Some(&trusting(Some(&certificate), &[])), None).await.unwrap();
+        // The server reads this, and drops the connection.
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test(start_paused = true)]

@@ -247,7 +247,7 @@ mod tests {
                 r#"{"endpoint":"127.0.0.1:9001","outcome":200,"stage":null,"ms":3.000}],"status":200,"bytes_in":10,"bytes_out":20,"#,
                 r#""ms":{"total":4.500,"queue":0.000,"connect":1.000,"first_byte":2.000},"#,
                 r#""end":{"who":"upstream","phase":"done","type":null,"reason":null},"generation":3,"#,
-                r#""user_agent":"curl/8","referer":null,"cache":null}"#,
+                r#""user_agent":"curl/8","referer":null,"cache":null,"driver":"lane"}"#,
                 "\n"
             )
         );

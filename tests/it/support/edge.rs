@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weir::{
     admin::{Applied, Commands, Guard, Refused},
-    config,
+    config::{self, DriverChoice},
     control::Origin,
     server::{Prepared, RunningServer},
     snapshot,
@@ -18,6 +18,7 @@ use super::{
     PATIENCE,
     certs::{Ca, Identity, Tls, ca, tls},
     client::RawClient,
+    only_pingora,
     tcp::TcpClient,
     wire::RawResponse,
     within,
@@ -171,9 +172,12 @@ impl EdgeBuilder {
 }
 
 async fn start(yaml: &str, directory: TempDir, ca: Option<Ca>) -> Edge {
-    let loaded = snapshot::check(config::parse_str("test.yaml", yaml, directory.path(), &|_| None));
+    let mut loaded = snapshot::check(config::parse_str("test.yaml", yaml, directory.path(), &|_| None));
     if !loaded.is_ok() {
         panic!("{}\n{yaml}", config::render::human(loaded.document.sources(), &loaded.diagnostics, false));
+    }
+    if let Some(spec) = loaded.spec.as_mut().filter(|_| only_pingora()) {
+        spec.server.driver = DriverChoice::Pingora;
     }
     let origin = Origin::Text { name: "test.yaml".to_owned(), directory: directory.path().to_owned() };
     let prepared = within("Weir to start", Prepared::new(loaded, origin)).await;

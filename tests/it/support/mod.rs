@@ -33,6 +33,11 @@ use tokio::{
 /// How long a fixture waits for anything: far beyond what a loaded machine needs, short of what a person tolerates.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Do these tests run with `server: {driver: pingora}`? `make test` runs them both ways.
+pub fn only_pingora() -> bool {
+    std::env::var("WEIR_TEST_DRIVER").is_ok_and(|driver| driver == "pingora")
+}
+
 /// Awaits `future`, or panics naming `what` when it takes longer than [`PATIENCE`].
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {

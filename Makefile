@@ -28,6 +28,7 @@ build: prerequisites
 
 test: prerequisites test-tools
 	$(CARGO) test --locked
+	WEIR_TEST_DRIVER=pingora $(CARGO) test --locked --test it --test conformance
 	@$(MAKE) --no-print-directory test-browser test-api
 
 # The dashboard in headless Chromium; `WEIR_SCREENSHOTS=120` takes the pictures of the README after so many seconds.

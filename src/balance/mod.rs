@@ -164,13 +164,7 @@ impl<'a> Among<'a> {
     }
     /// May it be chosen?
     pub fn may(&self, index: usize) -> bool {
-        let endpoint = &self.endpoints[index];
-        (endpoint.is_clear() || self.may_still(endpoint)) && !self.was_refused(index)
-    }
-    /// Something is held against it.
-    #[cold]
-    fn may_still(&self, endpoint: &Endpoint) -> bool {
-        if self.panicking { !endpoint.is_draining() } else { endpoint.may_take_by(|| self.now()) }
+        self.endpoints[index].is_available(self.panicking, || self.now()) && !self.was_refused(index)
     }
     /// Its weight now, in parts of [`WEIGHT_SCALE`]: less than all of it in a slow start.
     pub fn weight(&self, index: usize) -> u32 {

@@ -8,6 +8,8 @@ use pingora_load_balancing::{
     selection::{BackendIter, BackendSelection},
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Among, Clock, StrategySpec,
     groups::{First, Groups},
@@ -34,6 +36,19 @@ impl Current {
     /// The candidates for this key, best first, without anybody's turn being taken.
     pub fn look(&self, key: &[u8]) -> Option<Candidates> {
         Some(self.0.load_full()?.candidates(key, true))
+    }
+    /// The best candidate for this key that is accepted, out of so many that are asked for at most. As `LoadBalancer::select_with` does,
+    /// but for a set of all that were seen and a copy of each.
+    pub fn choose(&self, key: &[u8], most: usize, accept: impl Fn(&Arc<Endpoint>) -> bool) -> Option<Arc<Endpoint>> {
+        let mut candidates = self.0.load_full()?.candidates(key, false);
+        for _ in 0..most {
+            let (group, index) = candidates.advance()?;
+            let endpoint = &candidates.selection.groups.get(candidates.first, group)?.endpoints[index];
+            if accept(endpoint) {
+                return Some(endpoint.clone());
+            }
+        }
+        None
     }
     /// Are there several groups to draw from?
     pub fn has_groups(&self) -> bool {
@@ -74,7 +89,7 @@ impl Selection {
         let (key, clock) = (if key.is_empty() { 0 } else { hash(key) }, Clock::default());
         let first = self.groups.first(key, &clock);
         let group = if let First::Group(group) = first { group } else { 0 };
-        Candidates { selection: self.clone(), key, first, group, left: 0, refused: Vec::new(), clock, looking }
+        Candidates { selection: self.clone(), key, first, group, left: 0, refused: SmallVec::new(), clock, looking }
     }
 }
 
@@ -89,19 +104,28 @@ pub struct Candidates {
     /// Those that come after the first one, in order, begin here.
     left: usize,
     /// Everything of this group handed out so far. Asking for the next one means that these were refused.
-    refused: Vec<usize>,
+    refused: SmallVec<[usize; 4]>,
     clock: Clock,
     looking: bool,
 }
 
 impl BackendIter for Candidates {
     fn next(&mut self) -> Option<&Backend> {
+        let (group, index) = self.advance()?;
+        let places = &self.selection.groups.get(self.first, group)?.places;
+        self.selection.backends.get(*places.get(index)?)
+    }
+}
+
+impl Candidates {
+    /// The next one: its group, and its place in that.
+    fn advance(&mut self) -> Option<(usize, usize)> {
         loop {
             let group = self.selection.groups.get(self.first, self.group)?;
             let among = Among::new(&group.endpoints, &self.refused, &self.clock).looking(self.looking);
             if let Some(index) = group.strategy.pick(self.key, &among) {
                 self.refused.push(index);
-                return self.selection.backends.get(*group.places.get(index)?);
+                return Some((self.group, index));
             }
             // Nobody is left in this group: the others, the one that is preferred first.
             let First::Group(first) = self.first else { return None };

@@ -201,6 +201,11 @@ impl Endpoint {
     pub fn may_take_by(&self, now: impl FnOnce() -> Instant) -> bool {
         self.standing.may_take(now)
     }
+    /// May it be chosen, in a pool that panics or not? The one place that says so: a pool that panics overrules health and circuits, and
+    /// never a drain. The time is read only if the answer depends on it.
+    pub fn is_available(&self, panicking: bool, now: impl FnOnce() -> Instant) -> bool {
+        self.is_clear() || if panicking { !self.is_draining() } else { self.may_take_by(now) }
+    }
     /// When it may be chosen again, where it only has to wait.
     pub fn returns_at(&self) -> Option<Instant> {
         self.standing.returns_at()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, header, request::Parts};
 
 use super::{
-    Answer, Exchange,
+    Answer, Exchange, Fresh,
     filters::{self, Level},
     told::Passed,
 };
@@ -29,6 +29,8 @@ const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH
 pub enum Decision {
     /// Weir answers.
     Answer(Box<Answer>),
+    /// A stored response answers it.
+    Fresh(Box<Fresh>),
     /// It goes to an endpoint of [`Exchange::upstream`].
     Forward,
 }

@@ -11,6 +11,7 @@
 //! | `attempts` | the attempt under way: its endpoint, its stage, its limits, what its end means |
 //! | `answered` | the response's head: is it HTTP, what is changed, how its body is framed |
 //! | `body` | bodies on their way through |
+//! | `fresh` | how a request takes part in the cache, and a stored response that answers it |
 //! | `reply` | answers of Weir's own |
 //! | `end` | exactly one outcome, on every path |
 
@@ -23,6 +24,7 @@ mod door;
 mod end;
 mod fields;
 mod filters;
+mod fresh;
 mod prepare;
 mod reply;
 mod told;
@@ -39,6 +41,7 @@ pub use connection::{Began, Connection};
 pub use decide::{Asked, Decision, Way, way};
 pub use door::{Door, Doors};
 pub use fields::Settled;
+pub use fresh::{Fresh, Looks};
 pub use prepare::{Prepared, prepare};
 pub use reply::{Answer, Own, refusal_length, refusal_reply, render_refusal, standard_head};
 pub use told::Told;

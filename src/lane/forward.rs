@@ -25,7 +25,7 @@ use crate::{
 /// Serves a request that goes to an endpoint.
 pub(super) async fn forward(
     mut client: Client,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     request: Parts,
     spelling: Spelling,
     pool: &Arc<Pool>,
@@ -34,11 +34,11 @@ pub(super) async fn forward(
     let after = match attempts(&mut client, &mut exchange, &request, &spelling, &mut upload, pool).await {
         Outcome::Over(after) => after,
         Outcome::Tunnel(endpoint, first) => {
-            upgrade::join(client, endpoint, first, exchange).await;
+            Box::pin(upgrade::join(client, endpoint, first, exchange)).await;
             return None;
         }
         Outcome::Failed { answer, reads_on } => {
-            let after = fail(&mut client, &mut exchange, &request, answer, &upload).await;
+            let after = Box::pin(fail(&mut client, &mut exchange, &request, answer, &upload)).await;
             if let (After::Close { .. }, false) = (after, reads_on) { After::Close { reads_on } } else { after }
         }
     };
@@ -46,7 +46,10 @@ pub(super) async fn forward(
     exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
     exchange.finish();
     drop(exchange);
-    own::go_on(client, &mut upload, after).await
+    if after == After::Open && upload.body.is_done() {
+        return Some(client);
+    }
+    Box::pin(own::go_on(client, &mut upload, after)).await
 }
 
 /// What became of all attempts.
@@ -137,7 +140,7 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
         exchange.connected(true);
         return Ok((place, stream));
     }
-    match wire::dial(endpoint.address(), tls, exchange.connect_patience()).await {
+    match Box::pin(wire::dial(endpoint.address(), tls, exchange.connect_patience())).await {
         Ok(stream) => {
             exchange.connected(false);
             Ok((place, stream))

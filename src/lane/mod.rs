@@ -43,7 +43,7 @@ pub struct Arrival {
     /// The connection.
     pub client: Client,
     /// What is known of the request.
-    pub exchange: Exchange,
+    pub exchange: Box<Exchange>,
     /// Its head as policy has left it.
     pub request: Parts,
     /// How its field names were spelt.
@@ -52,15 +52,20 @@ pub struct Arrival {
     pub decision: Decision,
 }
 
-/// Does this driver serve such a request?
-pub fn takes(exchange: &Exchange, decision: &Decision) -> bool {
-    match decision {
-        Decision::Answer(_) => true,
-        Decision::Forward => {
-            let http1 = exchange.upstream().is_some_and(|upstream| upstream.spec().connections.protocol == Protocol::H1);
-            http1 && exchange.keeping.policy.is_none()
-        }
+/// Does this driver serve such a request? A request that a stored response answers is told so in its decision.
+pub fn takes(exchange: &Exchange, request: &Parts, decision: &mut Decision) -> bool {
+    if !matches!(decision, Decision::Forward) {
+        return true;
     }
+    if exchange.keeping.policy.is_none() {
+        return exchange.upstream().is_some_and(|upstream| upstream.spec().connections.protocol == Protocol::H1);
+    }
+    match exchange.fresh(request) {
+        Some(fresh) => *decision = Decision::Fresh(Box::new(fresh)),
+        // What is stored, validated or waited for is Pingora's.
+        None => return false,
+    }
+    true
 }
 
 /// Serves a request. Returns the connection, when another request may follow on it.
@@ -68,7 +73,9 @@ pub async fn serve(arrival: Arrival, pool: &Arc<Pool>) -> Option<Client> {
     let Arrival { client, mut exchange, request, spelling, decision } = arrival;
     exchange.outcome.driver = Some(Driver::Lane);
     match decision {
-        Decision::Answer(answer) => own::answer(client, exchange, request, *answer).await,
+        // Boxed, as all that not every request needs: what one needs is allocated for it.
+        Decision::Answer(answer) => Box::pin(own::answer(client, exchange, request, *answer)).await,
+        Decision::Fresh(fresh) => Box::pin(own::stored(client, exchange, request, *fresh)).await,
         Decision::Forward => forward::forward(client, exchange, request, spelling, pool).await,
     }
 }

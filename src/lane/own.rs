@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use http::request::Parts;
+use http::{header, request::Parts};
 use tokio::time::Instant;
 
 use super::{
@@ -12,8 +12,12 @@ use super::{
     run::Upload,
 };
 use crate::{
-    exchange::{Answer, Exchange, Framing, Own, Plan},
-    gate::Spelling,
+    cache::Body,
+    exchange::{Answer, Exchange, Framing, Fresh, Own, Plan},
+    gate::{
+        Spelling,
+        response::{ResponseFraming, has_body},
+    },
     types::BodyStream,
     upstream::Fault,
 };
@@ -29,12 +33,78 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Answers a request of which nothing was forwarded.
-pub(super) async fn answer(mut client: Client, mut exchange: Exchange, request: Parts, answer: Answer) -> Option<Client> {
+pub(super) async fn answer(mut client: Client, mut exchange: Box<Exchange>, request: Parts, answer: Answer) -> Option<Client> {
     let mut upload = Upload::new(&exchange, &request);
     let keep_alive = send(&mut client, &mut exchange, &request, answer, &upload, true).await;
     exchange.finish();
     drop(exchange);
     go_on(client, &mut upload, keep_alive).await
+}
+
+/// Answers a request with a stored response.
+pub(super) async fn stored(mut client: Client, mut exchange: Box<Exchange>, request: Parts, fresh: Fresh) -> Option<Client> {
+    let mut upload = Upload::new(&exchange, &request);
+    let (status, mut fields, body) = (fresh.entry.head.status, fresh.fields(), &fresh.entry.body);
+    exchange.outcome.cache = Some("hit");
+    let framing = match (has_body(&exchange.outcome.method, status.as_u16()), fields.contains_key(header::CONTENT_LENGTH)) {
+        (false, _) => ResponseFraming::None,
+        (true, true) => ResponseFraming::Length(body.length()),
+        (true, false) => ResponseFraming::Chunked,
+    };
+    let plan = exchange.respond(status, &mut fields, framing, true);
+    client.ends_with_connection = plan.framing == Framing::UntilEnd;
+    head::write_response(client.queue(), status, &fields, &Spelling::default(), &plan, exchange.admitted.http);
+    let after = match send_stored(&mut client, &mut exchange, body, plan).await {
+        Ok(true) if plan.keep_alive => After::Open,
+        Ok(true) => After::Close { reads_on: false },
+        Ok(false) => After::Cut,
+        Err(error) => {
+            let _ = exchange.conclude(unsent(&error).judge(exchange.stage()));
+            After::Cut
+        }
+    };
+    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
+    exchange.finish();
+    drop(exchange);
+    go_on(client, &mut upload, after).await
+}
+
+/// Sends the pieces of a stored body. False when it is cut.
+async fn send_stored(client: &mut Client, exchange: &mut Exchange, body: &Body, plan: Plan) -> io::Result<bool> {
+    let patience = exchange.connection.listener.http.body_idle_timeout.limit();
+    if plan.framing == Framing::None {
+        client.send(&[], patience).await?;
+        return Ok(true);
+    }
+    let (mut at, length) = (0, body.length());
+    loop {
+        let mut piece = body.piece(at, length).unwrap_or_default();
+        at += piece.len() as u64;
+        let end = at >= length || piece.is_empty();
+        if let Err(answer) = exchange.response_piece(&mut piece, end) {
+            (exchange.outcome.cause, exchange.outcome.reason, exchange.outcome.who) = (answer.cause, answer.reason, answer.who);
+            client.send(&[], Some(FAREWELL)).await?;
+            return Ok(false);
+        }
+        send_piece(client, &piece, end, plan, patience).await?;
+        if end {
+            return Ok(true);
+        }
+    }
+}
+
+/// Sends one piece, framed by the plan.
+async fn send_piece(client: &mut Client, piece: &[u8], end: bool, plan: Plan, patience: Option<Duration>) -> io::Result<()> {
+    let mut space = [0; 18];
+    let pieces: [&[u8]; 4] = match plan.framing {
+        Framing::Chunked if piece.is_empty() => [if end { LAST_CHUNK } else { b"" }, b"", b"", b""],
+        Framing::Chunked => [chunk_size(piece.len(), &mut space), piece, CHUNK_END, if end { LAST_CHUNK } else { b"" }],
+        _ => [piece, b"", b"", b""],
+    };
+    if end || !piece.is_empty() {
+        client.send(&pieces, patience).await?;
+    }
+    Ok(())
 }
 
 /// Sends an answer. May the connection go on behind it? It may not where `may` is false. What went wrong is in the outcome.
@@ -104,15 +174,7 @@ async fn pour(
         if exchange.own_piece(&mut piece, &mut left, end).is_err() {
             return Ok(false);
         }
-        let mut space = [0; 18];
-        let pieces: [&[u8]; 4] = match plan.framing {
-            Framing::Chunked if piece.is_empty() => [if end { LAST_CHUNK } else { b"" }, b"", b"", b""],
-            Framing::Chunked => [chunk_size(piece.len(), &mut space), &piece, CHUNK_END, if end { LAST_CHUNK } else { b"" }],
-            _ => [&piece, b"", b"", b""],
-        };
-        if end || !piece.is_empty() {
-            client.send(&pieces, patience).await?;
-        }
+        send_piece(client, &piece, end, plan, patience).await?;
         if end {
             return Ok(true);
         }

@@ -4,7 +4,7 @@
 //! that has none left and looks at the others', and the broom that takes away what has waited for too long.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     pin::Pin,
     sync::{
         Arc,
@@ -56,7 +56,7 @@ struct Idle {
     _place: Place,
 }
 
-type Shelf = Mutex<HashMap<Key, Vec<Idle>>>;
+type Shelf = Mutex<BTreeMap<Key, Vec<Idle>>>;
 
 /// The idle connections of a process.
 #[derive(Debug)]

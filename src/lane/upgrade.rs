@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Joins both sides until they have parted. `first` is what the endpoint has sent of the tunnel already.
-pub(super) async fn join(client: Client, endpoint: Stream, first: BytesMut, mut exchange: Exchange) {
+pub(super) async fn join(client: Client, endpoint: Stream, first: BytesMut, mut exchange: Box<Exchange>) {
     let (client, from_client, to_client) = client.into_stream();
     let mut down = to_client;
     let head = down.len() as u64;

@@ -89,21 +89,24 @@ async fn one(
         }
     };
     admitted.keep_alive &= !last;
-    let mut exchange = Exchange::new(connection.clone(), admitted, began, shared.store.load(), shared.observer.clone());
-    let decision = exchange.decide(&mut request).await;
-    let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &decision);
+    let exchange = Exchange::new(connection.clone(), admitted, began, shared.store.load(), shared.observer.clone());
+    // Boxed: it is large, and is handed on from here to there.
+    let mut exchange = Box::new(exchange);
+    let mut decision = exchange.decide(&mut request).await;
+    let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &request, &mut decision);
     if direct {
         let arrival = lane::Arrival { client, exchange, request, spelling, decision };
         return lane::serve(arrival, &shared.pool).await;
     }
-    Box::pin(by_pingora(client, exchange, request, decision, &head, shared)).await
+    Box::pin(by_pingora(client, exchange, request, spelling, decision, &head, shared)).await
 }
 
 /// Has Pingora serve a request.
 async fn by_pingora(
     client: Client,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     request: Parts,
+    spelling: Spelling,
     decision: Decision,
     head: &[u8],
     shared: &Shared,
@@ -119,7 +122,7 @@ async fn by_pingora(
         Some(tunnel) => Box::new(End::new(stream, Side::Client, tunnel)),
     });
     session.set_pipelined_prefix(prefix);
-    let arrival = Arrival::h1(exchange, request, decision, link);
+    let arrival = Arrival::h1(exchange, request, spelling, decision, link);
     let reused = arrival.scope(shared.edge.process_new_http(session, connection.door.closed())).await;
     match reused.and_then(|reused| returned(reused.consume().0)) {
         Some(returned) if returned.is_complete() => {

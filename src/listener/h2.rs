@@ -159,7 +159,9 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
                     // Its head was the end of the stream.
                     admitted.body = BodyFraming::None;
                 }
-                let mut exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
+                let exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
+                // Boxed: it is large, and is handed on from here to there.
+                let mut exchange = Box::new(exchange);
                 let mut head = head;
                 let decision = exchange.decide(&mut head).await;
                 let arrival = Arrival::h2(exchange, head, decision, pace);

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use pingora_core::Result;
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, caching};
+use super::{RequestCtx, caching, heads};
 use crate::gate::Version;
 
 /// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
@@ -19,7 +18,7 @@ pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     }
     limits(session, ctx);
     if let Some(request) = ctx.request.take() {
-        *session.req_header_mut() = RequestHeader::from(request);
+        *session.req_header_mut() = heads::request(request, &ctx.spelling)?;
     }
     Ok(())
 }

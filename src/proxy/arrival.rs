@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     exchange::{Decision, Exchange},
-    gate::Refusal,
+    gate::{Refusal, Spelling},
     pace::Pace,
     tunnel::Tunnel,
 };
@@ -57,8 +57,9 @@ impl Link {
 
 /// A request of which it is decided what becomes of it.
 pub struct Arrival {
-    pub(super) exchange: Exchange,
+    pub(super) exchange: Box<Exchange>,
     pub(super) request: Parts,
+    pub(super) spelling: Spelling,
     pub(super) decision: Decision,
     pub(super) link: Option<Arc<Link>>,
     pub(super) pace: Arc<Pace>,
@@ -66,14 +67,14 @@ pub struct Arrival {
 
 impl Arrival {
     /// A request on an HTTP/1 connection.
-    pub fn h1(exchange: Exchange, request: Parts, decision: Decision, link: Arc<Link>) -> Self {
+    pub fn h1(exchange: Box<Exchange>, request: Parts, spelling: Spelling, decision: Decision, link: Arc<Link>) -> Self {
         let pace = link.pace().clone();
-        Self { exchange, request, decision, link: Some(link), pace }
+        Self { exchange, request, spelling, decision, link: Some(link), pace }
     }
 
-    /// A request on an HTTP/2 stream.
-    pub fn h2(exchange: Exchange, request: Parts, decision: Decision, pace: Arc<Pace>) -> Self {
-        Self { exchange, request, decision, link: None, pace }
+    /// A request on an HTTP/2 stream, whose names are in lower case.
+    pub fn h2(exchange: Box<Exchange>, request: Parts, decision: Decision, pace: Arc<Pace>) -> Self {
+        Self { exchange, request, spelling: Spelling::default(), decision, link: None, pace }
     }
 
     /// Runs the future with this arrival waiting for `new_ctx`.

@@ -11,6 +11,7 @@ use pingora_core::{Error, ErrorType};
 use super::{Arrival, Link, caching::Caching};
 use crate::{
     exchange::{Answer, Decision, Exchange},
+    gate::Spelling,
     pace::{Deadlines, Pace},
     tunnel::Tunnel,
     types::Driver,
@@ -19,9 +20,11 @@ use crate::{
 
 /// One request in Pingora's phases.
 pub struct RequestCtx {
-    pub(super) exchange: Exchange,
+    pub(super) exchange: Box<Exchange>,
     /// Its head as policy has left it, until Pingora has it.
     pub(super) request: Option<Parts>,
+    /// How the client has spelt the names of its fields.
+    pub(super) spelling: Spelling,
     /// What was decided, until that is carried out.
     pub(super) decision: Option<Decision>,
     /// The HTTP/1 stream it came on.
@@ -40,11 +43,12 @@ pub struct RequestCtx {
 
 impl RequestCtx {
     pub(super) fn new(arrival: Arrival) -> Self {
-        let Arrival { mut exchange, request, decision, link, pace } = arrival;
+        let Arrival { mut exchange, request, spelling, decision, link, pace } = arrival;
         exchange.outcome.driver = Some(Driver::Pingora);
         Self {
             exchange,
             request: Some(request),
+            spelling,
             decision: Some(decision),
             link,
             pace,
@@ -58,8 +62,9 @@ impl RequestCtx {
     /// The context of a request that is made behind another, to fetch for the cache what that one got stale.
     pub(super) fn behind(before: &Self, caching: Box<Caching>) -> Self {
         Self {
-            exchange: before.exchange.again_behind(),
+            exchange: Box::new(before.exchange.again_behind()),
             request: None,
+            spelling: Spelling::default(),
             decision: None,
             link: None,
             pace: Pace::unpaced(),

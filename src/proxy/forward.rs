@@ -6,7 +6,10 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::types::{Fields, FieldsMut};
+use crate::{
+    gate::Spelling,
+    types::{Fields, FieldsMut},
+};
 
 /// Finishes the head for this attempt.
 pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
@@ -28,7 +31,7 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
         let uri = target.parse().map_err(|error| Error::because(ErrorType::InternalError, "rewritten path", error))?;
         request.set_uri(uri);
     }
-    ctx.onward(&mut Onward(request));
+    ctx.onward(&mut Onward { request, spelling: &ctx.spelling });
     if ctx.uploaded {
         ctx.request_is_whole();
         ctx.deadlines().set_answer(ctx.answer_by);
@@ -41,28 +44,38 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
 
 /// Pingora's head as fields that policy changes. Both kinds of insertion fail only for names that are no header names, which the type
 /// rules out.
-struct Onward<'a>(&'a mut RequestHeader);
+struct Onward<'a> {
+    request: &'a mut RequestHeader,
+    spelling: &'a Spelling,
+}
+
+impl Onward<'_> {
+    /// A name of its own spelling: Pingora would write one in lower case with capitals.
+    fn spelt(&self, name: &HeaderName) -> String {
+        String::from_utf8_lossy(self.spelling.of(name.as_str(), &mut 0)).into_owned()
+    }
+}
 
 impl Fields for Onward<'_> {
     fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.headers.get(name).map(HeaderValue::as_bytes)
+        self.request.headers.get(name).map(HeaderValue::as_bytes)
     }
     fn get_all<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
-        Fields::get_all(&self.0.headers as &HeaderMap, name)
+        Fields::get_all(&self.request.headers as &HeaderMap, name)
     }
     fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
-        self.0.headers.each(see);
+        self.request.headers.each(see);
     }
 }
 
 impl FieldsMut for Onward<'_> {
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        let _ = self.0.insert_header(name, value);
+        let _ = self.request.insert_header(self.spelt(&name), value);
     }
     fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        let _ = self.0.append_header(name, value);
+        let _ = self.request.append_header(self.spelt(&name), value);
     }
     fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
+        self.request.remove_header(name);
     }
 }

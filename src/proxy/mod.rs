@@ -11,6 +11,7 @@ mod ctx;
 mod fail;
 mod finish;
 mod forward;
+mod heads;
 mod reply;
 mod respond;
 mod select;
@@ -107,7 +108,8 @@ impl ProxyHttp for Weir {
         match ctx.decision.take() {
             // With an error the connection ends as it is. Otherwise Pingora would close the body in order, complete or not.
             Some(Decision::Answer(answer)) => reply::send(session, ctx, *answer).await.map(|()| true),
-            Some(Decision::Forward) | None => Ok(false),
+            // A stored response is found again in its phase.
+            Some(Decision::Forward | Decision::Fresh(_)) | None => Ok(false),
         }
     }
 

@@ -5,7 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, at_hand, caching};
+use super::{RequestCtx, at_hand, caching, heads};
 use crate::{
     exchange::{Framing, Received},
     gate::{
@@ -65,8 +65,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
     let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
     // Trailers go on between HTTP/2 connections; Pingora has no way for them through HTTP/1.
     let trailers = session.req_header().version == Version::HTTP_2 && response.version == Version::HTTP_2;
-    let placeholder = ResponseHeader::build_no_case(response.status, Some(0))?;
-    let mut parts = Parts::from(std::mem::replace(response, placeholder));
+    let (mut parts, spelling) = heads::taken(response, ctx.link.is_some())?;
     ctx.clean(parts.status, &mut parts.headers, trailers);
     if parts.version == Version::HTTP_10 {
         // We speak our version of HTTP (RFC 9112 section 2.3).
@@ -81,7 +80,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
     } else {
         finally(session, &mut parts, ctx, upgraded);
     }
-    *response = ResponseHeader::from(parts);
+    *response = heads::response(parts, &spelling)?;
     Ok(())
 }
 

@@ -224,11 +224,7 @@ impl Upstream {
     pub fn select(&self, key: &[u8], tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         // Whether it is available the strategy has looked at a moment ago. (Pingora's own idea of health
         // stays at its initial value: the endpoint knows, across reloads.)
-        let accept = |endpoint: &Arc<Endpoint>| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
-        let backend = self
-            .balancer
-            .select_with(key, tried.len() + 1, |backend, _| backend.ext.get::<Arc<Endpoint>>().is_some_and(accept))?;
-        backend.ext.get().cloned()
+        self.current.choose(key, tried.len() + 1, |endpoint| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)))
     }
 
     /// What [`Upstream::select`] would choose now for a request that has tried nothing, without choosing it: the turn of
@@ -274,16 +270,10 @@ impl Upstream {
 
     /// Would [`Upstream::take_another`] find one?
     pub fn has_another(&self, tried: &[Arc<Endpoint>]) -> bool {
-        let clock = Clock::default();
-        let available = |endpoint: &Endpoint| {
-            endpoint.is_clear()
-                || if self.pool.is_panicking() { !endpoint.is_draining() } else { endpoint.may_take_by(|| clock.now()) }
-        };
-        self.endpoints
-            .endpoints()
-            .iter()
-            .any(|endpoint| available(endpoint) && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)))
-            || !self.waiting(tried).is_empty()
+        let (clock, panicking) = (Clock::default(), self.pool.is_panicking());
+        let others = self.endpoints.endpoints();
+        let mut others = others.iter().filter(|endpoint| !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)));
+        others.any(|endpoint| endpoint.is_available(panicking, || clock.now())) || !self.waiting(tried).is_empty()
     }
 
     /// Are so few endpoints available that all are used?

@@ -49,10 +49,11 @@ impl Pinned {
         self.may_take().then_some(&self.endpoint)
     }
     fn may_take(&self) -> bool {
-        self.endpoint.is_clear() || self.endpoint.may_take_by(std::time::Instant::now)
+        // A pool that panics does not change that: the strategy may find one that is well.
+        self.endpoint.is_available(false, std::time::Instant::now)
     }
     /// Counts the request in at the session's endpoint, if that may take it: not when it is unhealthy, drains or
-    /// its circuit is open. A pool that panics does not change that: the strategy may find one that is well.
+    /// its circuit is open.
     pub fn enter(&self) -> Option<InFlight> {
         if self.may_take() { self.endpoint.enter() } else { None }
     }

@@ -177,3 +177,29 @@ async fn every_field_of_a_response_can_be_set_and_removed() {
         }
     }
 }
+
+/// Old clients and servers depend on the case of field names that they are used to.
+#[tokio::test]
+async fn names_go_on_between_http1_connections_as_they_were_spelt() {
+    let answer = "HTTP/1.1 200 OK\r\nX-Served-BY: one\r\nETag: \"1\"\r\nContent-length: 2\r\n\r\nok";
+    let origin = origin().respond_raw(answer).spawn().await;
+    let edge = edge().upstream("app", &[origin.addr()]).route("all", "upstream: app").start().await;
+    let mut client = edge.client().await;
+    let request =
+        "POST / HTTP/1.1\r\nHost: example.com\r\nX-API-Key: 1\r\nx-plain: 2\r\nCONTENT-Length: 2\r\nX-ApI-Key: 3\r\n\r\nhi";
+    let response = client.exchange(request).await;
+    let sent = String::from_utf8_lossy(&origin.requests()[0].raw).into_owned();
+    for line in [
+        "\r\nHost: example.com\r\n",
+        "\r\nX-API-Key: 1\r\n",
+        "\r\nx-plain: 2\r\n",
+        "\r\nCONTENT-Length: 2\r\n",
+        "\r\nvia: 1.1 weir\r\n",
+    ] {
+        assert!(sent.contains(line), "{line:?} in {sent}");
+    }
+    let got = String::from_utf8_lossy(&response.raw).into_owned();
+    for line in ["\r\nX-Served-BY: one\r\n", "\r\nETag: \"1\"\r\n", "\r\nContent-length: 2\r\n"] {
+        assert!(got.contains(line), "{line:?} in {got}");
+    }
+}

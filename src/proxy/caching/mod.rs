@@ -20,7 +20,6 @@ use std::time::{Duration, SystemTime};
 
 use pingora_cache::{CacheKey, CacheOptionOverrides, NoCacheReason};
 use pingora_core::{Error, ErrorType, Result};
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 pub(super) use behind::{current as behind_ctx, resume};
@@ -35,8 +34,8 @@ use self::storage::Wanted;
 use super::RequestCtx;
 use crate::{
     cache::{Asked, Cache, Key, Policy, Refusal},
-    exchange::Answer,
-    types::{Cause, Reply, Who, parse_authority},
+    exchange::{Answer, Looks},
+    types::{Cause, Reply, Who},
 };
 use std::sync::Arc;
 
@@ -107,48 +106,17 @@ pub(super) fn begin(session: &mut Session, ctx: &mut RequestCtx, locks: &Locks) 
 }
 
 fn take_part(session: &mut Session, ctx: &mut RequestCtx) -> Option<Box<Caching>> {
-    let policy = ctx.keeping.policy.take()?;
-    let (cache, route) = (ctx.snapshot.cache?, ctx.route.as_ref()?);
-    let admitted = &ctx.admitted;
-    // Without a host (HTTP/1.0) there is no URL to keep anything under.
-    if admitted.upgrade.is_some() || ctx.outcome.host.is_empty() {
-        return None;
-    }
     let has_body = !session.as_downstream_mut().is_body_empty();
     let request = session.req_header();
-    let (path, query) = (&ctx.outcome.path, admitted.query.as_deref());
-    let mut key = Key::new(&route.name, ctx.client.scheme, &ctx.outcome.host, admitted.port, path, query, &policy.query);
-    key.spelling = spelling(&key.url, request, ctx);
-    let personal = ctx.keeping.personal || ctx.client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
-    let part = match Asked::of(&request.method, &request.headers, has_body, personal) {
+    let Looks { policy, cache, key, asked } = ctx.looks(request, has_body)?;
+    let part = match asked {
         Ok(asked) => Part::Looks(asked),
         // RFC 9111 section 4.4: of an unknown method nobody knows that it is safe.
         Err(Refusal::Method) if !request.method.is_safe() => Part::Changes,
         Err(refusal) => Part::Passes(refusal),
     };
+    ctx.keeping.policy = None;
     Some(Box::new(Caching::new(policy, cache, key, part)))
-}
-
-/// Host and path as they will be forwarded, where the client spelled them in another way than the key does. `None` for what filters
-/// have put in their place: that depends on the canonical form alone.
-fn spelling(url: &str, request: &RequestHeader, ctx: &RequestCtx) -> Option<Arc<str>> {
-    let path = Some(request.uri.path()).filter(|path| ctx.rewritten.is_none() && *path != ctx.outcome.path);
-    let sent = request.headers.get(http::header::HOST).map(http::HeaderValue::to_str).and_then(Result::ok);
-    let sent = sent.or_else(|| request.uri.authority().map(|authority| authority.as_str()));
-    let host = sent.filter(|sent| authority(url) != Some(*sent)).filter(|sent| {
-        let named = parse_authority(sent);
-        named.is_some_and(|(host, port)| host == ctx.outcome.host && port == ctx.admitted.port)
-    });
-    let (path, host) = match (path, host) {
-        (None, None) => return None,
-        parts => (parts.0.unwrap_or_default(), parts.1.unwrap_or_default()),
-    };
-    Some(format!("{host}{path}").into())
-}
-
-/// Host and port of a key's URL.
-fn authority(url: &str) -> Option<&str> {
-    Some(url.split_once("://")?.1.split_once('/')?.0)
 }
 
 impl Caching {

@@ -60,12 +60,24 @@ const ON_PINGORA: &[(&str, &str)] = &[
 
 /// What is done in these places alone, and why.
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("find_and_tell(", &["src/exchange/decide.rs", "src/route"], "one way to a route, for what is served, explained and replayed"),
-    ("Attempts::new", &["src/exchange", "src/l4/open.rs", "src/upstream/call.rs"], "one loop over attempts for all who make them"),
+    (
+        "find_and_tell(",
+        &["src/exchange/decide.rs", "src/route"],
+        "one way to a route, for what is served, explained and replayed",
+    ),
+    (
+        "Attempts::new",
+        &["src/exchange", "src/l4/open.rs", "src/upstream/call.rs"],
+        "one loop over attempts for all who make them",
+    ),
     ("Outcome::begin(", &["src/exchange/connection.rs", "src/l4/record.rs"], "one outcome for each exchange and each connection"),
     ("process_new_http(", &["src/listener/h1.rs", "src/listener/h2.rs"], "a request comes to Pingora when it is decided on"),
     ("HttpPeer::new(", &["src/upstream/peer.rs"], "one file knows the options of a peer"),
-    ("TcpStream::connect(", &["src/wire", "src/discovery/docker", "src/filter/jwt"], "endpoints are dialled in `wire`; an engine and a key set are no endpoints"),
+    (
+        "TcpStream::connect(",
+        &["src/wire", "src/discovery/docker", "src/filter/jwt"],
+        "endpoints are dialled in `wire`; an engine and a key set are no endpoints",
+    ),
 ];
 
 /// Exported by macro at the root of the crate; they live in `types`.

@@ -16,21 +16,23 @@
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |
 //! | 2 | [`wire`] | connections as bytes: sockets, TLS over them, dialling an endpoint |
-//! | 2 | [`tunnel`] | both sides of a WebSocket below Pingora: neither direction waits for the other |
+//! | 2 | [`tunnel`] | both sides of a WebSocket that Pingora carries: neither direction waits for the other |
 //! | 2 | [`cache`] | responses that are kept: what may be, under which key, for how long, and where |
 //! | 2 | [`geo`] | which country an address is in |
 //! | 2 | [`filter`] | what happens to requests and responses on their way |
-//! | 3 | [`upstream`] | a pool of endpoints, balanced, checked, connected to |
+//! | 3 | [`upstream`] | a pool of endpoints, balanced, checked, connected to; the loop over attempts, the verdict on a failure |
 //! | 3 | [`route`] | from a request head to the route that serves it |
 //! | 4 | [`config`] | text to Spec, with every problem placed |
 //! | 5 | [`snapshot`] | Spec to what requests are served by |
-//! | 6 | [`proxy`] | the `ProxyHttp` implementation, one file per phase |
-//! | 6 | [`l4`] | connections passed on as bytes: the name in a TLS greeting, both directions, splice |
-//! | 6 | [`listener`] | accept loop, TLS, HTTP/1 and HTTP/2 drivers, the gate at work |
+//! | 6 | [`exchange`] | the program of one exchange: what becomes of a request, whichever driver carries it |
+//! | 7 | [`lane`] | the direct driver: HTTP/1 from the client's socket to the endpoint's |
+//! | 7 | [`proxy`] | the driver on Pingora: the `ProxyHttp` implementation, one file per phase |
+//! | 7 | [`l4`] | connections passed on as bytes: the name in a TLS greeting, both directions, splice |
 //! | 7 | [`explain`] | why a request goes where it goes |
-//! | 8 | [`admin`] | the API that operators and Prometheus ask |
-//! | 9 | [`control`] | the single writer: reload, runtime changes, probation |
-//! | 10 | [`server`] | assembly, signals, drain |
+//! | 8 | [`listener`] | accept loop, TLS, HTTP/1 and HTTP/2 connections, the gate at work, the choice of the driver |
+//! | 9 | [`admin`] | the API that operators and Prometheus ask |
+//! | 10 | [`control`] | the single writer: reload, runtime changes, probation |
+//! | 11 | [`server`] | assembly, signals, drain |
 //! | - | [`lab`], [`cli`] | test backends; the commands |
 
 pub mod admin;

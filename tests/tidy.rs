@@ -39,6 +39,47 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("route", "upstream", "an action names the upstream that it forwards to"),
 ];
 
+/// What knows nothing of Pingora, in code or by name, nor of these rooms, and why.
+const UNAWARE: &[(&str, &[&str], &str)] = &[
+    ("src/exchange", &["lane", "proxy"], "what becomes of a request is decided once, whichever driver carries it"),
+    ("src/wire", &["lane", "proxy"], "connections are bytes, whoever speaks over them"),
+    ("src/lane", &["proxy"], "a driver owes nothing to the other one"),
+    ("src/upstream/attempts.rs", &["lane", "proxy"], "the one loop over attempts, for both drivers, calls and layer 4"),
+    ("src/upstream/fault.rs", &["lane", "proxy"], "the one verdict on a failure, to which each driver translates its errors"),
+];
+
+/// Where code names Pingora's crates, and why.
+const ON_PINGORA: &[(&str, &str)] = &[
+    ("src/balance/selection.rs", "its load balancer asks for candidates"),
+    ("src/discovery", "its load balancer is given endpoints as its `Backend`s"),
+    ("src/health/check.rs", "a check of ours is a `HealthCheck` of its load balancer"),
+    ("src/listener", "it is handed requests as sessions on streams of its own traits"),
+    ("src/proxy", "the driver that carries requests by its phases"),
+    ("src/upstream", "its load balancer, its peers, and our connections behind its connector"),
+];
+
+/// What is done in these places alone, and why.
+const ONLY_IN: &[(&str, &[&str], &str)] = &[
+    (
+        "find_and_tell(",
+        &["src/exchange/decide.rs", "src/route"],
+        "one way to a route, for what is served, explained and replayed",
+    ),
+    (
+        "Attempts::new",
+        &["src/exchange", "src/l4/open.rs", "src/upstream/call.rs"],
+        "one loop over attempts for all who make them",
+    ),
+    ("Outcome::begin(", &["src/exchange/connection.rs", "src/l4/record.rs"], "one outcome for each exchange and each connection"),
+    ("process_new_http(", &["src/listener/h1.rs", "src/listener/h2.rs"], "a request comes to Pingora when it is decided on"),
+    ("HttpPeer::new(", &["src/upstream/peer.rs"], "one file knows the options of a peer"),
+    (
+        "TcpStream::connect(",
+        &["src/wire", "src/discovery/docker", "src/filter/jwt"],
+        "endpoints are dialled in `wire`; an engine and a key set are no endpoints",
+    ),
+];
+
 /// Exported by macro at the root of the crate; they live in `types`.
 const MACROS: &[&str] = &["string_type", "registry"];
 
@@ -171,6 +212,113 @@ fn layers_import_downward() {
         }
     }
     none(&findings, "a room imports only from lower layers; move what is shared down, or enter a new room in LAYERS");
+}
+
+/// Files of the edge itself: neither tests, nor what is beside the layers.
+fn edge() -> Vec<PathBuf> {
+    let is_test = |path: &Path| path.iter().any(|part| part == "tests") || path.to_str().unwrap().ends_with("tests.rs");
+    let beside = |path: &Path| room(path).and_then(|room| layer(&room)) == Some(BESIDE);
+    files("src", ".rs").into_iter().filter(|path| !is_test(path.strip_prefix(root()).unwrap()) && !beside(path)).collect()
+}
+
+/// Is the file this place, or below it?
+fn is_in(path: &Path, place: &str) -> bool {
+    path.starts_with(root().join(place))
+}
+
+#[test]
+fn policy_names_no_driver() {
+    let mut findings = Vec::new();
+    for (place, rooms, reason) in UNAWARE {
+        let within: Vec<_> = files("src", ".rs").into_iter().filter(|path| is_in(path, place)).collect();
+        if within.is_empty() {
+            findings.push(format!("{place}: is in UNAWARE and is not there"));
+        }
+        for path in within {
+            let code = code(&read(&path));
+            if code.to_lowercase().contains("pingora") {
+                findings.push(format!("{}: names Pingora ({reason})", shown(&path)));
+            }
+            for room in imports(&code).iter().filter(|room| rooms.contains(&room.as_str())) {
+                findings.push(format!("{}: names the driver `{room}` ({reason})", shown(&path)));
+            }
+        }
+    }
+    none(&findings, "what is decided must not depend on who carries it; put what a driver needs into the driver");
+}
+
+/// Does the code name one of Pingora's crates?
+fn names_pingora(code: &str) -> bool {
+    code.match_indices("pingora").any(|(at, _)| {
+        let whole = !code[..at].chars().next_back().is_some_and(word);
+        let name = first_word(&code[at..]).unwrap_or_default();
+        whole && code[at + name.len()..].starts_with("::")
+    })
+}
+
+#[test]
+fn pingora_is_used_where_it_belongs() {
+    let users: Vec<_> = files("src", ".rs").into_iter().filter(|path| names_pingora(&code(&read(path)))).collect();
+    let known = |path: &Path| ON_PINGORA.iter().any(|(place, _)| is_in(path, place));
+    let mut findings: Vec<_> = users.iter().filter(|path| !known(path)).map(|path| shown(path)).collect();
+    for (place, _) in ON_PINGORA.iter().filter(|(place, _)| !users.iter().any(|path| is_in(path, place))) {
+        findings.push(format!("{place}: is in ON_PINGORA and uses nothing of it"));
+    }
+    none(&findings, "keep Pingora's types in the rooms that carry them, or enter the place in ON_PINGORA with the reason");
+}
+
+#[test]
+fn what_is_done_once_is_done_in_one_place() {
+    let mut findings = Vec::new();
+    for (what, places, reason) in ONLY_IN {
+        let found: Vec<_> = edge().into_iter().filter(|path| has_word(&code(&read(path)), what)).collect();
+        for path in found.iter().filter(|path| !places.iter().any(|place| is_in(path, place))) {
+            findings.push(format!("{}: `{what}` ({reason})", shown(path)));
+        }
+        for place in places.iter().filter(|place| !found.iter().any(|path| is_in(path, place))) {
+            findings.push(format!("{place}: has no `{what}` any more"));
+        }
+    }
+    none(&findings, "use what is there, or enter the place in ONLY_IN");
+}
+
+/// The rooms of a map, and the layers that it gives them: the rows `| layer | room | ...`.
+fn map(text: &str) -> BTreeSet<(u8, String)> {
+    let row = |line: &str| {
+        let mut cells = line.trim_start_matches("//!").trim().strip_prefix('|')?.split('|').map(str::trim);
+        let layer = cells.next()?.parse().ok()?;
+        let room = cells.next()?.trim_matches(|character| matches!(character, '[' | ']' | '`'));
+        Some((layer, room.to_owned()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_maps_show_the_layers() {
+    let below = |layer: &u8| *layer != BESIDE;
+    let rooms = LAYERS.iter().flat_map(|(layer, rooms)| rooms.iter().map(|room| (*layer, (*room).to_owned())));
+    let rooms: BTreeSet<_> = rooms.filter(|(layer, _)| below(layer)).collect();
+    let mut findings = Vec::new();
+    for page in ["src/lib.rs", "docs/architecture.md"] {
+        let map = map(&read(&root().join(page)));
+        findings.extend(rooms.symmetric_difference(&map).map(|(layer, room)| format!("{page}: `{room}` in layer {layer}")));
+    }
+    for (layer, room) in &rooms {
+        let head = fs::read_to_string(root().join(format!("src/{room}/mod.rs"))).unwrap_or_default();
+        let told = head.strip_prefix("//! Layer ").and_then(|rest| rest.split_once(':'));
+        if let Some((told, _)) = told.filter(|(told, _)| *told != layer.to_string()) {
+            findings.push(format!("src/{room}/mod.rs: says layer {told}, and is in layer {layer}"));
+        }
+    }
+    none(&findings, "what is told of the layers differs from LAYERS");
+}
+
+#[test]
+fn names_of_pingora_and_rows_of_a_map_are_found() {
+    assert!(names_pingora("use pingora_core::Error;") && names_pingora("x: pingora::Y"));
+    assert!(!names_pingora("for_pingora::x()") && !names_pingora("(\"pingora_proxy\", pingora_io!(x))"));
+    let rows = "//! | layer | room |\n//! | 1 | [`a`] | x |\n| 10 | `b` | y |\n| - | [`c`] | z |";
+    assert_eq!(map(rows), BTreeSet::from([(1, "a".to_owned()), (10, "b".to_owned())]));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Layer 8: the admin listener. Health, metrics, state, and the commands of an operator.
+//! Layer 9: the admin listener. Health, metrics, state, and the commands of an operator.
 //!
 //! Reading goes through [`Metrics`] and a [`StateSource`], changing through [`Commands`]; nothing here touches the
 //! proxy itself. Who may do what is one file, `access.rs`, ahead of every page. No page shows a secret: what is

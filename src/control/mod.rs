@@ -1,4 +1,4 @@
-//! Layer 9: the single writer. Everything that changes a running edge goes through [`Control`], one after the other.
+//! Layer 10: the single writer. Everything that changes a running edge goes through [`Control`], one after the other.
 //!
 //! A change is a new configuration: the file's (or a posted one), with what operators changed at runtime and what
 //! discovery adds to it. It is compiled; what it needs of the system is prepared (sockets bound, logs opened); then it is

@@ -1,4 +1,4 @@
-//! Layer 6: connections that are passed on as bytes.
+//! Layer 7: connections that are passed on as bytes.
 //!
 //! A connection comes in as an [`Arrival`]: accepted, its PROXY header read, its TLS terminated where that was asked for.
 //! Here it gets an endpoint of the same upstreams that serve HTTP, and both sides are joined until they part. The

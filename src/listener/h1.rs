@@ -1,4 +1,4 @@
-//! The HTTP/1 driver: read a head under a deadline, admit it, let Pingora serve it, again.
+//! HTTP/1 connections: read a head under a deadline, admit it, decide on it, hand it to a driver, again.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The HTTP/2 driver: accept streams, admit each, let Pingora serve it in a task of its own.
+//! HTTP/2 connections: accept streams, admit each, decide on it, let Pingora serve it in a task of its own.
 
 use std::{
     sync::{

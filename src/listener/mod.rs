@@ -1,8 +1,9 @@
-//! Layer 6: from an accepted socket to checked requests.
+//! Layer 8: from an accepted socket to checked requests.
 //!
 //! Our own accept loop instead of Pingora's `Server`: listeners come and go while running, every read has a
-//! deadline, PROXY protocol works in cleartext too, and a drain ends when the last request does. Requests
-//! are handed to the one `HttpProxy` (see [`crate::proxy`]) after the gate has admitted them.
+//! deadline, PROXY protocol works in cleartext too, and a drain ends when the last request does. A request
+//! that the gate has admitted is decided on ([`crate::exchange`]) and then handed to a driver: [`crate::lane`], or
+//! the one `HttpProxy` of [`crate::proxy`].
 
 mod accept;
 mod connection;

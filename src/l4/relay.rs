@@ -71,10 +71,11 @@ impl Relay {
         let (began, mut clock) = (Instant::now(), Clock::default());
         let (mut last, mut well) = (began, false);
         let end = std::future::poll_fn(|cx| {
-            let before = (self.up.moved(), self.down.moved());
+            let (before, open) = ((self.up.moved(), self.down.moved()), self.first.is_none());
             let end = self.poll(cx);
             let now = (self.up.moved(), self.down.moved());
-            if now != before {
+            if now != before || open != self.first.is_none() {
+                // The end of a direction is a sign of life, too: what the other side has to say behind it has its own time.
                 last = Instant::now();
                 record.moved(now.0 - before.0, now.1 - before.1);
             }

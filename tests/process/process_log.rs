@@ -270,6 +270,8 @@ async fn whatever_happens_every_line_has_the_format() {
         .upstream("app", &[extra.addr()])
         .upstream("unused", &[extra.addr()])
         .route("all", "upstream: app")
+        // For a line that is not Weir's own.
+        .yaml("server: {driver: pingora}")
         .admin("token: for-this-test-only");
     let mut run = Run::start(described).await;
     let line = told(&run, "W0302").await;

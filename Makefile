@@ -2,10 +2,10 @@
 # Nothing has to be installed first: tools/prerequisites does it, or says what is missing.
 
 CARGO ?= cargo
-# Of `make bench-l4` and `make bench-cache`; `PROFILE=bench-quick` builds faster.
+# Of `make bench-l4`, `make bench-cache` and `make bench-peers`; `PROFILE=bench-quick` builds faster.
 PROFILE ?= release
 
-.PHONY: help demo build test test-browser test-api test-docker image check fmt lint docs bench bench-balance bench-l4 bench-cache prerequisites test-tools
+.PHONY: help demo build test test-browser test-api test-docker image check fmt lint docs bench bench-balance bench-l4 bench-cache bench-peers prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
@@ -18,6 +18,7 @@ help:
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
 	@echo 'make bench-l4        layer 4 beside HAProxy and nginx: CPU, memory, latency; five minutes'
+	@echo 'make bench-peers     HTTP beside nginx, HAProxy and Envoy: CPU, memory, latency, system calls; twenty-five minutes'
 	@echo 'make bench-cache     hits beside nginx and Varnish: CPU, rate, latency, memory; three minutes'
 
 demo: build
@@ -77,6 +78,12 @@ bench-l4: prerequisites
 bench-cache: prerequisites
 	@sh tools/prerequisites bench-cache
 	$(CARGO) bench --locked --profile $(PROFILE) --bench cache -- $(ARGS)
+
+# One run beside nginx, HAProxy and Envoy. `ARGS='small tls --rounds 3'` for less of it.
+bench-peers: prerequisites
+	@sh tools/prerequisites bench-peers
+	@sh tools/envoy
+	$(CARGO) bench --locked --profile $(PROFILE) --bench peers -- $(ARGS)
 
 prerequisites:
 	@sh tools/prerequisites

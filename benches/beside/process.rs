@@ -7,7 +7,7 @@ pub struct Process(pub Child);
 
 impl Process {
     /// It and its workers.
-    fn all(&self) -> Vec<u32> {
+    pub fn all(&self) -> Vec<u32> {
         let own = self.0.id();
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
         std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()

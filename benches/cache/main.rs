@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("a runtime");
     match runtime.block_on(measure(&options)) {
-        Ok(table) => table.print(),
+        Ok(table) => table.print(None),
         Err(error) => {
             eprintln!("cache: {error:#}");
             return ExitCode::FAILURE;
@@ -59,5 +59,9 @@ fn main() -> ExitCode {
 
 async fn measure(options: &Options) -> anyhow::Result<Table<Figure, Kind>> {
     let origin = origin::start().await?;
-    beside::rounds("bench-cache", options.rounds, async |kind| scenes::all(kind, &origin, options).await).await
+    let mut table = Table::new();
+    table
+        .rounds(&beside::installed("bench-cache"), options.rounds, async |kind| scenes::all(kind, &origin, options).await)
+        .await?;
+    Ok(table)
 }

@@ -7,6 +7,8 @@
 
 #[path = "../beside/mod.rs"]
 mod beside;
+#[path = "../beside/descriptors.rs"]
+mod descriptors;
 mod endpoint;
 mod proxies;
 mod scenes;
@@ -14,7 +16,6 @@ mod scenes;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use beside::Table;
 use proxies::Kind;
@@ -41,10 +42,10 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    raise_descriptors(options.open as u64 * 2 + 1000);
+    descriptors::raise(options.open as u64 * 2 + 1000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("a runtime");
     match runtime.block_on(measure(&options)) {
-        Ok(table) => table.print(),
+        Ok(table) => table.print(None),
         Err(error) => {
             eprintln!("l4: {error:#}");
             return ExitCode::FAILURE;
@@ -55,14 +56,7 @@ fn main() -> ExitCode {
 
 async fn measure(options: &Options) -> anyhow::Result<Table<Figure, Kind>> {
     let endpoint = endpoint::start().await?;
-    beside::rounds("bench-l4", options.rounds, async |kind| scenes::all(kind, endpoint, options).await).await
-}
-
-fn raise_descriptors(wanted: u64) {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    // The proxies inherit it; root may go beyond the hard limit.
-    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_err() {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        eprintln!("l4: only {hard} files may be open at a time; ask for fewer connections with --open, or raise `ulimit -Hn`");
-    }
+    let mut table = Table::new();
+    table.rounds(&beside::installed("bench-l4"), options.rounds, async |kind| scenes::all(kind, endpoint, options).await).await?;
+    Ok(table)
 }

@@ -12,7 +12,7 @@ use http::{
 use crate::gate::{
     Limits,
     chunked::ChunkValidator,
-    response::{BadResponse, has_body},
+    response::{BadResponse, has_body, parser},
 };
 
 /// A head that is not complete by then is Pingora's to refuse.
@@ -63,7 +63,7 @@ fn heads(asked_head: bool, read: &mut BytesMut) -> Result<Option<(Strict, BytesM
     loop {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
-        let length = match response.parse(read) {
+        let length = match parser().parse_response(&mut response, read) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if read.len() < MAX_HEAD => return Ok(None),
             _ => return Ok(Some((Strict::Passing, BytesMut::new()))),
@@ -111,6 +111,8 @@ mod tests {
         ] {
             for step in [1, 2, 7, 1000] {
                 assert_eq!(judge("GET / HTTP/1.1", &format!("{CHUNKED}{body}"), step), expected, "{body:?}");
+                let tolerated = CHUNKED.replacen("\r\n", "\r\nx-fold: a\r\n b\r\nx-space : a\r\n", 1);
+                assert_eq!(judge("GET / HTTP/1.1", &format!("{tolerated}{body}"), step), expected, "{body:?}");
                 let hinted = format!("HTTP/1.1 103 Early Hints\r\n\r\n{CHUNKED}{body}");
                 assert_eq!(judge("GET / HTTP/1.1", &hinted, step), expected, "{body:?}");
             }

@@ -97,6 +97,7 @@ fn finally(session: &mut Session, parts: &mut Parts, ctx: &mut RequestCtx, upgra
         body::over(session, ctx);
     }
     let ends = plan.framing == Framing::UntilEnd && ctx.admitted.http == gate::Version::Http10;
+    ctx.ends_with_connection = ends;
     if !upgraded && (ends || !ctx.connection.stays_open()) {
         session.set_keepalive(None);
     }

@@ -71,6 +71,13 @@ pub fn admit_trailers(trailers: &HeaderMap) -> Result<(), BadResponse> {
     }
 }
 
+/// How heads of responses are parsed: with the tolerance that Pingora has, so that whoever looks at one sees what is passed on.
+pub fn parser() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true).allow_obsolete_multiline_headers_in_responses(true);
+    config
+}
+
 /// May the response to this method with this status have a body (RFC 9110 section 6.4.1)?
 pub fn has_body(method: &str, status: u16) -> bool {
     method != "HEAD" && !matches!(status, 100..=199 | 204 | 304)

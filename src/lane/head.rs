@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::{
     exchange::{Exchange, Plan},
-    gate::{Spelling, Version},
+    gate::{Spelling, Version, response::parser},
     types::{Fields, FieldsMut},
 };
 
@@ -41,9 +41,7 @@ pub(super) enum Parsed {
 pub(super) fn parse(bytes: &[u8]) -> Parsed {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let mut config = httparse::ParserConfig::default();
-    config.allow_spaces_after_header_name_in_responses(true).allow_obsolete_multiline_headers_in_responses(true);
-    let length = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
+    let length = match parser().parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Parsed::Partial,
         Ok(httparse::Status::Partial) | Err(_) => return Parsed::Broken,

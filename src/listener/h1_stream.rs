@@ -262,6 +262,11 @@ impl AsyncWrite for H1Stream {
         Poll::Ready(Ok(()))
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.link.is_broken() {
+            ready!(self.poll_taken(cx, Transport::poll_flush))?;
+            self.transport.break_off();
+            return Poll::Ready(Ok(()));
+        }
         self.poll_taken(cx, Transport::poll_shutdown)
     }
 }

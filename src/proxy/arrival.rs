@@ -1,6 +1,13 @@
 //! A request on its way into the context that Pingora makes for it: decided already, by [`crate::exchange`].
 
-use std::{cell::RefCell, future::Future, sync::Arc};
+use std::{
+    cell::RefCell,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use http::request::Parts;
 use parking_lot::Mutex;
@@ -24,6 +31,7 @@ pub struct Link {
     tunnel: Option<Arc<Tunnel>>,
     pace: Arc<Pace>,
     refusal: Mutex<Option<Refusal>>,
+    broken: AtomicBool,
 }
 
 impl Default for Link {
@@ -35,7 +43,7 @@ impl Default for Link {
 impl Link {
     /// Of a request that may ask for a tunnel.
     pub fn new(tunnel: Option<Arc<Tunnel>>) -> Self {
-        Self { tunnel, pace: Pace::alone(), refusal: Mutex::default() }
+        Self { tunnel, pace: Pace::alone(), refusal: Mutex::default(), broken: AtomicBool::new(false) }
     }
     /// The tunnel that the request asks for.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
@@ -48,6 +56,14 @@ impl Link {
     /// The body is refused.
     pub fn refuse(&self, refusal: Refusal) {
         *self.refusal.lock() = Some(refusal);
+    }
+    /// The end of the connection would be taken for that of a response which is cut: it must end as a failure.
+    pub fn break_off(&self) {
+        self.broken.store(true, Relaxed);
+    }
+    /// Must it?
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
     }
     /// Why the body was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {

@@ -53,14 +53,19 @@ pub(super) fn response(session: &mut Session, body: &mut Option<Bytes>, end: boo
     *body = (had_one || !piece.is_empty()).then_some(piece);
     passed.map_err(|answer| ctx.decide(answer))?;
     if end {
-        ctx.deadlines().set_silence(None);
-        if !session.is_body_done() {
-            // The service has said all it wants of a body that is still coming. A client that waits to be told to send it
-            // never will; another gets a little time, so that a reset does not destroy the answer.
-            session.set_read_timeout(Some(if ctx.sends_its_body() { LINGER } else { NOTHING }));
-        }
+        over(session, ctx);
     }
     Ok(())
+}
+
+/// The response is complete. One without a body is with its head, behind which nothing is asked of us.
+pub(super) fn over(session: &mut Session, ctx: &RequestCtx) {
+    ctx.deadlines().set_silence(None);
+    if !session.is_body_done() {
+        // The service has said all it wants of a body that is still coming. A client that waits to be told to send it
+        // never will; another gets a little time, so that a reset does not destroy the answer.
+        session.set_read_timeout(Some(if ctx.sends_its_body() { LINGER } else { NOTHING }));
+    }
 }
 
 /// Has the response a head and no more? A body comes all the same where the store asked for one: with the answer to a HEAD, or one

@@ -39,6 +39,8 @@ pub struct RequestCtx {
     pub(super) hold: Option<Hold>,
     /// The status that the endpoint answered with is worth another attempt, which is paid for.
     pub(super) retrying: bool,
+    /// The end of the connection is the end of the response under way.
+    pub(super) ends_with_connection: bool,
 }
 
 impl RequestCtx {
@@ -56,6 +58,7 @@ impl RequestCtx {
             decided: None,
             hold: None,
             retrying: false,
+            ends_with_connection: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl RequestCtx {
             decided: None,
             hold: None,
             retrying: false,
+            ends_with_connection: false,
         }
     }
 
@@ -83,6 +87,13 @@ impl RequestCtx {
     /// The tunnel that it asks for.
     pub(super) fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.link.as_ref()?.tunnel()
+    }
+
+    /// What was sent of the response is cut: its client must not take that for its end.
+    pub(super) fn cut(&self) {
+        if let Some(link) = self.link.as_ref().filter(|_| self.ends_with_connection) {
+            link.break_off();
+        }
     }
 
     /// Decides on an answer of Weir's own. The caller then fails its phase, and `fail` writes it.

@@ -82,6 +82,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, error: &
     if responded(session) {
         // Truncation is never disguised: a reset on HTTP/2, a close without the final chunk on HTTP/1.
         ctx.outcome.status = status_sent(session);
+        ctx.cut();
         session.as_downstream_mut().shutdown().await;
     } else {
         let sent = reply::send(session, ctx, *answer).await;

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::RequestCtx;
 use crate::{
-    exchange::{Answer, Own, refusal_reply, standard_head},
+    exchange::{Answer, Framing, Own, refusal_reply, standard_head},
     gate::Refusal,
     types::BodyStream,
 };
@@ -20,6 +20,7 @@ pub(super) async fn send(session: &mut Session, ctx: &mut RequestCtx, answer: An
         session.as_downstream_mut().shutdown().await;
         return Ok(());
     };
+    ctx.ends_with_connection = plan.framing == Framing::UntilEnd;
     if !plan.keep_alive {
         session.as_downstream_mut().set_keepalive(None);
     }
@@ -60,6 +61,7 @@ async fn pour(
         }
     }
     session.set_keepalive(None);
+    ctx.cut();
     session.as_downstream_mut().shutdown().await;
     Ok(())
 }

@@ -5,7 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{RequestCtx, at_hand, caching, heads};
+use super::{RequestCtx, at_hand, body, caching, heads};
 use crate::{
     exchange::{Framing, Received},
     gate::{
@@ -91,7 +91,12 @@ fn finally(session: &mut Session, parts: &mut Parts, ctx: &mut RequestCtx, upgra
     if plan.framing == Framing::Chunked {
         parts.version = Version::HTTP_11;
     }
+    if !upgraded && matches!(plan.framing, Framing::None | Framing::Length(0)) {
+        ctx.answered = true;
+        body::over(session, ctx);
+    }
     let ends = plan.framing == Framing::UntilEnd && ctx.admitted.http == gate::Version::Http10;
+    ctx.ends_with_connection = ends;
     if !upgraded && (ends || !ctx.connection.stays_open()) {
         session.set_keepalive(None);
     }

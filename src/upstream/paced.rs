@@ -57,6 +57,10 @@ impl Paced {
 
 impl AsyncRead for Paced {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.strict.closes() && Pace::with(|pace| pace.window.attempt()) != Some(self.attempt) {
+            // Whoever looks whether it can be used again finds it closed, as it is about to be.
+            return Poll::Ready(Ok(()));
+        }
         let room = match Pace::with(|pace| pace.window.poll_room(cx)) {
             Some(room) => ready!(room),
             None => return Pin::new(&mut self.stream).poll_read(cx, buf),

@@ -6,13 +6,13 @@
 use bytes::{Buf, BytesMut};
 use http::{
     HeaderName,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
 use crate::gate::{
     Limits,
     chunked::ChunkValidator,
-    response::{BadResponse, has_body},
+    response::{BadResponse, has_body, parser},
 };
 
 /// A head that is not complete by then is Pingora's to refuse.
@@ -21,7 +21,13 @@ const MAX_FIELDS: usize = 256;
 
 /// Follows one response.
 #[derive(Debug, Default)]
-pub(super) enum Strict {
+pub(super) struct Strict {
+    state: State,
+    closes: bool,
+}
+
+#[derive(Debug, Default)]
+enum State {
     /// Nothing is looked at: a body of another framing, or what Pingora judges by itself.
     #[default]
     Passing,
@@ -34,22 +40,28 @@ pub(super) enum Strict {
 impl Strict {
     /// A request goes out whose first bytes are these: its response is the next thing to come.
     pub(super) fn begin(request: &[u8]) -> Self {
-        Self::Head { asked_head: request.starts_with(b"HEAD "), read: BytesMut::new() }
+        let state = State::Head { asked_head: request.starts_with(b"HEAD "), read: BytesMut::new() };
+        Self { state, closes: false }
+    }
+
+    /// The endpoint has said that no other response follows on the connection. Pingora reads one `Connection` of several.
+    pub(super) fn closes(&self) -> bool {
+        self.closes
     }
 
     /// Looks at the next bytes. An error says that they are no chunks.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        match self {
-            Self::Passing => Ok(()),
-            Self::Head { asked_head, read } => {
+        match &mut self.state {
+            State::Passing => Ok(()),
+            State::Head { asked_head, read } => {
                 read.extend_from_slice(bytes);
                 let Some((next, rest)) = heads(*asked_head, read)? else { return Ok(()) };
                 *self = next;
                 self.feed(&rest)
             }
-            Self::Chunks(validator) => {
+            State::Chunks(validator) => {
                 if validator.feed(bytes).map_err(|refusal| refusal.reason())?.complete {
-                    *self = Self::Passing;
+                    self.state = State::Passing;
                 }
                 Ok(())
             }
@@ -63,10 +75,10 @@ fn heads(asked_head: bool, read: &mut BytesMut) -> Result<Option<(Strict, BytesM
     loop {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
-        let length = match response.parse(read) {
+        let length = match parser().parse_response(&mut response, read) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if read.len() < MAX_HEAD => return Ok(None),
-            _ => return Ok(Some((Strict::Passing, BytesMut::new()))),
+            _ => return Ok(Some((Strict::default(), BytesMut::new()))),
         };
         let status = response.code.unwrap_or_default();
         let named = |name: HeaderName| response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_str()));
@@ -75,16 +87,20 @@ fn heads(asked_head: bool, read: &mut BytesMut) -> Result<Option<(Strict, BytesM
             return Err(BadResponse::TeAndCl.reason());
         }
         let chunked = coding.is_some_and(|field| field.value.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        let options = response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(CONNECTION.as_str()));
+        let closes = options
+            .flat_map(|field| field.value.split(|byte| *byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
         read.advance(length);
         if matches!(status, 100 | 102..=199) {
             continue;
         }
         let has_body = has_body(if asked_head { "HEAD" } else { "GET" }, status);
-        let next = match chunked && has_body {
-            true => Strict::Chunks(Box::new(ChunkValidator::new(&Limits::default()))),
-            false => Strict::Passing,
+        let state = match chunked && has_body {
+            true => State::Chunks(Box::new(ChunkValidator::new(&Limits::default()))),
+            false => State::Passing,
         };
-        return Ok(Some((next, std::mem::take(read))));
+        return Ok(Some((Strict { state, closes }, std::mem::take(read))));
     }
 }
 
@@ -111,6 +127,8 @@ mod tests {
         ] {
             for step in [1, 2, 7, 1000] {
                 assert_eq!(judge("GET / HTTP/1.1", &format!("{CHUNKED}{body}"), step), expected, "{body:?}");
+                let tolerated = CHUNKED.replacen("\r\n", "\r\nx-fold: a\r\n b\r\nx-space : a\r\n", 1);
+                assert_eq!(judge("GET / HTTP/1.1", &format!("{tolerated}{body}"), step), expected, "{body:?}");
                 let hinted = format!("HTTP/1.1 103 Early Hints\r\n\r\n{CHUNKED}{body}");
                 assert_eq!(judge("GET / HTTP/1.1", &hinted, step), expected, "{body:?}");
             }
@@ -121,6 +139,20 @@ mod tests {
     fn a_head_that_is_framed_in_two_ways_is_found() {
         let both = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
         assert_eq!(judge("GET / HTTP/1.1", both, 10), Err("te_and_cl"));
+    }
+
+    #[test]
+    fn any_connection_field_may_say_that_it_closes() {
+        for (fields, closes) in [
+            ("connection: keep-alive\r\nConnection: Close\r\n", true),
+            ("connection: x-a, close\r\nconnection: x-b\r\n", true),
+            ("connection: x-close\r\nx: close\r\n", false),
+        ] {
+            let mut strict = Strict::begin(b"GET / HTTP/1.1");
+            strict.feed(b"HTTP/1.1 103 Early Hints\r\nconnection: close\r\n\r\n").unwrap();
+            strict.feed(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 3\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(strict.closes(), closes, "{fields}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -64,6 +65,15 @@ impl Transport {
             Inner::Plain(socket) => socket.into_parts(),
             Inner::Tls(stream) => ((*stream).into(), BytesMut::new()),
         }
+    }
+
+    /// Lets the other end see a failure rather than an end when it is closed next. What was collected must be out.
+    pub fn break_off(&self) {
+        if let Inner::Plain(socket) = &self.inner {
+            // A linger time of zero turns the close into a reset. Without it the close is an ordinary one.
+            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+        // TLS ends without a close_notify, which says the same.
     }
 
     /// Starts to send what was collected, as far as the socket takes it now; for when there is nothing to read and thus

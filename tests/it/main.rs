@@ -14,6 +14,7 @@ mod compress;
 mod discovery;
 mod docker_discovery;
 mod docker_engine;
+mod drivers;
 mod explain;
 mod faults;
 mod filters;

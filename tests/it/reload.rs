@@ -14,14 +14,10 @@ use crate::support::{
     Gate,
     client::RawClient,
     edge::{Edge, edge_from},
+    free_port,
     origin::origin,
     within,
 };
-
-/// A port that was free a moment ago, for a listener whose address matters.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn config(listeners: &str, rest: &str) -> String {
     format!(

@@ -16,7 +16,10 @@ use tokio::{
 
 use crate::{
     programs,
-    support::edge::{Edge, edge},
+    support::{
+        edge::{Edge, edge},
+        free_port,
+    },
 };
 
 /// 100,000 rows of 999 letters and a line end.
@@ -62,7 +65,7 @@ async fn postgres() -> Option<Postgres> {
     let made =
         command(&initdb).args(["-A", "trust", "-U", "tester", "--no-sync", "-D"]).arg(&data).output().await.expect("initdb");
     assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-    let port = programs::free_port();
+    let port = free_port();
     let mut command = command(&server);
     command.arg("-D").arg(&data).arg("-k").arg(directory.path()).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
     let server = programs::start(command.args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_wal_size=4GB"]));

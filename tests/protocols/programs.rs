@@ -1,7 +1,6 @@
 //! Servers as child processes.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -27,11 +26,6 @@ pub fn installed(name: &str, places: &[&Path]) -> Option<PathBuf> {
     let debian = Path::new("/usr/bin/apt-get").is_file();
     assert!(found.is_some() || !debian, "`{name}` is not installed: run `make test-tools`");
     found
-}
-
-/// A port that was free just now, for a server that cannot take one of its own choice.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind").local_addr().expect("an address").port()
 }
 
 /// Starts a server that ends with the test.

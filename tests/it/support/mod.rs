@@ -23,7 +23,14 @@ pub mod tokens;
 pub mod tools;
 pub mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -32,6 +39,17 @@ use tokio::{
 
 /// How long a fixture waits for anything: far beyond what a loaded machine needs, short of what a person tolerates.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A free port, for a listener whose address matters and that cannot take one of the kernel's choice. It lies below those that the
+/// kernel chooses (`ip_local_port_range`), one of which another test could have by the time it is used.
+pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id() as u16;
+    let next = || PORTS.start + begin.wrapping_add(NEXT.fetch_add(1, Relaxed)) % PORTS.len() as u16;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    std::iter::repeat_with(next).take(PORTS.len()).find(is_free).expect("a free port")
+}
 
 /// Do these tests run with `server: {driver: pingora}`? `make test` runs them both ways.
 pub fn only_pingora() -> bool {

@@ -5,15 +5,7 @@
 //! pays. "jwt" is a token of 300 to 600 bytes, verified each time and remembered. What waits for others (`forward_auth`, a store
 //! of `rate_limit`, `mirror`) or answers (`static_files`) is not here.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    hint::black_box,
-    net::Ipv4Addr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
@@ -24,28 +16,13 @@ use weir::{
     types::{Client, Countries, Problems, Scheme, Whereabouts},
 };
 
+#[path = "counting/mod.rs"]
+mod counting;
 #[path = "../tests/it/support/tokens.rs"]
 #[expect(dead_code, reason = "tests use more of it")]
 mod tokens;
 
-/// Counts what is allocated.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use self::counting::allocations;
 
 /// One request after another, from one client.
 struct Exchange {
@@ -201,9 +178,9 @@ fn filters(c: &mut Criterion) {
         }
         exchange.introduce(&chain);
         exchange.pass(&chain);
-        let before = ALLOCATIONS.load(Relaxed);
+        let before = allocations();
         (0..ROUNDS).for_each(|_| exchange.pass(&chain));
-        let each = (ALLOCATIONS.load(Relaxed) - before) as f64 / ROUNDS as f64;
+        let each = (allocations() - before) as f64 / ROUNDS as f64;
         eprintln!("{name}: {each} allocations");
         c.bench_function(&format!("filter/{name}"), |b| b.iter(|| exchange.pass(&chain)));
     }

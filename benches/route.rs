@@ -2,15 +2,7 @@
 //!
 //! The allocations of one look-up are counted first and must be none; then criterion measures the time.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    collections::BTreeMap,
-    hint::black_box,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
@@ -21,25 +13,10 @@ use weir::{
     types::{Client, Problems, RequestHead, Scheme},
 };
 
-struct Counting;
+#[path = "counting/mod.rs"]
+mod counting;
 
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use self::counting::allocations;
 
 fn table(count: usize, matches: impl Fn(usize) -> Value) -> Table {
     let problems = Problems::default();
@@ -70,9 +47,9 @@ fn find(c: &mut Criterion) {
         let head = RequestHead { method: "GET", host: &host, path: &path, query: Some("debug=1"), fields: &fields };
         let name = table.find(&head, &client).expect("a route").route.name.clone();
         assert_eq!(name.as_str(), format!("r{}", count / 2), "the route that was meant");
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         black_box(table.find(black_box(&head), &client));
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{what} of {count} allocates");
+        assert_eq!(allocations(), before, "{what} of {count} allocates");
         group.bench_function(BenchmarkId::new(what, count), |b| {
             b.iter(|| black_box(table.find(black_box(&head), &client)));
         });

@@ -4,39 +4,17 @@
 //! retries, metrics and `least_connections`. Client and endpoint are threads that allocate nothing while it is counted.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use weir::{config, server::RunningServer};
 
-struct Counting;
+#[path = "../benches/counting/mod.rs"]
+mod counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is the system's allocator's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use self::counting::allocations;
 
 /// 26 were measured; more needs a reason.
 const MOST: f64 = 28.0;
@@ -85,10 +63,10 @@ fn a_plain_request_allocates_little() {
     let server = runtime.block_on(RunningServer::start(spec)).expect("it starts");
     let mut client = TcpStream::connect(server.address("web").unwrap()).unwrap();
     (0..200).for_each(|_| exchange(&mut client));
-    const REQUESTS: u32 = 2000;
-    let before = ALLOCATIONS.load(Relaxed);
+    const REQUESTS: usize = 2000;
+    let before = allocations();
     (0..REQUESTS).for_each(|_| exchange(&mut client));
-    let each = (ALLOCATIONS.load(Relaxed) - before) as f64 / f64::from(REQUESTS);
+    let each = (allocations() - before) as f64 / REQUESTS as f64;
     println!("{each:.1} allocations for each request");
     assert!(each <= MOST, "{each:.1} allocations for each request");
 }

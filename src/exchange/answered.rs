@@ -106,11 +106,6 @@ impl Exchange {
         }
     }
 
-    /// The client was told to go on with its body.
-    pub fn told_to_continue(&mut self) {
-        self.continued = true;
-    }
-
     /// Makes the final head the client's: filters in reverse, the session's cookie, the framing. It was cleaned before.
     pub fn respond(&mut self, status: StatusCode, fields: &mut HeaderMap, framing: ResponseFraming, cached: bool) -> Plan {
         self.outcome.status = status.as_u16();

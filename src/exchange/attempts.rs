@@ -11,7 +11,7 @@ use crate::{
     observe::{Attempt, SpanId},
     pace::Limit,
     types::{Cause, FieldsMut, Phase, Reply, Stage, Who},
-    upstream::{Again, Fault, Granted, Next, Replay, Stop, Verdict},
+    upstream::{Again, Fault, Granted, Next, Replay, Stop, Verdict, tell_tls_fault},
 };
 
 /// An attempt that is under way.
@@ -234,10 +234,11 @@ impl Exchange {
         }
     }
 
-    /// Says why the attempt that was just recorded failed, in words, where its cause alone does not.
-    pub fn detail(&mut self, detail: &str) {
-        if let Some(attempt) = self.outcome.attempts.last_mut() {
-            attempt.detail = Some(detail.into());
+    /// The attempt that was just recorded failed because of TLS: keeps the reason with it, and tells the process log.
+    pub fn tls_failed(&mut self, words: &str) {
+        if let (Some(upstream), Some(attempt)) = (&self.outcome.upstream, self.outcome.attempts.last_mut()) {
+            tell_tls_fault(upstream, &attempt.endpoint, words);
+            attempt.detail = Some(words.into());
         }
     }
 

@@ -11,6 +11,11 @@ use crate::{
     types::{Cause, Reply},
 };
 
+/// How long the rest of a request body is waited for once the response is complete. As long as an idle client of others.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
 /// A body gets this long before its rate is judged.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 

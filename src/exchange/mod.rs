@@ -37,6 +37,7 @@ use std::{
 
 pub use answered::{Framing, Origin, Plan, Received};
 pub use attempts::Attempting;
+pub use body::{DRAIN, LINGER};
 pub use connection::{Began, Connection};
 pub use decide::{Asked, Decision, Way, way};
 pub use door::{Door, Doors};

@@ -71,6 +71,11 @@ pub fn admit_trailers(trailers: &HeaderMap) -> Result<(), BadResponse> {
     }
 }
 
+/// Fields of a response, and bytes of its head. What is larger is taken for something else than HTTP.
+pub const MAX_FIELDS: usize = 256;
+/// See [`MAX_FIELDS`].
+pub const MAX_HEAD: usize = 256 * 1024;
+
 /// How heads of responses are parsed: with the tolerance that Pingora has, so that whoever looks at one sees what is passed on.
 pub fn parser() -> httparse::ParserConfig {
     let mut config = httparse::ParserConfig::default();

@@ -85,8 +85,19 @@ impl Body {
     }
 }
 
+/// A piece of content as it is written, in chunks or as it is, and the end of the body where this is the last one. The line in front
+/// of a chunk is put into `space`.
+pub(super) fn framed<'a>(chunked: bool, content: &'a [u8], end: bool, space: &'a mut [u8; 18]) -> [&'a [u8]; 4] {
+    let last = if end { LAST_CHUNK } else { b"" };
+    match (chunked, content.is_empty()) {
+        (false, _) => [content, b"", b"", b""],
+        (true, true) => [last, b"", b"", b""],
+        (true, false) => [chunk_size(content.len(), space), content, CHUNK_END, last],
+    }
+}
+
 /// The line in front of a chunk of this length, in `space`.
-pub(super) fn chunk_size(length: usize, space: &mut [u8; 18]) -> &[u8] {
+fn chunk_size(length: usize, space: &mut [u8; 18]) -> &[u8] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1) as usize;
     for (at, digit) in space.iter_mut().take(digits).enumerate() {
@@ -97,9 +108,9 @@ pub(super) fn chunk_size(length: usize, space: &mut [u8; 18]) -> &[u8] {
 }
 
 /// Behind the content of a chunk.
-pub(super) const CHUNK_END: &[u8] = b"\r\n";
+const CHUNK_END: &[u8] = b"\r\n";
 /// The end of a body in chunks.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {

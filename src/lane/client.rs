@@ -224,7 +224,7 @@ impl Client {
 
     /// Ends it so that the other end sees a failure.
     pub(super) fn break_off(self) {
-        self.transport.into_stream().0.break_off();
+        self.transport.break_off();
     }
 
     /// Closes our side.

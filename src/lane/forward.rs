@@ -1,6 +1,6 @@
 //! A request on its way to an endpoint, and to another one when that fails.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use http::request::Parts;
@@ -16,10 +16,9 @@ use super::{
 use crate::{
     exchange::{Answer, Exchange},
     gate::Spelling,
-    tls::in_words,
     types::Stage,
-    upstream::{Fault, tell_tls_fault},
-    wire::{self, ClientTls, Hindrance, Stream},
+    upstream::{Fault, tls_alert},
+    wire::{self, Hindrance, Stream},
 };
 
 /// Serves a request that goes to an endpoint.
@@ -42,8 +41,7 @@ pub(super) async fn forward(
             if let (After::Close { .. }, false) = (after, reads_on) { After::Close { reads_on } } else { after }
         }
     };
-    exchange.outcome.bytes_in = exchange.body_in;
-    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
+    own::count(&client, &mut exchange);
     exchange.finish();
     drop(exchange);
     if after == After::Open && upload.body.is_done() {
@@ -75,17 +73,18 @@ async fn attempts(
     pool: &Arc<Pool>,
 ) -> Outcome {
     loop {
-        if let Err(answer) = exchange.next_attempt(request).await {
-            // The verdict on the attempt before stands, where nothing else is to be said.
-            let answer = answer.or_else(|| exchange.verdict.take().and_then(|verdict| exchange.conclude(verdict)));
-            return Outcome::Failed { answer, reads_on: true };
+        match exchange.next_attempt(request).await {
+            Ok(()) => {}
+            // The verdict on the attempt before stands.
+            Err(None) => return failed(exchange, true),
+            Err(answer) => return Outcome::Failed { answer, reads_on: true },
         }
         let (place, mut endpoint) = match connect(exchange, pool).await {
             Ok(connected) => connected,
             Err((fault, words)) => {
                 let again = exchange.failed(fault, upload.is_at_hand());
                 if let Some(words) = words {
-                    exchange.detail(&words);
+                    exchange.tls_failed(&words);
                 }
                 if again {
                     continue;
@@ -109,7 +108,10 @@ async fn attempts(
             Ended::Decided(answer) => return Outcome::Failed { answer: Some(answer), reads_on: true },
             Ended::Fault(fault, error) => {
                 let again = exchange.failed(fault, upload.is_at_hand());
-                tell_alert(exchange, error.as_ref());
+                // An endpoint that requires a certificate says so behind the handshake (TLS 1.3).
+                if let Some(words) = error.as_ref().and_then(tls_alert) {
+                    exchange.tls_failed(&words);
+                }
                 if !again {
                     // Of a client that broke off nothing more is read.
                     let broke_off = matches!(fault, Fault::ClientLeft | Fault::ClientNotReading | Fault::RequestBody(_));
@@ -131,8 +133,8 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
         return Err((Fault::Internal, None));
     };
     let endpoint = attempt.guard.endpoint().clone();
-    let tls: Option<&ClientTls> = upstream.request_tls();
-    let place = Place::new(&endpoint, tls);
+    let (tls, digest) = upstream.request_tls().unzip();
+    let place = Place::new(&endpoint, digest);
     if !attempt.anew
         && !exchange.upgrades()
         && let Some(stream) = pool.take(&place)
@@ -146,9 +148,6 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
             Ok((place, stream))
         }
         Err(unconnected) => {
-            if let Some(words) = &unconnected.tls {
-                tell_tls_fault(upstream.name(), endpoint.label(), words);
-            }
             let fault = match unconnected.hindrance {
                 Hindrance::Timeout if exchange.is_late() => exchange.timeout(),
                 hindrance => Fault::of_connecting(hindrance.cause()),
@@ -156,17 +155,6 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
             Err((fault, unconnected.tls))
         }
     }
-}
-
-/// An endpoint that requires a certificate says so behind the handshake (TLS 1.3).
-fn tell_alert(exchange: &mut Exchange, error: Option<&io::Error>) {
-    let alert = error.and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
-    let (Some(alert), Some(upstream)) = (alert, exchange.upstream().cloned()) else { return };
-    let words = in_words(&alert.to_string());
-    if let Some(attempt) = exchange.outcome.attempts.last() {
-        tell_tls_fault(upstream.name(), &attempt.endpoint, &words);
-    }
-    exchange.detail(&words);
 }
 
 /// Tells the client, as far as it still can be told.

@@ -8,13 +8,12 @@ use smallvec::SmallVec;
 
 use crate::{
     exchange::{Exchange, Plan},
-    gate::{Spelling, Version, response::parser},
+    gate::{
+        Spelling, Version,
+        response::{MAX_FIELDS, MAX_HEAD, parser},
+    },
     types::{Fields, FieldsMut},
 };
-
-/// Fields of a response, and bytes of its head. What is larger is taken for something else than HTTP.
-const MAX_FIELDS: usize = 256;
-const MAX_HEAD: usize = 256 * 1024;
 
 /// The head of a response that came from an endpoint.
 #[derive(Debug)]

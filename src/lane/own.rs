@@ -5,15 +5,10 @@ use std::{io, time::Duration};
 use http::{header, request::Parts};
 use tokio::time::Instant;
 
-use super::{
-    body::{CHUNK_END, LAST_CHUNK, chunk_size},
-    client::Client,
-    head,
-    run::Upload,
-};
+use super::{body::framed, client::Client, head, run::Upload};
 use crate::{
     cache::Body,
-    exchange::{Answer, Exchange, Framing, Fresh, Own, Plan},
+    exchange::{Answer, DRAIN, Exchange, Framing, Fresh, Own, Plan},
     gate::{
         Spelling,
         response::{ResponseFraming, has_body},
@@ -21,9 +16,6 @@ use crate::{
     types::BodyStream,
     upstream::Fault,
 };
-
-/// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long what was sent so far of a response that is cut may take.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
@@ -35,10 +27,10 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// Answers a request of which nothing was forwarded.
 pub(super) async fn answer(mut client: Client, mut exchange: Box<Exchange>, request: Parts, answer: Answer) -> Option<Client> {
     let mut upload = Upload::new(&exchange, &request);
-    let keep_alive = send(&mut client, &mut exchange, &request, answer, &upload, true).await;
+    let after = send(&mut client, &mut exchange, &request, answer, &upload, true).await;
     exchange.finish();
     drop(exchange);
-    go_on(client, &mut upload, keep_alive).await
+    go_on(client, &mut upload, after).await
 }
 
 /// Answers a request with a stored response.
@@ -63,7 +55,7 @@ pub(super) async fn stored(mut client: Client, mut exchange: Box<Exchange>, requ
             After::Cut
         }
     };
-    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
+    count(&client, &mut exchange);
     exchange.finish();
     drop(exchange);
     go_on(client, &mut upload, after).await
@@ -82,7 +74,8 @@ async fn send_stored(client: &mut Client, exchange: &mut Exchange, body: &Body, 
         at += piece.len() as u64;
         let end = at >= length || piece.is_empty();
         if let Err(answer) = exchange.response_piece(&mut piece, end) {
-            (exchange.outcome.cause, exchange.outcome.reason, exchange.outcome.who) = (answer.cause, answer.reason, answer.who);
+            // What it would have answered is for the log alone.
+            exchange.settle(answer);
             client.send(&[], Some(FAREWELL)).await?;
             return Ok(false);
         }
@@ -95,16 +88,11 @@ async fn send_stored(client: &mut Client, exchange: &mut Exchange, body: &Body, 
 
 /// Sends one piece, framed by the plan.
 async fn send_piece(client: &mut Client, piece: &[u8], end: bool, plan: Plan, patience: Option<Duration>) -> io::Result<()> {
-    let mut space = [0; 18];
-    let pieces: [&[u8]; 4] = match plan.framing {
-        Framing::Chunked if piece.is_empty() => [if end { LAST_CHUNK } else { b"" }, b"", b"", b""],
-        Framing::Chunked => [chunk_size(piece.len(), &mut space), piece, CHUNK_END, if end { LAST_CHUNK } else { b"" }],
-        _ => [piece, b"", b"", b""],
-    };
-    if end || !piece.is_empty() {
-        client.send(&pieces, patience).await?;
+    if !end && piece.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut space = [0; 18];
+    client.send(&framed(plan.framing == Framing::Chunked, piece, end, &mut space), patience).await
 }
 
 /// Sends an answer. May the connection go on behind it? It may not where `may` is false. What went wrong is in the outcome.
@@ -130,8 +118,7 @@ pub(super) async fn send(
             Err(error) => Err(error),
         },
     };
-    exchange.outcome.bytes_in = exchange.body_in;
-    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
+    count(client, exchange);
     match sent {
         Ok(()) if plan.keep_alive => After::Open,
         Ok(()) => After::Close { reads_on: exchange.sends_its_body() },
@@ -140,6 +127,12 @@ pub(super) async fn send(
             After::Cut
         }
     }
+}
+
+/// Tells the log how many bytes of both bodies went: of the response's, all that the client's side has taken.
+pub(super) fn count(client: &Client, exchange: &mut Exchange) {
+    exchange.outcome.bytes_in = exchange.body_in;
+    exchange.outcome.bytes_out = exchange.body_out.saturating_sub(client.unsent() as u64);
 }
 
 /// What becomes of a client's connection behind a response.

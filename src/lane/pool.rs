@@ -17,10 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::{
-    endpoint::Endpoint,
-    wire::{ClientTls, Stream},
-};
+use crate::{endpoint::Endpoint, wire::Stream};
 
 /// Idle connections that are kept in all, as a bound on descriptors and memory.
 const MOST: usize = 8192;
@@ -28,32 +25,32 @@ const MOST: usize = 8192;
 /// How often the broom looks.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Where connections may serve: one endpoint, over TLS with one set of settings or in cleartext.
+/// Where connections may serve: one endpoint, over TLS with settings of this digest or in cleartext.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     endpoint: Arc<Endpoint>,
-    tls: Option<ClientTls>,
+    tls: Option<u64>,
 }
 
 impl Place {
-    pub(super) fn new(endpoint: &Arc<Endpoint>, tls: Option<&ClientTls>) -> Self {
-        Self { endpoint: endpoint.clone(), tls: tls.cloned() }
+    pub(super) fn new(endpoint: &Arc<Endpoint>, tls: Option<u64>) -> Self {
+        Self { endpoint: endpoint.clone(), tls }
     }
 
-    /// Two places are the same while one of them is held: what is held keeps its address.
+    /// An endpoint that is held keeps its address in memory.
     fn key(&self) -> Key {
-        (Arc::as_ptr(&self.endpoint).addr(), self.tls.as_ref().map_or(0, |tls| Arc::as_ptr(&tls.config).addr()))
+        (Arc::as_ptr(&self.endpoint).addr(), self.tls)
     }
 }
 
-type Key = (usize, usize);
+type Key = (usize, Option<u64>);
 
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
     until: Option<Instant>,
-    /// Keeps what the key is made of.
-    _place: Place,
+    /// Held for the key.
+    _endpoint: Arc<Endpoint>,
 }
 
 type Shelf = Mutex<BTreeMap<Key, Vec<Idle>>>;
@@ -110,7 +107,7 @@ impl Pool {
         }
         let until = patience.map(|patience| Instant::now() + patience);
         let mut shelf = self.shelves[self.own()].lock();
-        shelf.entry(place.key()).or_default().push(Idle { stream, until, _place: place });
+        shelf.entry(place.key()).or_default().push(Idle { stream, until, _endpoint: place.endpoint });
     }
 
     /// Takes away what has waited for too long, and what the endpoint has closed.

@@ -17,14 +17,14 @@ use tokio::{
 };
 
 use super::{
-    body::{Body, CHUNK_END, LAST_CHUNK, chunk_size},
+    body::{Body, framed},
     client::Client,
     head::{self, Parsed, ResponseHead},
     scratch,
 };
 use crate::{
-    exchange::{Answer, Exchange, Framing, Plan, Received},
-    gate::{BodyFraming, Refusal, Spelling, Version},
+    exchange::{Answer, Exchange, Framing, LINGER, Plan, Received},
+    gate::{BodyFraming, Refusal, Spelling, Version, response::ResponseFraming},
     pace::Limit,
     upstream::Fault,
     wire::Stream,
@@ -32,9 +32,6 @@ use crate::{
 
 /// A request body up to this length can be sent once more.
 const REPLAY: usize = 64 * 1024;
-
-/// How long the rest of a request body is waited for once the response is complete. As long as an idle client of others.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// The request's body, over all attempts.
 pub(super) struct Upload {
@@ -87,16 +84,8 @@ impl Upload {
 
     /// The framing around a piece of content, behind what is there.
     fn encode(&self, out: &mut BytesMut, content: &[u8], end: bool) {
-        if !self.chunked {
-            return out.extend_from_slice(content);
-        }
-        if !content.is_empty() {
-            out.extend_from_slice(chunk_size(content.len(), &mut [0; 18]));
-            out.extend_from_slice(content);
-            out.extend_from_slice(CHUNK_END);
-        }
-        if end {
-            out.extend_from_slice(LAST_CHUNK);
+        for piece in framed(self.chunked, content, end, &mut [0; 18]) {
+            out.extend_from_slice(piece);
         }
     }
 }
@@ -411,7 +400,7 @@ impl<'a> Run<'a> {
                 Ok(Received::Again) => return Ok(Some(Ended::Again)),
                 Ok(Received::Interim) => self.interim(cx, *head)?,
                 Ok(Received::Final(_)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    self.respond(*head, crate::gate::response::ResponseFraming::None);
+                    self.respond(*head, ResponseFraming::None);
                     let sent = self.client.poll_send(cx, &[]).map_err(Self::unsent)?;
                     self.moved_down = if sent > 0 { Instant::now() } else { self.moved_down };
                     return Ok(Some(Ended::Tunnel(BytesMut::from(rest))));
@@ -434,7 +423,7 @@ impl<'a> Run<'a> {
 
     fn interim(&mut self, cx: &mut Context<'_>, mut head: ResponseHead) -> Result<(), Ended> {
         if head.status == StatusCode::CONTINUE {
-            self.exchange.told_to_continue();
+            self.exchange.continued = true;
         }
         // Clients of HTTP/1.0 understand none.
         if self.exchange.admitted.http == Version::Http10 {
@@ -446,7 +435,7 @@ impl<'a> Run<'a> {
     }
 
     /// Queues the final head for the client.
-    fn respond(&mut self, mut head: ResponseHead, framing: crate::gate::response::ResponseFraming) -> Plan {
+    fn respond(&mut self, mut head: ResponseHead, framing: ResponseFraming) -> Plan {
         let exchange = &mut *self.exchange;
         exchange.clean(head.status, &mut head.fields, false);
         let mut plan = exchange.respond(head.status, &mut head.fields, framing, false);
@@ -575,11 +564,6 @@ fn pass(
         content
     };
     let mut space = [0; 18];
-    let pieces: [&[u8]; 4] = match plan.framing {
-        Framing::Chunked if content.is_empty() && end => [LAST_CHUNK, b"", b"", b""],
-        Framing::Chunked if content.is_empty() => [b"", b"", b"", b""],
-        Framing::Chunked => [chunk_size(content.len(), &mut space), content, CHUNK_END, if end { LAST_CHUNK } else { b"" }],
-        _ => [content, b"", b"", b""],
-    };
+    let pieces = framed(plan.framing == Framing::Chunked, content, end, &mut space);
     client.poll_send(cx, &pieces).map(drop).map_err(|error| Ended::Fault(Fault::ClientLeft, Some(error)))
 }

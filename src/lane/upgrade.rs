@@ -8,6 +8,7 @@ use super::client::Client;
 use crate::{
     exchange::Exchange,
     l4::{End, Relay, Witness},
+    tunnel::LINGER,
     types::Who,
     upstream::Fault,
     wire::Stream,
@@ -29,7 +30,7 @@ pub(super) async fn join(client: Client, endpoint: Stream, first: BytesMut, mut 
 /// A tunnel may be silent for as long as both sides like. When one of them has ended, the other has this long to say what is left, and
 /// goes on for as long as it says something.
 fn patience(ended: Option<Who>) -> Option<Duration> {
-    ended.map(|_| Duration::from_secs(2))
+    ended.map(|_| LINGER)
 }
 
 /// What passes through a tunnel is counted as the bodies of its request.

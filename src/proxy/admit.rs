@@ -1,15 +1,10 @@
 //! The first phase: the limits of this exchange, and the head as it was decided on.
 
-use std::time::Duration;
-
 use pingora_core::Result;
 use pingora_proxy::Session;
 
 use super::{RequestCtx, caching, heads};
-use crate::gate::Version;
-
-/// What is left of a request body when its answer is complete is read for this long, so that the connection can live on.
-const DRAIN: Duration = Duration::from_secs(5);
+use crate::{exchange::DRAIN, gate::Version};
 
 /// Prepares the session and the request's head.
 pub(super) fn admit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {

@@ -8,10 +8,11 @@ use pingora_core::Result;
 use pingora_proxy::Session;
 
 use super::RequestCtx;
-use crate::types::{Cause, Who};
+use crate::{
+    exchange::LINGER,
+    types::{Cause, Who},
+};
 
-/// How long the rest of a request body is waited for once the response is complete. As long as an idle client of others.
-const LINGER: Duration = Duration::from_secs(5);
 /// Not at all; a timer of zero might be taken for none.
 const NOTHING: Duration = Duration::from_millis(1);
 

@@ -1,20 +1,16 @@
 //! Failure: the one translation of Pingora's errors to a [`Fault`], and of its verdict to what Pingora does.
 
-use std::{
-    error::Error as StdError,
-    io::{self, ErrorKind},
-};
+use std::io::{self, ErrorKind};
 
 use pingora_core::{Error, ErrorSource, ErrorType::*};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{RequestCtx, at_hand, reply, tls_fault};
+use super::{RequestCtx, at_hand, reply};
 use crate::{
     exchange::Answer,
     gate::Refusal,
     types::{Cause, Who},
-    upstream::{Fault, NOT_PROCESSED, unconnected},
-    wire::Hindrance,
+    upstream::{Fault, NOT_PROCESSED, find, tls_fault, unconnected},
 };
 
 /// An attempt failed before the request was sent.
@@ -24,7 +20,7 @@ pub(super) fn connecting(session: &Session, ctx: &mut RequestCtx, mut error: Box
         fault => fault,
     };
     let again = ctx.failed(fault, at_hand(session));
-    tls_fault::note(ctx, &error);
+    note_tls(ctx, &error);
     error.set_retry(again);
     error
 }
@@ -48,14 +44,19 @@ pub(super) fn proxying(session: &Session, ctx: &mut RequestCtx, mut error: Box<E
         (None, _) => other_fault(ctx, &error),
     };
     let again = ctx.failed(fault, at_hand(session)) && !responded(session);
-    tls_fault::note(ctx, &error);
+    note_tls(ctx, &error);
     if ctx.verdict.is_some_and(|verdict| verdict.who == Who::Upstream) {
         // A limit that passed looks like the client's failure.
         error.as_up();
-        tls_fault::note(ctx, &error);
     }
     error.set_retry(again);
     error
+}
+
+fn note_tls(ctx: &mut RequestCtx, error: &Error) {
+    if let Some(words) = tls_fault(error) {
+        ctx.tls_failed(&words);
+    }
 }
 
 /// The final answer to a failure, if the client can still be answered.
@@ -153,13 +154,8 @@ fn other_fault(ctx: &RequestCtx, error: &Error) -> Fault {
 
 /// Why connecting failed.
 fn connect_fault(error: &Error) -> Fault {
-    match (unconnected(error).map(|unconnected| unconnected.hindrance), error.etype()) {
-        (Some(Hindrance::Timeout), _) => Fault::ConnectTimeout,
-        (Some(Hindrance::Refused), _) => Fault::Refused,
-        (Some(Hindrance::Unroutable), _) => Fault::Unroutable,
-        (Some(Hindrance::Closed), _) => Fault::Closed,
-        (Some(Hindrance::Tls), _) => Fault::TlsHandshake,
-        (Some(Hindrance::Certificate), _) => Fault::Certificate,
+    match (unconnected(error), error.etype()) {
+        (Some(unconnected), _) => Fault::of_connecting(unconnected.hindrance.cause()),
         // The beginning of HTTP/2 on a connection that is there.
         (None, HandshakeError) => Fault::TlsHandshake,
         (None, ConnectionClosed | ReadError | WriteError) => Fault::Closed,
@@ -185,8 +181,8 @@ fn late_fault(ctx: &RequestCtx, error: &Error) -> Fault {
         ReadError if io_kind(error) == Some(ErrorKind::InvalidData) => Fault::NotHttp,
         etype if *etype == NOT_PROCESSED => Fault::NotProcessed,
         ConnectionClosed | ReadError | WriteError | H2Error => Fault::Closed,
-        ConnectTimedout | TLSHandshakeTimedout | ConnectRefused | ConnectError | InvalidCert | TLSHandshakeFailure
-        | HandshakeError => connect_fault(error),
+        ConnectTimedout | TLSHandshakeTimedout | ConnectRefused | ConnectNoRoute | ConnectError | InvalidCert
+        | TLSHandshakeFailure | HandshakeError => connect_fault(error),
         _ => Fault::NotHttp,
     }
 }
@@ -210,22 +206,4 @@ fn is_closed(error: &Error) -> bool {
 fn io_kind(error: &Error) -> Option<ErrorKind> {
     let of_h2 = || find::<h2::Error>(error).and_then(h2::Error::get_io);
     find::<io::Error>(error).or_else(of_h2).map(io::Error::kind)
-}
-
-/// The first of this type among the causes of an error.
-fn find<T: StdError + 'static>(error: &Error) -> Option<&T> {
-    let mut next: Option<&(dyn StdError + 'static)> = error.cause.as_deref().map(|cause| cause as _);
-    while let Some(cause) = next {
-        if let Some(found) = cause.downcast_ref() {
-            return Some(found);
-        }
-        next = if let Some(error) = cause.downcast_ref::<Box<Error>>() {
-            error.cause.as_deref().map(|cause| cause as _)
-        } else if let Some(error) = cause.downcast_ref::<io::Error>() {
-            error.get_ref().map(|inner| inner as _)
-        } else {
-            cause.source()
-        };
-    }
-    None
 }

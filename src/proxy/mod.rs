@@ -15,7 +15,6 @@ mod heads;
 mod reply;
 mod respond;
 mod select;
-mod tls_fault;
 
 pub use arrival::{Arrival, Link};
 pub use ctx::RequestCtx;

@@ -75,7 +75,7 @@ pub(super) fn send(session: &mut Session, response: &mut ResponseHeader, ctx: &m
         if parts.status == StatusCode::CONTINUE {
             // The client was told to send its body: the connection goes on behind it.
             session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
-            ctx.told_to_continue();
+            ctx.continued = true;
         }
     } else {
         finally(session, &mut parts, ctx, upgraded);
@@ -95,9 +95,8 @@ fn finally(session: &mut Session, parts: &mut Parts, ctx: &mut RequestCtx, upgra
         ctx.answered = true;
         body::over(session, ctx);
     }
-    let ends = plan.framing == Framing::UntilEnd && ctx.admitted.http == gate::Version::Http10;
-    ctx.ends_with_connection = ends;
-    if !upgraded && (ends || !ctx.connection.stays_open()) {
+    ctx.ends_with_connection = plan.framing == Framing::UntilEnd;
+    if !upgraded && !plan.keep_alive {
         session.set_keepalive(None);
     }
     if upgraded {

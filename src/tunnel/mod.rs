@@ -32,7 +32,10 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::parting::Estate;
-pub use self::{end::End, parting::Parting};
+pub use self::{
+    end::End,
+    parting::{LINGER, Parting},
+};
 
 /// One of Pingora's pieces. A side that says less while the other takes nothing is still read from, and so the end of one that
 /// went away is found out.

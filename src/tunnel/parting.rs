@@ -24,7 +24,7 @@ const STALLED: Duration = Duration::from_secs(60);
 
 /// How long a side that was told of the end may go on talking. To close while it does would reset the connection and
 /// could destroy what is on its way to it (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// Waits for the ends of a tunnel, and parts with them. What it has not got to when it is dropped is closed at once.
 #[derive(Debug, Default)]

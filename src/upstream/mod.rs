@@ -53,7 +53,7 @@ pub use hold::Hold;
 pub use peer::{for_tunnel, hold_answer, open_anew, wait_for_answer};
 pub use spec::{ConnectionsSpec, LocalitySpec, Protocol, UpstreamSpec, UpstreamTlsSpec};
 pub use sticky::Pinned;
-pub use tls_fault::{tell_tls_fault, tls_fault, unconnected};
+pub use tls_fault::{find, tell_tls_fault, tls_alert, tls_fault, unconnected};
 
 use crate::{
     balance::{Clock, Current, Key, Selection, SelectionConfig},
@@ -214,9 +214,10 @@ impl Upstream {
         self.tls.as_ref().map(|tls| &tls.bytes)
     }
 
-    /// How TLS is spoken on a connection that carries HTTP/1.1, which alone is offered, if it is.
-    pub fn request_tls(&self) -> Option<&ClientTls> {
-        self.tls.as_ref().map(|tls| &tls.http1)
+    /// How TLS is spoken on a connection that carries HTTP/1.1, which alone is offered, if it is. The number is of these settings:
+    /// connections that differ in it are never shared. It is the same after a reload that leaves them as they are.
+    pub fn request_tls(&self) -> Option<(&ClientTls, u64)> {
+        self.tls.as_ref().map(|tls| (&tls.http1, tls.digest))
     }
 
     /// The endpoint that should take a request now: available, and none of `tried`. `key` comes from

@@ -12,12 +12,8 @@ use http::{
 use crate::gate::{
     Limits,
     chunked::ChunkValidator,
-    response::{BadResponse, has_body, parser},
+    response::{BadResponse, MAX_FIELDS, MAX_HEAD, has_body, parser},
 };
-
-/// A head that is not complete by then is Pingora's to refuse.
-const MAX_HEAD: usize = 64 * 1024;
-const MAX_FIELDS: usize = 256;
 
 /// Follows one response.
 #[derive(Debug, Default)]
@@ -78,7 +74,9 @@ fn heads(asked_head: bool, read: &mut BytesMut) -> Result<Option<(Strict, BytesM
         let length = match parser().parse_response(&mut response, read) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if read.len() < MAX_HEAD => return Ok(None),
-            _ => return Ok(Some((Strict::default(), BytesMut::new()))),
+            Ok(httparse::Status::Partial) => return Err("head_too_large"),
+            // Pingora refuses it, too.
+            Err(_) => return Ok(Some((Strict::default(), BytesMut::new()))),
         };
         let status = response.code.unwrap_or_default();
         let named = |name: HeaderName| response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_str()));

@@ -216,7 +216,7 @@ fn each_kind_of_connection_offers_its_own_protocols() {
     let (http1, http2) = (&[b"http/1.1".to_vec()][..], &[b"h2".to_vec(), b"http/1.1".to_vec()][..]);
     for (protocol, offered) in [("h1", http1), ("h2", http2)] {
         let upstream = upstream(&format!("{{{endpoint}, connections: {{protocol: {protocol}}}}}"));
-        assert_eq!(upstream.request_tls().unwrap().config.alpn_protocols, http1, "{protocol}");
+        assert_eq!(upstream.request_tls().unwrap().0.config.alpn_protocols, http1, "{protocol}");
         assert!(upstream.byte_tls().unwrap().config.alpn_protocols.is_empty(), "{protocol}");
         let mut peer = upstream.peer(&upstream.endpoints()[0], None);
         let of_peer = |peer: &HttpPeer| Way::of(peer).tls(&peer.options.alpn).unwrap().config.alpn_protocols.clone();

@@ -23,14 +23,20 @@ pub fn tls_fault(error: &Error) -> Option<String> {
     if let Some(unconnected) = unconnected(error) {
         return unconnected.tls.clone();
     }
-    match find(error) {
-        Some(alert @ rustls::Error::AlertReceived(_)) => Some(in_words(&alert.to_string())),
-        _ => None,
-    }
+    find(error).and_then(alert)
+}
+
+/// The same of an error of reading or writing.
+pub fn tls_alert(error: &io::Error) -> Option<String> {
+    error.get_ref()?.downcast_ref().and_then(alert)
+}
+
+fn alert(error: &rustls::Error) -> Option<String> {
+    matches!(error, rustls::Error::AlertReceived(_)).then(|| in_words(&error.to_string()))
 }
 
 /// The first of this type among the causes of an error.
-fn find<T: StdError + 'static>(error: &Error) -> Option<&T> {
+pub fn find<T: StdError + 'static>(error: &Error) -> Option<&T> {
     let mut next: Option<&(dyn StdError + 'static)> = error.cause.as_deref().map(|cause| cause as _);
     while let Some(cause) = next {
         if let Some(found) = cause.downcast_ref() {
@@ -75,6 +81,9 @@ mod tests {
         let alert = io::Error::other(rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
         let error = Error::because(ErrorType::ReadError, "while reading response headers", alert);
         assert_eq!(tls_fault(&error).as_deref(), Some("received fatal alert: CertificateRequired"));
+        let required = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        assert_eq!(tls_alert(&io::Error::other(required)).as_deref(), Some("received fatal alert: CertificateRequired"));
+        assert_eq!(tls_alert(&io::Error::other(rustls::Error::DecryptError)), None);
         let refused = Unconnected { hindrance: Hindrance::Refused, tls: None, socket: None };
         for other in [
             Error::because(ErrorType::ConnectRefused, "connecting to an endpoint", refused),

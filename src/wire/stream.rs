@@ -41,8 +41,7 @@ impl Stream {
     /// Lets the other end see a failure rather than an end when it is closed next.
     pub fn break_off(&self) {
         if let Stream::Tcp(stream) = self {
-            // A linger time of zero turns the close into a reset. Without it the close is an ordinary one.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            reset_on_close(stream);
         }
         // TLS ends without a close_notify, which says the same.
     }
@@ -83,6 +82,11 @@ impl Stream {
             (Stream::Tls(_), _) => Poll::Ready(Ok(())),
         }
     }
+}
+
+/// A linger time of zero turns the close into a reset. Where that cannot be set the close is an ordinary one.
+pub(super) fn reset_on_close(socket: &impl AsFd) {
+    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 impl From<TcpStream> for Stream {

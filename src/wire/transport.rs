@@ -4,7 +4,6 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -14,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{Socket, Stream, WriteBuffer};
+use super::{Socket, Stream, WriteBuffer, stream::reset_on_close};
 
 /// Cleartext or TLS, with small writes collected until a flush.
 #[derive(Debug)]
@@ -70,8 +69,7 @@ impl Transport {
     /// Lets the other end see a failure rather than an end when it is closed next. What was collected must be out.
     pub fn break_off(&self) {
         if let Inner::Plain(socket) = &self.inner {
-            // A linger time of zero turns the close into a reset. Without it the close is an ordinary one.
-            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            reset_on_close(socket);
         }
         // TLS ends without a close_notify, which says the same.
     }

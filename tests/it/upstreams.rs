@@ -146,6 +146,30 @@ async fn requests_in_sequence_share_one_connection() {
 }
 
 #[tokio::test]
+async fn a_reload_keeps_connections_whose_tls_is_as_it_was() {
+    let ca = ca();
+    let origin = origin().respond(200, "a").tls(&ca.server(&["app.test", "other.test"])).spawn().await;
+    let builder = to(&[origin.addr()], &format!("tls: {{sni: app.test, ca: {:?}}}", ca.file()));
+    let config = builder.config();
+    let edge = builder.start().await;
+    assert_eq!(edge.get("/").await.text(), "a");
+    edge.reload(&config).await;
+    assert_eq!((edge.get("/").await.text().as_str(), origin.connections()), ("a", 1));
+    edge.reload(&config.replace("app.test", "other.test")).await;
+    assert_eq!((edge.get("/").await.text().as_str(), origin.connections()), ("a", 2));
+}
+
+#[tokio::test]
+async fn a_response_head_has_a_bound() {
+    for (length, status) in [(200 << 10, 200), (300 << 10, 502)] {
+        let head = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\ncontent-length: 1\r\n\r\na", "x".repeat(length));
+        let origin = origin().answer(Answer::raw(head)).spawn().await;
+        let edge = to(&[origin.addr()], "").start().await;
+        assert_eq!(edge.get("/").await.status, status, "{length} bytes");
+    }
+}
+
+#[tokio::test]
 async fn an_unused_connection_is_kept_for_its_idle_timeout() {
     let origin = origin().respond(200, "a").spawn().await;
     let edge = to(&[origin.addr()], "connections: {idle_timeout: 100ms}").start().await;

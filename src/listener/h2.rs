@@ -149,7 +149,7 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
         let _active = active;
         let shared = served_by;
         let admitted = connection.admit_h2(request.head());
-        let head = request.head().as_owned_parts();
+        let mut head = request.head().as_owned_parts();
         let ended = request.is_ended();
         let session = ServerSession::new_custom(Box::new(request));
         match admitted {
@@ -162,7 +162,6 @@ fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shar
                 let exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
                 // Boxed: it is large, and is handed on from here to there.
                 let mut exchange = Box::new(exchange);
-                let mut head = head;
                 let decision = exchange.decide(&mut head).await;
                 let arrival = Arrival::h2(exchange, head, decision, pace);
                 arrival.scope(shared.edge.process_new_http(session, door.closed())).await;

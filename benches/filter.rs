@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use weir::{
     filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Slots, Verdict},
     geo::GeoIpSpec,
-    types::{Client, Countries, Problems, Scheme, Whereabouts},
+    types::{Client, Countries, Problems, RequestId, Scheme, Whereabouts},
 };
 
 #[path = "counting/mod.rs"]
@@ -29,7 +29,7 @@ struct Exchange {
     client: Client,
     request: HeaderMap,
     response: HeaderMap,
-    id: Arc<str>,
+    id: RequestId,
     /// Where clients are looked up, each time anew.
     countries: Option<Arc<dyn Countries>>,
 }

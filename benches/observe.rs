@@ -34,7 +34,7 @@ fn outcome() -> Outcome {
         path: "/v1/customers/4711/orders".into(),
         route: Some(name("api")),
         upstream: Some(name("api")),
-        attempts: vec![Attempt {
+        attempts: smallvec::smallvec![Attempt {
             endpoint: "10.0.0.1:9001".into(),
             failed: None,
             status: Some(200),

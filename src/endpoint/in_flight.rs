@@ -24,10 +24,10 @@ impl InFlight {
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
-    /// Learns how this attempt ended, just now. The circuit breaker ignores what began before its last
+    /// Learns how this attempt ended, and when. The circuit breaker ignores what began before its last
     /// transition: that is old news.
-    pub fn record(&self, result: AttemptResult) {
-        self.endpoint.learn(result, Some(self.epoch), self.admission == Admission::Early, Instant::now());
+    pub fn record(&self, result: AttemptResult, now: Instant) {
+        self.endpoint.learn(result, Some(self.epoch), self.admission == Admission::Early, now);
     }
 }
 

@@ -81,7 +81,7 @@ fn probes_have_places_and_give_them_back() {
     drop(probes);
     assert!(endpoints[0].may_take(Instant::now()));
     let probe = endpoints[0].enter().unwrap();
-    (0..3).for_each(|_| probe.record(FINE));
+    (0..3).for_each(|_| probe.record(FINE, Instant::now()));
     assert!(endpoints[0].is_clear());
     assert_eq!(endpoints[0].transitions(), Transitions { open: 1, half_open: 1, closed: 1 });
     drop(probe);
@@ -95,8 +95,8 @@ fn what_began_before_a_transition_is_old_news() {
     fail(&endpoints[0], 5);
     let_probes_go(&endpoints[0]);
     let _probe = endpoints[0].enter().unwrap();
-    (0..9).for_each(|_| before.record(FINE));
-    before.record(FAILED);
+    (0..9).for_each(|_| before.record(FINE, Instant::now()));
+    before.record(FAILED, Instant::now());
     assert_eq!(condition(&endpoints[0]), Condition::HalfOpen);
 }
 
@@ -107,9 +107,9 @@ fn whom_all_others_failed_gets_in_early_and_its_answer_lets_probes_go() {
     fail(&endpoints[0], 5);
     let early: Vec<_> = (0..4).map_while(|_| endpoints[0].enter_early()).collect();
     assert_eq!((early.len(), endpoints[0].in_flight()), (3, 3));
-    early[0].record(FAILED);
+    early[0].record(FAILED, Instant::now());
     assert!(!endpoints[0].may_take(Instant::now()), "a failure is no news");
-    early[1].record(FINE);
+    early[1].record(FINE, Instant::now());
     assert!(endpoints[0].may_take(Instant::now()) && condition(&endpoints[0]) == Condition::Open);
     drop(early);
     assert_eq!(endpoints[0].in_flight(), 0);
@@ -217,7 +217,7 @@ fn new_and_recovered_endpoints_start_slowly_and_the_first_ones_do_not() {
     endpoints[1].effective_weight(started + 9 * RECOVERY);
     assert!(!endpoints[1].is_ramping());
     let probe = endpoints[1].enter().unwrap();
-    (0..3).for_each(|_| probe.record(FINE));
+    (0..3).for_each(|_| probe.record(FINE, Instant::now()));
     assert!(endpoints[1].is_ramping(), "its circuit has closed");
 
     let one_more = Arc::new(Endpoint::in_pool(

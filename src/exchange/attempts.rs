@@ -163,12 +163,16 @@ impl Exchange {
         HeaderValue::from_str(&self.attempt.as_ref()?.guard.endpoint().address().authority()).ok()
     }
 
-    /// The whole request was passed on to the endpoint, which owes an answer by [`Exchange::answer_by`].
-    pub fn request_is_whole(&mut self) {
+    /// When the connection of the attempt under way was there.
+    pub fn attempt_ready(&self) -> Instant {
+        self.attempt.as_ref().map_or_else(Instant::now, |attempt| attempt.started + attempt.connected.unwrap_or_default())
+    }
+
+    /// The whole request was passed on to the endpoint at this moment; it owes an answer by [`Exchange::answer_by`].
+    pub fn request_is_whole(&mut self, now: Instant) {
         let each = self.per_try();
         let Some(attempts) = &self.attempts else { return };
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.whole.is_none()) else { return };
-        let now = Instant::now();
         attempt.whole = Some(now);
         if attempt.recorded {
             return;
@@ -191,7 +195,7 @@ impl Exchange {
             None if ok => None,
             None => Some(Duration::ZERO),
         };
-        attempt.guard.record(AttemptResult { ok, first_byte: latency });
+        attempt.guard.record(AttemptResult { ok, first_byte: latency }, now);
         if let (Some(permit), Some(latency), true) = (self.permit(), latency, ok) {
             permit.learn(latency, now);
         }
@@ -247,7 +251,7 @@ impl Exchange {
         let (now, stage) = (Instant::now(), self.stage());
         let Some(attempt) = self.attempt.as_ref().filter(|attempt| !attempt.recorded) else { return };
         if verdict.counts {
-            attempt.guard.record(AttemptResult { ok: false, first_byte: None });
+            attempt.guard.record(AttemptResult { ok: false, first_byte: None }, now);
             // A failure that comes quickly says nothing about how fast the upstream is.
             if let (Some(permit), Some(whole), Cause::HttpResponseTimeout) = (self.permit(), attempt.whole, verdict.cause) {
                 permit.learn(now.saturating_duration_since(whole), now);

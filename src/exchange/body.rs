@@ -1,6 +1,6 @@
 //! Bodies on their way through: counted, bounded, and never buffered here.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -28,7 +28,7 @@ impl Exchange {
     pub fn request_piece(&mut self, length: usize, end: bool, bytes: impl FnOnce() -> Bytes) -> Result<(), Box<Answer>> {
         if end {
             self.uploaded = true;
-            self.request_is_whole();
+            self.request_is_whole(Instant::now());
         }
         if length == 0 && !end {
             return Ok(());

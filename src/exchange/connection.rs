@@ -6,14 +6,15 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
-use super::{Door, new_request_id};
+use super::Door;
 use crate::{
     gate::{self, Admitted, Glimpse, Head, Limits, Refusal},
     observe::{Layer, Opening, Outcome},
     snapshot::Listener,
-    types::{Phase, Scheme, TlsClient, Who},
+    types::{Phase, RequestId, Scheme, TlsClient, Who},
 };
 
 /// The facts of a connection that every request on it shares.
@@ -25,6 +26,8 @@ pub struct Connection {
     pub peer: IpAddr,
     /// The peer's port.
     pub port: u16,
+    /// The peer's address as services are told it.
+    pub told: HeaderValue,
     /// TLS facts.
     pub tls: Option<Arc<TlsClient>>,
     /// What it came in by.
@@ -73,7 +76,7 @@ impl Connection {
         Outcome::begin(Opening {
             layer: Layer::Http,
             started: began.time,
-            id: new_request_id(),
+            id: RequestId::new(began.time),
             client: self.peer,
             client_port: self.port,
             listener: self.listener.name.clone(),

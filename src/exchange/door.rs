@@ -1,11 +1,15 @@
 //! Whether connections go on: until the process drains, or the settings that they came by are no more.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Waker},
 };
 
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio::sync::watch;
 
 /// What connections came in by: one for each configuration of a listener. When it closes, they finish what is in
@@ -16,12 +20,14 @@ pub struct Door {
     closing: watch::Sender<bool>,
     /// For everyone who waits: made once.
     closed: watch::Receiver<bool>,
+    /// Tasks of connections that wait for their next request.
+    attending: Mutex<Slab<Waker>>,
 }
 
 impl Door {
     fn new(open: bool) -> Arc<Self> {
         let (closing, closed) = watch::channel(!open);
-        Arc::new(Self { open: AtomicBool::new(open), closing, closed })
+        Arc::new(Self { open: AtomicBool::new(open), closing, closed, attending: Mutex::default() })
     }
 
     /// May another request follow on a connection? For requests, which look and do not wait.
@@ -38,6 +44,56 @@ impl Door {
     pub fn close(&self) {
         self.open.store(false, Relaxed);
         self.closing.send_replace(true);
+        // Who comes after this sees that it is closed.
+        let attending: Vec<Waker> = self.attending.lock().iter().map(|(_, waker)| waker.clone()).collect();
+        attending.into_iter().for_each(Waker::wake);
+    }
+
+    /// For a connection that asks again and again, which costs it one look.
+    pub fn attend(self: &Arc<Self>) -> Attendance {
+        Attendance { door: self.clone(), place: None }
+    }
+}
+
+/// A connection that is woken when its door closes, whatever it waits for then.
+#[derive(Debug)]
+pub struct Attendance {
+    door: Arc<Door>,
+    /// Where its waker is kept, and which one that is.
+    place: Option<(usize, Waker)>,
+}
+
+impl Attendance {
+    /// Has the door closed? If not, the task is woken when it does.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.door.is_open() {
+            return true;
+        }
+        match &mut self.place {
+            Some((_, known)) if known.will_wake(cx.waker()) => return false,
+            Some((place, known)) => {
+                known.clone_from(cx.waker());
+                self.door.attending.lock()[*place] = known.clone();
+            }
+            None => {
+                let place = self.door.attending.lock().insert(cx.waker().clone());
+                self.place = Some((place, cx.waker().clone()));
+            }
+        }
+        // It may have closed just before.
+        !self.door.is_open()
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        if let Some((place, _)) = self.place.take() {
+            let mut attending = self.door.attending.lock();
+            attending.remove(place);
+            if attending.is_empty() {
+                attending.shrink_to_fit();
+            }
+        }
     }
 }
 
@@ -83,6 +139,28 @@ mod tests {
         assert!(!other.is_open() && *other.closed().borrow());
         let late = doors.open();
         assert!(!late.is_open() && *late.closed().borrow());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_attends_is_woken_once_its_door_closes() {
+        let doors = Doors::default();
+        let door = doors.open();
+        let mut attendance = door.attend();
+        let (asked, was_asked) = tokio::sync::oneshot::channel();
+        let mut asked = Some(asked);
+        let task = tokio::spawn(std::future::poll_fn(move |cx| {
+            if attendance.poll_closed(cx) {
+                return std::task::Poll::Ready(());
+            }
+            let _ = asked.take().map(|asked| asked.send(()));
+            std::task::Poll::Pending
+        }));
+        was_asked.await.unwrap();
+        assert_eq!(door.attending.lock().len(), 1);
+        doors.close();
+        task.await.unwrap();
+        assert!(door.attending.lock().is_empty(), "it has left with its connection");
+        assert!(door.attend().poll_closed(&mut Context::from_waker(Waker::noop())), "who comes late is told at once");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use attempts::Attempting;
 pub use body::{DRAIN, LINGER};
 pub use connection::{Began, Connection};
 pub use decide::{Asked, Decision, Way, way};
-pub use door::{Door, Doors};
+pub use door::{Attendance, Door, Doors};
 pub use fields::Settled;
 pub use fresh::{Fresh, Looks};
 pub use prepare::{Prepared, prepare};
@@ -114,12 +114,6 @@ pub struct Exchange {
     finished: bool,
 }
 
-/// A fresh request id: UUID version 7, which sorts by time.
-pub fn new_request_id() -> Arc<str> {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    Arc::from(&*uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut text))
-}
-
 impl Exchange {
     /// A request that the gate has admitted.
     pub fn new(
@@ -191,7 +185,7 @@ impl Exchange {
         behind.attempts = self.upstream().cloned().map(Attempts::new);
         behind.idempotent = true;
         behind.outcome.request_id = self.outcome.request_id.clone();
-        behind.outcome.method = "GET".to_owned();
+        behind.outcome.method = "GET".into();
         behind.outcome.host = self.outcome.host.clone();
         behind.outcome.path = self.outcome.path.clone();
         behind.outcome.route = self.outcome.route.clone();

@@ -1,5 +1,7 @@
 //! What an intermediary changes in a request before anything is decided: who the client is, and the fields that go no further.
 
+use bytes::Bytes;
+use compact_str::CompactString;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
 use super::{Exchange, told, trace};
@@ -22,15 +24,22 @@ impl Exchange {
     /// When the request goes in a circle, or cannot be written in the form that endpoints expect.
     pub fn prepare(&mut self, request: &mut Parts) -> Result<(), Refusal> {
         let fields = &mut request.headers;
-        self.outcome.method = request.method.as_str().to_owned();
+        self.outcome.method = request.method.as_str().into();
         self.idempotent = request.method.is_idempotent();
         self.outcome.user_agent = text(fields.get(header::USER_AGENT));
         self.outcome.referer = text(fields.get(header::REFERER));
         self.told = told::asked(fields, &self.snapshot);
         let connection = &self.connection;
         let peer = Peer { ip: connection.peer, port: connection.port, scheme: connection.scheme() };
-        let Prepared { found, via, dropped } =
-            prepare(fields, &self.admitted, &self.outcome.host, peer, &connection.listener, connection.tls.as_deref())?;
+        let Prepared { found, via, dropped } = prepare(
+            fields,
+            &self.admitted,
+            &self.outcome.host,
+            peer,
+            &connection.told,
+            &connection.listener,
+            connection.tls.as_deref(),
+        )?;
         told_of(&dropped, self);
         self.via = Some(via);
         (self.client.ip, self.client.port, self.client.scheme) = (found.ip, found.port, found.scheme);
@@ -64,12 +73,13 @@ pub struct Prepared {
 }
 
 /// Takes away the fields that go no further, finds the client behind trusted proxies, and writes down for the endpoint
-/// who it is.
+/// who it is. `told` is [`Peer::told`].
 pub fn prepare(
     fields: &mut HeaderMap,
     admitted: &Admitted,
     host: &str,
     peer: Peer,
+    told: &HeaderValue,
     listener: &Listener,
     tls: Option<&TlsClient>,
 ) -> Result<Prepared, Refusal> {
@@ -84,14 +94,25 @@ pub fn prepare(
     let passed = fields.get_all(header::VIA).iter().map(HeaderValue::as_bytes);
     let via = hop::via(passed, admitted.http)?;
     let found = Forwarded::resolve(peer, &listener.trusted_proxies, fields);
-    match admitted.port {
-        None => found.apply(fields, host),
-        Some(port) => found.apply(fields, &format!("{host}:{port}")),
-    }
+    let host = authority(fields, host, admitted.port);
+    found.apply(fields, told, host);
     if let Some(tls) = tls {
         identify(fields, tls);
     }
     Ok(Prepared { found, via, dropped })
+}
+
+/// The authority that the client asked for, if it named one: in most cases it is what the field Host says, byte for byte.
+fn authority(fields: &HeaderMap, host: &str, port: Option<u16>) -> Option<HeaderValue> {
+    if host.is_empty() {
+        return None;
+    }
+    let sent = fields.get(header::HOST).filter(|sent| port.is_none() && sent.as_bytes() == host.as_bytes());
+    match (sent, port) {
+        (Some(sent), _) => Some(sent.clone()),
+        (None, None) => HeaderValue::from_str(host).ok(),
+        (None, Some(port)) => HeaderValue::from_maybe_shared(Bytes::from(format!("{host}:{port}"))).ok(),
+    }
 }
 
 /// Tells the endpoint whose certificate the client has shown. What a client itself sends under these names is gone by now.
@@ -103,6 +124,9 @@ fn identify(fields: &mut HeaderMap, tls: &TlsClient) {
     }
 }
 
-fn text(value: Option<&HeaderValue>) -> Option<String> {
-    value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+fn text(value: Option<&HeaderValue>) -> Option<CompactString> {
+    value.map(|value| match value.to_str() {
+        Ok(text) => text.into(),
+        Err(_) => CompactString::from_utf8_lossy(value.as_bytes()),
+    })
 }

@@ -183,7 +183,8 @@ fn decide(
     let sni = request.sni(&admitted.host).filter(|_| secure);
     let tls = secure.then(|| Arc::new(TlsClient { sni: sni.clone().map(Arc::from), version: "TLSv1.3", ..TlsClient::default() }));
     let peer = Peer { ip: request.client, port: 0, scheme };
-    let prepared = exchange::prepare(&mut fields, &admitted, &admitted.host, peer, listener, tls.as_deref());
+    let prepared =
+        exchange::prepare(&mut fields, &admitted, &admitted.host, peer, &Peer::told(peer.ip), listener, tls.as_deref());
     let Prepared { found, dropped, .. } = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => return refused(told, refusal),
@@ -203,7 +204,7 @@ fn decide(
     if client.ip != request.client {
         told.notes.push(format!("the client is {}, since {} is a trusted proxy", client.ip, request.client));
     }
-    (told.host, told.path) = (admitted.host.clone(), admitted.path.clone());
+    (told.host, told.path) = (admitted.host.to_string(), admitted.path.to_string());
     told.notes.extend(listener_notes(listener));
     if let Some(chain) = snapshot.listener_filters.get(&listener.name) {
         told.listener_filters = chain.kinds().map(str::to_owned).collect();

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::{
     cache::Policy,
-    types::{BodyStream, Client, FieldsMut, Reply},
+    types::{BodyStream, Client, FieldsMut, Reply, RequestId},
 };
 
 /// Digests of a body: whoever checks them would find them wrong where a filter has changed or replaced it.
@@ -103,7 +103,7 @@ pub struct FilterRequest<'a> {
     /// The header fields; changes are forwarded.
     pub fields: &'a mut dyn FieldsMut,
     /// The request's id for logs and error pages, from the gate or from `request_id`.
-    pub request_id: &'a mut Arc<str>,
+    pub request_id: &'a mut RequestId,
     /// The body's declared length, if one was declared.
     pub content_length: Option<u64>,
     /// May the answer be kept: what `cache` says, and what filters say that know who is asking.

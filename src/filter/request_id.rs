@@ -1,13 +1,13 @@
 //! The `request_id` filter: one id per request, for the upstream, the client and the log.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, headers::field_name};
-use crate::types::At;
+use crate::types::{self, At};
 
 /// Gives each request an id: sent to the upstream and back to the client in a header field, and logged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,11 +55,10 @@ impl Filter for RequestId {
         let name = self.header.as_str();
         let sent = self.trust.then(|| request.fields.get(name)).flatten().filter(|id| valid(id));
         if let Some(sent) = sent.and_then(|id| std::str::from_utf8(id).ok()) {
-            *request.request_id = sent.into();
+            *request.request_id = types::RequestId::from(sent);
         } else if !valid(request.request_id.as_bytes()) {
             // The gate gives ids too; what has one keeps it, so that all log lines of a request agree.
-            let id = uuid::Uuid::now_v7();
-            *request.request_id = Arc::from(&*id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+            *request.request_id = types::RequestId::new(SystemTime::now());
         }
         if let Ok(value) = HeaderValue::from_str(request.request_id) {
             request.fields.set(self.header.clone(), value);

@@ -1,11 +1,11 @@
 //! One exchange to run filters on, for the tests of this module.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::net::Ipv4Addr;
 
 use http::{HeaderMap, HeaderName};
 
 use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Later, Slots, Verdict};
-use crate::types::{Client, Problem, Problems, Reply, Scheme};
+use crate::types::{Client, Problem, Problems, Reply, RequestId, Scheme};
 
 /// A request with everything that filters may see, and what they made of it.
 pub(super) struct Exchange {
@@ -15,7 +15,7 @@ pub(super) struct Exchange {
     pub(super) forward: Option<String>,
     pub(super) client: Client,
     pub(super) fields: HeaderMap,
-    pub(super) request_id: Arc<str>,
+    pub(super) request_id: RequestId,
     pub(super) content_length: Option<u64>,
     pub(super) endpoint: Option<String>,
     pub(super) cached: bool,

@@ -3,7 +3,9 @@
 //! Framing, Host, target, method, Expect and Upgrade, by RFC 9112 sections 3 and 6, RFC 9110 sections 7 and 10, and RFC
 //! 9113 section 8. Fields are read once, in one pass, into the few that matter here.
 
+use compact_str::{CompactString, format_compact};
 use http::{HeaderMap, Uri};
+use memchr::memchr;
 
 use super::{
     Refusal,
@@ -13,6 +15,9 @@ use super::{
     target::{self, canonical},
 };
 use crate::types::{Version, parse_authority};
+
+/// A host and its port.
+type Authority = (CompactString, Option<u16>);
 
 /// How the end of the request body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +43,13 @@ pub enum Upgrade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// The host, lower case, without a port. Empty for an HTTP/1.0 request that names none.
-    pub host: String,
+    pub host: CompactString,
     /// The port that the client named.
     pub port: Option<u16>,
     /// The canonical path; `*` for the asterisk-form of OPTIONS.
-    pub path: String,
+    pub path: CompactString,
     /// The query without its `?`, as it is forwarded.
-    pub query: Option<String>,
+    pub query: Option<CompactString>,
     /// Where the body ends.
     pub body: BodyFraming,
     /// May the connection be used again? HTTP/2 connections always may.
@@ -66,10 +71,10 @@ pub struct Admitted {
 
 impl Admitted {
     /// Host and port as the client named them; empty where it named none.
-    pub fn authority(&self) -> String {
+    pub fn authority(&self) -> CompactString {
         match self.port {
             None => self.host.clone(),
-            Some(port) => format!("{}:{port}", self.host),
+            Some(port) => format_compact!("{}:{port}", self.host),
         }
     }
 }
@@ -105,8 +110,8 @@ pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
     refuse_connection_fields(&parts.headers)?;
     let (host, port) = h2_host(&parts.uri, &parts.headers)?;
     let path = match parts.uri.path() {
-        "*" if parts.method == http::Method::OPTIONS => "*".to_owned(),
-        path => canonical(path)?.into_owned(),
+        "*" if parts.method == http::Method::OPTIONS => "*".into(),
+        path => canonical(path)?.into(),
     };
     if let Some(query) = parts.uri.query() {
         check_query(query)?;
@@ -124,7 +129,7 @@ pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
         host,
         port,
         path,
-        query: parts.uri.query().map(str::to_owned),
+        query: parts.uri.query().map(CompactString::from),
         body,
         keep_alive: true,
         upgrade: None,
@@ -222,7 +227,7 @@ impl<'h> Facts<'h> {
 
     /// HTTP/1.0 has no Host (RFC 1945), so its clients may leave it out: RFC 9112 section 3.2 requires it of 1.1. The target's own
     /// authority is the one that counts, and must be the same.
-    fn host(&self, version: Version, target: Option<(&'static str, &str)>) -> Result<(String, Option<u16>), Refusal> {
+    fn host(&self, version: Version, target: Option<(&'static str, &str)>) -> Result<Authority, Refusal> {
         let host = match self.host {
             Some(value) => Some(authority(value)?),
             None if version == Version::Http10 => None,
@@ -287,12 +292,12 @@ fn max_forwards(method: &str, value: Option<&[u8]>) -> Result<Option<u8>, Refusa
     }
 }
 
-fn authority(value: &[u8]) -> Result<(String, Option<u16>), Refusal> {
+fn authority(value: &[u8]) -> Result<Authority, Refusal> {
     std::str::from_utf8(value).ok().and_then(parse_authority).ok_or(Refusal::BadHost)
 }
 
 /// Compares hosts and the ports they come down to.
-fn same_authority(scheme: &str, one: &(String, Option<u16>), other: &(String, Option<u16>)) -> bool {
+fn same_authority(scheme: &str, one: &Authority, other: &Authority) -> bool {
     let default = if scheme == "https" { 443 } else { 80 };
     one.0 == other.0 && one.1.unwrap_or(default) == other.1.unwrap_or(default)
 }
@@ -301,7 +306,7 @@ fn same_authority(scheme: &str, one: &(String, Option<u16>), other: &(String, Op
 struct Target<'h> {
     /// The scheme and authority of an absolute-form.
     authority: Option<(&'static str, &'h str)>,
-    path: String,
+    path: CompactString,
     query: Option<&'h str>,
     origin_form: Option<String>,
 }
@@ -318,7 +323,7 @@ impl<'h> Target<'h> {
     fn origin(target: &'h str) -> Result<Self, Refusal> {
         let (path, query) = split_query(target)?;
         let origin_form = written(target)?;
-        Ok(Self { authority: None, path: canonical(path)?.into_owned(), query, origin_form })
+        Ok(Self { authority: None, path: canonical(path)?.into(), query, origin_form })
     }
 
     /// The scheme must be the connection's: RFC 9110 section 7.4 has an https request outside TLS refused, and an
@@ -343,9 +348,9 @@ impl<'h> Target<'h> {
         let (path, query) = split_query(rest)?;
         let origin_form = written(&origin_form)?.unwrap_or(origin_form);
         let path = match path {
-            "" if origin_form == "*" => "*".to_owned(),
-            "" => "/".to_owned(),
-            _ => canonical(path)?.into_owned(),
+            "" if origin_form == "*" => "*".into(),
+            "" => "/".into(),
+            _ => canonical(path)?.into(),
         };
         Ok(Self { authority: Some((scheme, authority)), path, query, origin_form: Some(origin_form) })
     }
@@ -366,9 +371,9 @@ fn not_a_form(target: &str) -> Refusal {
 
 /// Path and query. The query is opaque to us: all visible ASCII passes, as browsers and scripts send it.
 fn split_query(target: &str) -> Result<(&str, Option<&str>), Refusal> {
-    match target.split_once('?') {
+    match memchr(b'?', target.as_bytes()) {
         None => Ok((target, None)),
-        Some((path, query)) => check_query(query).map(|()| (path, Some(query))),
+        Some(at) => check_query(&target[at + 1..]).map(|()| (&target[..at], Some(&target[at + 1..]))),
     }
 }
 
@@ -389,7 +394,7 @@ fn only<'h>(fields: &'h HeaderMap, name: &str, twice: Refusal) -> Result<Option<
 }
 
 /// `:authority`, or `host` when there is none; both must agree (RFC 9113 section 8.3.1).
-fn h2_host(uri: &Uri, fields: &HeaderMap) -> Result<(String, Option<u16>), Refusal> {
+fn h2_host(uri: &Uri, fields: &HeaderMap) -> Result<Authority, Refusal> {
     let field = only(fields, "host", Refusal::DuplicateHost)?.map(authority).transpose()?;
     match (uri.authority(), field) {
         (None, None) => Err(Refusal::MissingHost),

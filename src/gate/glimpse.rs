@@ -4,8 +4,7 @@
 //! Nothing here is trusted or decided on. The bytes may be anything, so whatever does not look like a part of a request is left
 //! out, and each part is bounded. The query is not told, as in every log line.
 
-use std::borrow::Cow;
-
+use compact_str::CompactString;
 use http::header::{HOST, REFERER, USER_AGENT};
 
 use super::{
@@ -20,15 +19,15 @@ pub struct Glimpse {
     /// The version.
     pub http: Option<Version>,
     /// The method.
-    pub method: String,
+    pub method: CompactString,
     /// The host as the client sent it, lower case, without a port where it is one.
-    pub host: String,
+    pub host: CompactString,
     /// The path: canonical where it can be, else as sent.
-    pub path: String,
+    pub path: CompactString,
     /// The user agent.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<CompactString>,
     /// The referring page.
-    pub referer: Option<String>,
+    pub referer: Option<CompactString>,
 }
 
 /// Bytes of a head that are looked at: a head that is too long may be endless.
@@ -109,7 +108,7 @@ impl Glimpse {
     }
 }
 
-fn path(target: &[u8]) -> String {
+fn path(target: &[u8]) -> CompactString {
     let path = target.split(|&b| b == b'?').next().unwrap_or_default();
     match std::str::from_utf8(path).ok().and_then(|path| canonical(path).ok()) {
         Some(canonical) => part(canonical.as_bytes(), PART),
@@ -117,17 +116,15 @@ fn path(target: &[u8]) -> String {
     }
 }
 
-fn host(value: &[u8]) -> String {
-    let text = part(value, 255).to_ascii_lowercase();
+fn host(value: &[u8]) -> CompactString {
+    let mut text = part(value, 255);
+    text.make_ascii_lowercase();
     crate::types::parse_authority(&text).map_or(text, |(host, _)| host)
 }
 
 /// The text of these bytes, cut.
-fn part(bytes: &[u8], most: usize) -> String {
-    match String::from_utf8_lossy(&bytes[..bytes.len().min(most)]) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
+fn part(bytes: &[u8], most: usize) -> CompactString {
+    CompactString::from_utf8_lossy(&bytes[..bytes.len().min(most)])
 }
 
 #[cfg(test)]
@@ -141,7 +138,7 @@ mod tests {
 
     fn of(bytes: &str) -> (Option<Version>, String, String, String) {
         let seen = Glimpse::of_bytes(bytes.as_bytes());
-        (seen.http, seen.method, seen.host, seen.path)
+        (seen.http, seen.method.into(), seen.host.into(), seen.path.into())
     }
 
     #[test]

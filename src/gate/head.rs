@@ -14,7 +14,7 @@ use super::{
     Refusal,
     syntax::{is_field_value, is_tchar, is_token, trim},
 };
-use crate::types::{Fields, Version};
+use crate::types::{Fields, Version, header_map};
 
 /// The longest method: the longest registered one is `UPDATEREDIRECTREF` with 17 bytes.
 pub const MAX_METHOD: usize = 32;
@@ -221,10 +221,13 @@ impl Head<'_> {
     pub fn request(&self, target: &str, source: &Bytes) -> Result<http::request::Parts, Refusal> {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.method = http::Method::from_bytes(self.method.as_bytes()).map_err(|_| Refusal::BadMethod)?;
-        parts.uri = http::Uri::try_from(target).map_err(|_| Refusal::BadTarget)?;
+        // A target that was rewritten is in memory of its own.
+        let within = source.as_ptr_range().contains(&target.as_ptr());
+        let shared = if within { source.slice_ref(target.as_bytes()) } else { Bytes::copy_from_slice(target.as_bytes()) };
+        parts.uri = http::Uri::from_maybe_shared(shared).map_err(|_| Refusal::BadTarget)?;
         parts.version = if self.version == Version::Http10 { http::Version::HTTP_10 } else { http::Version::HTTP_11 };
         // With room for what is added on the way.
-        let mut fields = http::HeaderMap::with_capacity(self.fields.len() + 6);
+        let mut fields = header_map(self.fields.len() + 6);
         for field in &self.fields {
             let name = http::HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::BadFieldName)?;
             let value = http::HeaderValue::from_maybe_shared(source.slice_ref(field.value));
@@ -254,6 +257,8 @@ pub fn parse<'b>(head: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refusal> {
         return Err(Refusal::HeaderTooLarge);
     }
     refuse_start(head)?;
+    // Names are parts of it as text, checked once, unless a value has other bytes than ASCII.
+    let ascii = std::str::from_utf8(head).ok().filter(|text| text.is_ascii());
     let (line, mut rest) = split_line(skip_empty_line(head))?;
     let (method, target, version) = request_line(line, limits)?;
     let mut fields = SmallVec::new();
@@ -269,7 +274,7 @@ pub fn parse<'b>(head: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refusal> {
         if line.len() > limits.max_field_bytes {
             return Err(Refusal::FieldTooLarge);
         }
-        fields.push(field(line)?);
+        fields.push(field(line, head, ascii)?);
     }
     if rest.is_empty() { Ok(Head { method, target, version, fields }) } else { Err(Refusal::IncompleteHead) }
 }
@@ -314,7 +319,7 @@ fn request_line<'b>(line: &'b [u8], limits: &Limits) -> Result<(&'b str, &'b str
 }
 
 /// `field-name ":" OWS field-value OWS` (RFC 9112 section 5).
-fn field(line: &[u8]) -> Result<Field<'_>, Refusal> {
+fn field<'b>(line: &'b [u8], head: &'b [u8], ascii: Option<&'b str>) -> Result<Field<'b>, Refusal> {
     let colon = match line.iter().position(|&b| !is_tchar(b)) {
         Some(at) if line[at] == b':' && at > 0 => at,
         Some(0) if matches!(line[0], b' ' | b'\t') => return Err(Refusal::ObsFold),
@@ -332,7 +337,12 @@ fn field(line: &[u8]) -> Result<Field<'_>, Refusal> {
             None => Refusal::BadFieldValue,
         });
     }
-    Ok(Field { name: text(&line[..colon])?, value })
+    let at = line.as_ptr().addr() - head.as_ptr().addr();
+    let name = match ascii.and_then(|text| text.get(at..at + colon)) {
+        Some(name) => name,
+        None => text(&line[..colon])?,
+    };
+    Ok(Field { name, value })
 }
 
 /// ASCII that was checked before: the error cannot happen, and is an answer rather than a panic.

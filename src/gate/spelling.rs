@@ -41,17 +41,17 @@ impl Spelling {
     /// How this name, in lower case, was spelt where it came first. `hint` remembers where to look: fields mostly come in the order
     /// they were sent.
     pub fn of<'a>(&'a self, name: &'a str, hint: &mut usize) -> &'a [u8] {
-        let spelt = |(at, length): (u32, u16)| &self.head[at as usize..at as usize + usize::from(length)];
-        let count = self.names.len();
-        for step in 0..count {
-            let place = (*hint + step) % count;
-            let (at, length) = self.names[place];
-            if usize::from(length) == name.len() && spelt((at, length)).eq_ignore_ascii_case(name.as_bytes()) {
-                *hint = (place + 1) % count;
-                return spelt((at, length));
+        let spelt = |&(at, length): &(u32, u16)| &self.head[at as usize..at as usize + usize::from(length)];
+        let is_it = |place: &(u32, u16)| usize::from(place.1) == name.len() && spelt(place).eq_ignore_ascii_case(name.as_bytes());
+        let (before, from) = self.names.split_at((*hint).min(self.names.len()));
+        let place = from.iter().position(is_it).map(|at| before.len() + at).or_else(|| before.iter().position(is_it));
+        match place {
+            Some(place) => {
+                *hint = place + 1;
+                spelt(&self.names[place])
             }
+            None => name.as_bytes(),
         }
-        name.as_bytes()
     }
 }
 

@@ -14,7 +14,9 @@
 //! Clients send some visible bytes raw that a URI must not hold. They pass, and go on percent-encoded where the `http` crate
 //! cannot hold them, which is the form that browsers send (`written`).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
+
+use compact_str::CompactString;
 
 use super::Refusal;
 
@@ -89,6 +91,10 @@ pub(super) fn refuse(byte: u8) -> Refusal {
 /// The target as it goes on, where that is not as it came: with the bytes percent-encoded that the `http` crate cannot hold,
 /// which are not the same in a path and in a query.
 pub(super) fn written(target: &str) -> Option<String> {
+    if !target.bytes().any(|byte| unwritten_in_path(byte) || unwritten_in_query(byte)) {
+        // Almost no target comes past this.
+        return None;
+    }
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     if !path.bytes().any(unwritten_in_path) && !query.is_some_and(|query| query.bytes().any(unwritten_in_query)) {
         return None;
@@ -103,8 +109,8 @@ pub(super) fn written(target: &str) -> Option<String> {
 }
 
 /// A query as it goes on; see [`written`].
-pub(super) fn written_query(query: &str) -> String {
-    let mut written = String::with_capacity(query.len());
+pub(super) fn written_query(query: &str) -> CompactString {
+    let mut written = CompactString::with_capacity(query.len());
     encode(query, unwritten_in_query, &mut written);
     written
 }
@@ -118,14 +124,14 @@ const fn unwritten_in_query(byte: u8) -> bool {
 }
 
 /// Appends the text with these bytes, which are ASCII, percent-encoded.
-fn encode(text: &str, these: fn(u8) -> bool, out: &mut String) {
+fn encode(text: &str, these: fn(u8) -> bool, out: &mut impl Write) {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(these) {
-        out.push_str(&rest[..at]);
-        out.push_str(&format!("%{:02X}", rest.as_bytes()[at]));
+        // Text takes what is written to it.
+        let _ = write!(out, "{}%{:02X}", &rest[..at], rest.as_bytes()[at]);
         rest = &rest[at + 1..];
     }
-    out.push_str(rest);
+    let _ = out.write_str(rest);
 }
 
 /// Decodes what may be decoded without changing the meaning (RFC 3986 section 6.2.2.2).

@@ -158,7 +158,7 @@ fn server_name(mut extension: Reader<'_>) -> Option<String> {
     }
     let host = std::str::from_utf8(names.long()?.0).ok()?;
     match parse_authority(host)? {
-        (name, None) if names.0.is_empty() && !host.contains([':', '[']) => Some(name),
+        (name, None) if names.0.is_empty() && !host.contains([':', '[']) => Some(name.into()),
         _ => None,
     }
 }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     observe::Observer,
     snapshot::{Listener, Tcp},
-    types::TlsClient,
+    types::{RequestId, TlsClient},
     wire::Stream,
 };
 pub use record::End;
@@ -57,7 +57,7 @@ pub struct Arrival {
     /// The generation of that configuration.
     pub generation: u64,
     /// Names the connection in the log.
-    pub id: Arc<str>,
+    pub id: RequestId,
     /// Who is told how it went.
     pub observer: Arc<Observer>,
     /// Cancelled when the grace period of a drain is over.

@@ -8,6 +8,7 @@ use std::{
 
 use log::Level;
 use serde_json::Value;
+use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
 
 use super::Witness;
@@ -20,7 +21,7 @@ use crate::{
     },
     resilience::Permit,
     snapshot::Listener,
-    types::{Cause, Name, Phase, Stage, TlsClient, Who},
+    types::{Cause, Name, Phase, RequestId, Stage, TlsClient, Who},
     upstream::tell_tls_fault,
     wire::Unconnected,
 };
@@ -43,14 +44,14 @@ pub(super) struct Record {
     listener: Arc<Listener>,
     observer: Arc<Observer>,
     cut: CancellationToken,
-    id: Arc<str>,
+    id: RequestId,
     generation: u64,
     source: (IpAddr, u16),
     tls: Option<Arc<TlsClient>>,
     began: Instant,
     started: SystemTime,
     upstream: Option<Name>,
-    attempts: Vec<Attempt>,
+    attempts: SmallVec<[Attempt; 1]>,
     queue: Duration,
     connect: Duration,
     received: u64,
@@ -70,7 +71,7 @@ impl Record {
         source: (IpAddr, u16),
         tls: Option<Arc<TlsClient>>,
         generation: u64,
-        id: Arc<str>,
+        id: RequestId,
         observer: Arc<Observer>,
         cut: CancellationToken,
     ) -> Self {
@@ -87,7 +88,7 @@ impl Record {
             began: Instant::now(),
             started: SystemTime::now(),
             upstream: None,
-            attempts: Vec::new(),
+            attempts: SmallVec::new(),
             queue: Duration::ZERO,
             connect: Duration::ZERO,
             received: 0,
@@ -142,7 +143,7 @@ impl Record {
 
     /// An endpoint could not be connected to.
     pub(super) fn failed(&mut self, endpoint: &InFlight, failed: Unconnected, took: Duration) {
-        endpoint.record(AttemptResult { ok: false, first_byte: None });
+        endpoint.record(AttemptResult { ok: false, first_byte: None }, Instant::now());
         if let (Some(upstream), Some(fault)) = (&self.upstream, &failed.tls) {
             tell_tls_fault(upstream, endpoint.endpoint().label(), fault);
         }
@@ -168,7 +169,7 @@ impl Record {
 
     fn judge(&mut self, result: AttemptResult) {
         if let Some(endpoint) = self.endpoint.as_ref().filter(|_| !self.judged) {
-            endpoint.record(result);
+            endpoint.record(result, Instant::now());
             self.judged = true;
         }
     }

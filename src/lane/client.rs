@@ -111,11 +111,16 @@ impl Client {
         Poll::Pending
     }
 
+    /// Has this moment come? If not, the task is woken when it does.
+    pub fn poll_overdue(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        self.clock.poll(Some(deadline), cx)
+    }
+
     /// Reads more, up to this moment. `None` when that has come.
     pub async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
         poll_fn(|cx| match self.poll_fill(cx) {
             Poll::Ready(read) => Poll::Ready(Some(read)),
-            Poll::Pending if self.clock.poll(Some(deadline), cx) => Poll::Ready(None),
+            Poll::Pending if self.poll_overdue(deadline, cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
@@ -129,6 +134,13 @@ impl Client {
     /// Puts bytes behind those that wait to be taken.
     pub(super) fn queue(&mut self) -> &mut BytesMut {
         &mut self.pending
+    }
+
+    /// Lends a buffer that has served to the next bytes that wait.
+    pub(super) fn lend(&mut self, buffer: BytesMut) {
+        if self.pending.capacity() == 0 {
+            self.pending = buffer;
+        }
     }
 
     /// Sends what waits, and these behind it. What is not taken at once waits. Returns how many bytes were taken of all.

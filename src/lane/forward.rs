@@ -16,7 +16,7 @@ use super::{
 use crate::{
     exchange::{Answer, Exchange},
     gate::Spelling,
-    types::Stage,
+    types::{Stage, give_back},
     upstream::{Fault, tls_alert},
     wire::{self, Hindrance, Stream},
 };
@@ -44,6 +44,7 @@ pub(super) async fn forward(
     own::count(&client, &mut exchange);
     exchange.finish();
     drop(exchange);
+    give_back(request.headers);
     if after == After::Open && upload.body.is_done() {
         return Some(client);
     }
@@ -137,7 +138,7 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
     let place = Place::new(&endpoint, digest);
     if !attempt.anew
         && !exchange.upgrades()
-        && let Some(stream) = pool.take(&place)
+        && let Some(stream) = pool.take(&place, attempt.started)
     {
         exchange.connected(true);
         return Ok((place, stream));

@@ -12,7 +12,8 @@ use crate::{
         Spelling, Version,
         response::{MAX_FIELDS, MAX_HEAD, parser},
     },
-    types::{Fields, FieldsMut},
+    types::{Fields, FieldsMut, header_map},
+    upstream::Fault,
 };
 
 /// The head of a response that came from an endpoint.
@@ -26,29 +27,20 @@ pub(super) struct ResponseHead {
     pub(super) keeps_alive: bool,
 }
 
-/// What the next bytes from an endpoint are.
-pub(super) enum Parsed {
-    /// More bytes are needed.
-    Partial,
-    /// A head of so many bytes.
-    Whole(Box<ResponseHead>, usize),
-    /// Nothing of HTTP.
-    Broken,
-}
-
-/// Reads the head of a response.
-pub(super) fn parse(bytes: &[u8]) -> Parsed {
+/// Reads the head of a response, and how many bytes it has. `None` when more of them are needed.
+///
+/// # Errors
+/// When it is nothing of HTTP.
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let length = match parser().parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Parsed::Partial,
-        Ok(httparse::Status::Partial) | Err(_) => return Parsed::Broken,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Fault::NotHttp),
     };
-    match read(&response, bytes, length) {
-        Some(head) => Parsed::Whole(Box::new(head), length),
-        None => Parsed::Broken,
-    }
+    let head = read(&response, bytes, length).ok_or(Fault::NotHttp)?;
+    Ok(Some((head, length)))
 }
 
 fn read(response: &httparse::Response<'_, '_>, bytes: &[u8], length: usize) -> Option<ResponseHead> {
@@ -59,7 +51,7 @@ fn read(response: &httparse::Response<'_, '_>, bytes: &[u8], length: usize) -> O
         let at = part.as_ptr().addr() - bytes.as_ptr().addr();
         head.slice(at..at + part.len())
     };
-    let mut fields = HeaderMap::with_capacity(response.headers.len() + 4);
+    let mut fields = header_map(response.headers.len() + 4);
     let mut spelling = Spelling::new(head.clone());
     let (mut close, mut keep) = (false, false);
     for field in response.headers.iter() {

@@ -13,7 +13,7 @@ use crate::{
         Spelling,
         response::{ResponseFraming, has_body},
     },
-    types::BodyStream,
+    types::{BodyStream, give_back},
     upstream::Fault,
 };
 
@@ -30,6 +30,7 @@ pub(super) async fn answer(mut client: Client, mut exchange: Box<Exchange>, requ
     let after = send(&mut client, &mut exchange, &request, answer, &upload, true).await;
     exchange.finish();
     drop(exchange);
+    give_back(request.headers);
     go_on(client, &mut upload, after).await
 }
 
@@ -46,6 +47,7 @@ pub(super) async fn stored(mut client: Client, mut exchange: Box<Exchange>, requ
     let plan = exchange.respond(status, &mut fields, framing, true);
     client.ends_with_connection = plan.framing == Framing::UntilEnd;
     head::write_response(client.queue(), status, &fields, &Spelling::default(), &plan, exchange.admitted.http);
+    give_back(fields);
     let after = match send_stored(&mut client, &mut exchange, body, plan).await {
         Ok(true) if plan.keep_alive => After::Open,
         Ok(true) => After::Close { reads_on: false },
@@ -58,6 +60,7 @@ pub(super) async fn stored(mut client: Client, mut exchange: Box<Exchange>, requ
     count(&client, &mut exchange);
     exchange.finish();
     drop(exchange);
+    give_back(request.headers);
     go_on(client, &mut upload, after).await
 }
 

@@ -78,20 +78,20 @@ impl Pool {
         NUMBER.with(|number| number % self.shelves.len())
     }
 
-    /// A connection that is still open, as far as that can be known.
-    pub(super) fn take(&self, place: &Place) -> Option<Stream> {
+    /// A connection that is still open at this moment, as far as that can be known.
+    pub(super) fn take(&self, place: &Place, now: Instant) -> Option<Stream> {
         let (own, key) = (self.own(), place.key());
         let others = (0..self.shelves.len()).filter(|shelf| *shelf != own);
-        std::iter::once(own).chain(others).find_map(|shelf| self.take_from(shelf, key))
+        std::iter::once(own).chain(others).find_map(|shelf| self.take_from(shelf, key, now))
     }
 
-    fn take_from(&self, shelf: usize, key: Key) -> Option<Stream> {
+    fn take_from(&self, shelf: usize, key: Key, now: Instant) -> Option<Stream> {
         let mut shelf = self.shelves[shelf].lock();
         let waiting = shelf.get_mut(&key)?;
         // The last one that came: the others may grow old and go.
         while let Some(mut idle) = waiting.pop() {
             self.count.fetch_sub(1, Relaxed);
-            let late = idle.until.is_some_and(|until| Instant::now() >= until);
+            let late = idle.until.is_some_and(|until| now >= until);
             if !late && is_open(&mut idle.stream) {
                 return Some(idle.stream);
             }

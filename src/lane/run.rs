@@ -19,13 +19,14 @@ use tokio::{
 use super::{
     body::{Body, framed},
     client::Client,
-    head::{self, Parsed, ResponseHead},
+    head::{self, ResponseHead},
     scratch,
 };
 use crate::{
     exchange::{Answer, Exchange, Framing, LINGER, Plan, Received},
     gate::{BodyFraming, Refusal, Spelling, Version, response::ResponseFraming},
     pace::Limit,
+    types::give_back,
     upstream::Fault,
     wire::Stream,
 };
@@ -135,6 +136,8 @@ pub(super) struct Run<'a> {
     /// When bytes moved last, towards the endpoint and towards the client.
     moved_up: Instant,
     moved_down: Instant,
+    /// The moment of this poll, once somebody asked.
+    now: Option<Instant>,
     /// How long the endpoint may take nothing, and the client may send or take nothing.
     endpoint_patience: Option<Duration>,
     client_patience: Option<Duration>,
@@ -148,7 +151,7 @@ impl<'a> Run<'a> {
         upload: &'a mut Upload,
         head: BytesMut,
     ) -> Self {
-        let now = Instant::now();
+        let now = Instant::from_std(exchange.attempt_ready());
         let mut out = head;
         // What was read of the body for an attempt before.
         upload.encode(&mut out, &upload.replay, upload.body.is_done());
@@ -166,6 +169,7 @@ impl<'a> Run<'a> {
             sent_whole: false,
             moved_up: now,
             moved_down: now,
+            now: None,
             endpoint_patience,
             client_patience,
         }
@@ -184,13 +188,19 @@ impl<'a> Run<'a> {
         let Self { upload, exchange, .. } = self;
         let (length, whole) = (upload.replay.len(), upload.body.is_done());
         if length == 0 && !upload.has_body {
-            exchange.request_is_whole();
+            exchange.request_is_whole(self.moved_up.into_std());
             return Ok(());
         }
         exchange.request_piece(length, whole, || Bytes::copy_from_slice(&upload.replay))
     }
 
+    /// This moment, read once in each poll.
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.now = None;
         if let Err(ended) = self.poll_up(cx) {
             // The response was whole, and nobody needs the rest of the request.
             let over = matches!(self.down, Down::Done { .. }) && self.client.unsent() == 0;
@@ -246,7 +256,7 @@ impl<'a> Run<'a> {
 
     /// Takes what belongs to the body out of these bytes, and puts it behind what the endpoint is to be sent.
     fn take_up(&mut self, bytes: &[u8]) -> Result<usize, Ended> {
-        self.moved_up = Instant::now();
+        self.moved_up = self.now();
         let mut used = 0;
         while used < bytes.len() && !self.upload.body.is_done() {
             let here = &bytes[used..];
@@ -279,7 +289,7 @@ impl<'a> Run<'a> {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.out.advance(count);
-                    (self.unflushed, self.moved_up) = (true, Instant::now());
+                    (self.unflushed, self.moved_up) = (true, self.now());
                 }
                 Poll::Ready(_) => {
                     // It may have said why before it closed.
@@ -307,7 +317,7 @@ impl<'a> Run<'a> {
             if self.client.unsent() > 0 {
                 let sent = self.client.poll_send(cx, &[]).map_err(Self::unsent)?;
                 if sent > 0 {
-                    self.moved_down = Instant::now();
+                    self.moved_down = self.now();
                 }
                 if self.client.unsent() > 0 {
                     return Ok(Poll::Pending);
@@ -334,7 +344,7 @@ impl<'a> Run<'a> {
                     Poll::Pending => Ok(None),
                     Poll::Ready(Err(error)) => Err(self.broken(Some(error))),
                     Poll::Ready(Ok(())) => {
-                        self.moved_down = Instant::now();
+                        self.moved_down = self.now();
                         self.take_down(cx, read.filled()).map(Some)
                     }
                 }
@@ -386,29 +396,31 @@ impl<'a> Run<'a> {
         let mut rest = bytes;
         loop {
             let (head, length) = match head::parse(rest) {
-                Parsed::Whole(head, length) => (head, length),
-                Parsed::Partial => {
+                Ok(Some(head)) => head,
+                Ok(None) => {
                     self.down = Down::Head(BytesMut::from(rest));
                     return Ok(None);
                 }
-                Parsed::Broken => return Self::fault(Fault::NotHttp),
+                Err(fault) => return Self::fault(fault),
             };
             rest = &rest[length..];
             let at_hand = self.upload.is_at_hand();
             match self.exchange.received(head.status, head.version, &head.fields, at_hand) {
                 Err(_) => return Self::fault(Fault::NotHttp),
                 Ok(Received::Again) => return Ok(Some(Ended::Again)),
-                Ok(Received::Interim) => self.interim(cx, *head)?,
+                Ok(Received::Interim) => self.interim(cx, head)?,
                 Ok(Received::Final(_)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    self.respond(*head, ResponseFraming::None);
+                    self.respond(head, ResponseFraming::None);
                     let sent = self.client.poll_send(cx, &[]).map_err(Self::unsent)?;
-                    self.moved_down = if sent > 0 { Instant::now() } else { self.moved_down };
+                    if sent > 0 {
+                        self.moved_down = self.now();
+                    }
                     return Ok(Some(Ended::Tunnel(BytesMut::from(rest))));
                 }
                 Ok(Received::Final(framing)) => {
                     self.upload.forget();
                     let keeps_alive = head.keeps_alive;
-                    let plan = self.respond(*head, framing);
+                    let plan = self.respond(head, framing);
                     let body = Body::of_response(framing);
                     self.down = Down::Body { body, plan, keeps_alive };
                     return self.content(cx, rest).map(|()| None);
@@ -431,6 +443,7 @@ impl<'a> Run<'a> {
         }
         self.exchange.clean(head.status, &mut head.fields, false);
         head::write_interim(self.client.queue(), head.status, &head.fields, &head.spelling);
+        give_back(head.fields);
         self.client.poll_send(cx, &[]).map(drop).map_err(Self::unsent)
     }
 
@@ -443,7 +456,11 @@ impl<'a> Run<'a> {
         plan.keep_alive &= self.upload.body.is_done() || exchange.sends_its_body();
         let (version, spelling): (Version, &Spelling) = (exchange.admitted.http, &head.spelling);
         self.client.ends_with_connection = plan.framing == Framing::UntilEnd;
+        if self.out.is_empty() {
+            self.client.lend(std::mem::take(&mut self.out));
+        }
         head::write_response(self.client.queue(), head.status, &head.fields, spelling, &plan, version);
+        give_back(head.fields);
         plan
     }
 
@@ -467,7 +484,7 @@ impl<'a> Run<'a> {
                 // What follows is no response to anything that was asked.
                 let reusable = keeps_alive && used == bytes.len();
                 self.down = Down::Done { reusable, keep_alive: plan.keep_alive };
-                self.moved_up = Instant::now();
+                self.moved_up = self.now();
                 return Ok(());
             }
             if used == bytes.len() {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     exchange::{Connection, Door},
+    gate::hop,
     observe::process_log::{self, Notice},
     proxy_protocol::{self, BadProxyHeader, Parsed},
     snapshot::Listener,
@@ -54,7 +55,8 @@ pub(super) async fn serve(
             }
         },
     };
-    let connection = Arc::new(Connection { listener, peer: ip, port, tls, door, cut: shared.cut.clone() });
+    let connection =
+        Arc::new(Connection { listener, peer: ip, port, told: hop::Peer::told(ip), tls, door, cut: shared.cut.clone() });
     if h2 {
         // Boxed, as what is rare: the future of an idle HTTP/1 connection has no room for it.
         Box::pin(h2::serve(transport, BytesMut::new(), connection, shared)).await;

@@ -1,6 +1,6 @@
 //! HTTP/1 connections: read a head under a deadline, admit it, decide on it, hand it to a driver, again.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, header, request::Parts};
@@ -8,12 +8,12 @@ use pingora_core::{
     apps::HttpServerApp,
     protocols::{IO, http::ServerSession},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::{Instant, timeout};
 
-use super::{Shared, h1_stream::H1Stream, h2, turned};
+use super::{Shared, h1_stream::H1Stream, h2};
 use crate::{
     config::DriverChoice,
-    exchange::{Began, Connection, Decision, Exchange, refusal_length, render_refusal},
+    exchange::{Attendance, Began, Connection, Decision, Exchange, refusal_length, render_refusal},
     gate::{Admitted, Glimpse, Refusal, Spelling, head},
     lane::{self, Client},
     proxy::Arrival,
@@ -42,9 +42,10 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
     let mut client = Client::new(transport);
+    let mut door = connection.door.attend();
     for served in 0..http.max_requests_per_connection.get() {
         let patience = if served == 0 { http.header_timeout.get() } else { http.keepalive_timeout.get() };
-        let (length, began) = match next_head(&mut client, &connection, patience, served == 0).await {
+        let (length, began) = match next_head(&mut client, &mut door, &connection, patience, served == 0).await {
             Next::Head { length, began } => (length, began),
             Next::Http2 => {
                 let (transport, ahead) = client.into_parts();
@@ -153,22 +154,30 @@ async fn part(parting: Option<Parting>) {
 }
 
 /// Waits for the next head. The first byte may take `patience`, the whole head the header timeout from there.
-async fn next_head(stream: &mut Client, connection: &Connection, patience: Duration, first: bool) -> Next {
+async fn next_head(stream: &mut Client, door: &mut Attendance, connection: &Connection, patience: Duration, first: bool) -> Next {
     let limits = connection.head_limits();
     if stream.ahead().is_empty() {
-        let mut closed = connection.door.closed().clone();
-        let deadline = tokio::time::Instant::now() + patience;
-        let read = tokio::select! {
-            biased;
-            read = stream.fill(deadline) => read,
-            _ = idle_at_the_end(&mut closed, first) => return Next::Close,
-        };
-        if !matches!(read, Some(Ok(1..))) {
+        let mut deadline = Instant::now() + patience;
+        let mut closing = false;
+        let read = poll_fn(|cx| {
+            if let Poll::Ready(read) = stream.poll_fill(cx) {
+                return Poll::Ready(read.ok());
+            }
+            if !closing && door.poll_closed(cx) {
+                // Nobody waits for an answer between requests. Who has only just connected is about to ask, and would take a
+                // close for a failure.
+                let grace = if first { FIRST_REQUEST } else { Duration::ZERO };
+                (closing, deadline) = (true, deadline.min(Instant::now() + grace));
+            }
+            if stream.poll_overdue(deadline, cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await;
+        if !matches!(read, Some(1..)) {
             return Next::Close;
         }
     }
     let began = Began::now();
-    let deadline = tokio::time::Instant::from_std(began.at + connection.listener.http.header_timeout.get());
+    let deadline = Instant::from_std(began.at + connection.listener.http.header_timeout.get());
     let mut scanned = 0;
     loop {
         if first && connection.listener.http.h2c && connection.tls.is_none() {
@@ -195,15 +204,6 @@ async fn next_head(stream: &mut Client, connection: &Connection, patience: Durat
             Some(_) => return Next::Close,
             None => return Next::Refused { refusal: Refusal::HeaderTimeout, began },
         }
-    }
-}
-
-/// Resolves when the door has closed and nobody waits for an answer: at once between requests. Who has only just connected is
-/// about to ask, and would take a close for a failure.
-async fn idle_at_the_end(closed: &mut watch::Receiver<bool>, first: bool) {
-    turned(closed).await;
-    if first {
-        tokio::time::sleep(FIRST_REQUEST).await;
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     l4::{self, Arrival},
     snapshot::Listener,
+    types::RequestId,
     wire::Socket,
 };
 
@@ -50,7 +51,7 @@ async fn arrive(mut socket: Socket, peer: Option<SocketAddr>, listener: Arc<List
         tls,
         generation: shared.store.load().generation,
         listener,
-        id: crate::exchange::new_request_id(),
+        id: RequestId::new(std::time::SystemTime::now()),
         observer: shared.observer.clone(),
         cut: shared.cut.clone(),
     })

@@ -8,8 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use compact_str::CompactString;
+use smallvec::SmallVec;
+
 use super::{SpanId, Trace};
-use crate::types::{Cause, Driver, Name, Phase, Stage, TlsClient, Version, Who};
+use crate::types::{Cause, Driver, Name, Phase, RequestId, Stage, TlsClient, Version, Who};
 
 /// One attempt on one endpoint.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ pub struct Outcome {
     /// When its first byte arrived; of a connection, when it was accepted.
     pub started: SystemTime,
     /// Its id.
-    pub request_id: Arc<str>,
+    pub request_id: RequestId,
     /// Its place in a trace, where requests are traced. In a box: most edges have none.
     pub trace: Option<Box<Trace>>,
     /// The client, as trusted proxies have it.
@@ -84,17 +87,17 @@ pub struct Outcome {
     /// The version of the request; `None` when it could not be read so far.
     pub http: Option<Version>,
     /// The method; empty when the request could not be read so far.
-    pub method: String,
+    pub method: CompactString,
     /// The host, lower case.
-    pub host: String,
+    pub host: CompactString,
     /// The canonical path without the query. May hold anything a client sent: escape it when printing.
-    pub path: String,
+    pub path: CompactString,
     /// The route's name; `None` when none matched or the gate refused.
     pub route: Option<Name>,
     /// The upstream's name.
     pub upstream: Option<Name>,
     /// Attempts in order; the last one's endpoint served the request.
-    pub attempts: Vec<Attempt>,
+    pub attempts: SmallVec<[Attempt; 1]>,
     /// The status sent to the client; 0 when none was.
     pub status: u16,
     /// Body bytes received from the client.
@@ -114,9 +117,9 @@ pub struct Outcome {
     /// The generation of the configuration that served it.
     pub generation: u64,
     /// The client's user agent.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<CompactString>,
     /// The referring page.
-    pub referer: Option<String>,
+    pub referer: Option<CompactString>,
     /// What the cache did, in one word; `None` where the route has none.
     pub cache: Option<&'static str>,
     /// Who carried it; `None` for what the gate refused, and on layer 4.
@@ -131,7 +134,7 @@ pub struct Opening {
     /// When its first byte arrived; of a connection, when it was accepted.
     pub started: SystemTime,
     /// Its id.
-    pub id: Arc<str>,
+    pub id: RequestId,
     /// The client's address.
     pub client: IpAddr,
     /// The client's port.
@@ -157,12 +160,12 @@ impl Outcome {
             listener: opening.listener,
             tls: opening.tls,
             http: None,
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
+            method: CompactString::default(),
+            host: CompactString::default(),
+            path: CompactString::default(),
             route: None,
             upstream: None,
-            attempts: Vec::new(),
+            attempts: SmallVec::new(),
             status: 0,
             bytes_in: 0,
             bytes_out: 0,

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::SystemTime};
 use parking_lot::Mutex;
 
 use super::Outcome;
-use crate::types::{Cause, Name, Phase, Who};
+use crate::types::{Cause, Name, Phase, RequestId, Who};
 
 /// Errors kept: a page to look at. The log has them all.
 const KEPT: usize = 100;
@@ -18,7 +18,7 @@ pub struct RecentError {
     /// When the request arrived.
     pub at: SystemTime,
     /// Its id, to find it in the log.
-    pub request_id: Arc<str>,
+    pub request_id: RequestId,
     /// The client.
     pub client: IpAddr,
     /// The method.
@@ -96,7 +96,7 @@ mod tests {
         let recent = Recent::default();
         recent.finished(&outcome());
         for status in 400..550 {
-            let path = "é".repeat(1000);
+            let path = "é".repeat(1000).into();
             recent.finished(&Outcome { status, path, cause: Some(Cause::HttpProtocolError), ..outcome() });
         }
         let errors = recent.errors();

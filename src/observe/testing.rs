@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use smallvec::smallvec;
+
 use super::{Attempt, Layer, Outcome, Times};
 use crate::types::{Driver, Phase, Version, Who};
 
@@ -22,7 +24,7 @@ pub(crate) fn outcome() -> Outcome {
         path: "/a".into(),
         route: Some("api".parse().unwrap()),
         upstream: Some("pool".parse().unwrap()),
-        attempts: vec![Attempt {
+        attempts: smallvec![Attempt {
             endpoint: "127.0.0.1:9001".into(),
             failed: None,
             status: Some(200),

@@ -1,5 +1,7 @@
 //! The request as the endpoint gets it.
 
+use std::time::Instant;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -33,7 +35,7 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
     }
     ctx.onward(&mut Onward { request, spelling: &ctx.spelling });
     if ctx.uploaded {
-        ctx.request_is_whole();
+        ctx.request_is_whole(Instant::now());
         ctx.deadlines().set_answer(ctx.answer_by);
     }
     if let Some(hold) = &ctx.hold {

@@ -13,12 +13,15 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Miss, PathPattern, Route, predicates::Rank};
 use crate::types::{Client, RequestHead};
 
+/// Values by a text of the configuration. What strangers send is only looked up in it, so that nobody makes its keys collide.
+pub(super) type Texts<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
+
 /// Routes of equal host and path, in the order they are tried.
 type Candidates = Vec<Arc<Route>>;
 
 #[derive(Debug)]
 pub(super) struct Paths {
-    exact: HashMap<Box<str>, Candidates>,
+    exact: Texts<Candidates>,
     /// Longer paths need not be hashed.
     longest_exact: usize,
     /// The first is the root, which holds the routes for every path.
@@ -31,7 +34,7 @@ struct Node {
     parent: usize,
     /// Bytes of the path up to here.
     length: usize,
-    children: HashMap<Box<str>, usize>,
+    children: Texts<usize>,
     routes: Candidates,
 }
 
@@ -39,7 +42,7 @@ const ROOT: usize = 0;
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { exact: HashMap::new(), longest_exact: 0, nodes: vec![Node::default()], regexes: Vec::new() }
+        Self { exact: Texts::default(), longest_exact: 0, nodes: vec![Node::default()], regexes: Vec::new() }
     }
 }
 

@@ -4,18 +4,22 @@
 //! (longest first), then come the routes for every host. A host whose routes all refuse the request is passed
 //! over for the next less specific one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{Miss, Route, paths::Paths, shadow};
+use super::{
+    Miss, Route,
+    paths::{Paths, Texts},
+    shadow,
+};
 use crate::types::{At, Client, HostPattern, RequestHead};
 
 /// All routes, arranged for look-up.
 #[derive(Debug, Default)]
 pub struct Table {
     routes: Vec<Arc<Route>>,
-    exact: HashMap<Box<str>, Paths>,
+    exact: Texts<Paths>,
     /// Wildcards by their suffix, which starts with a dot.
-    suffixes: HashMap<Box<str>, Paths>,
+    suffixes: Texts<Paths>,
     /// Longer suffixes need not be hashed.
     longest_suffix: usize,
     any: Paths,

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
+use compact_str::{CompactString, format_compact};
+
 use crate::string_type;
 
 /// Why a host or a host pattern was refused.
@@ -13,7 +15,7 @@ pub struct HostError(String);
 ///
 /// Returns the host lower-cased without a trailing dot (IPv6 in its brackets), and the port. `None` when
 /// it is not one valid authority: user information, a bad character, an empty host, a port above 65535.
-pub fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
+pub fn parse_authority(text: &str) -> Option<(CompactString, Option<u16>)> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (inside, after) = rest.split_once(']')?;
         let address: Ipv6Addr = inside.parse().ok()?;
@@ -21,17 +23,19 @@ pub fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
             "" => None,
             _ => Some(after.strip_prefix(':')?),
         };
-        (format!("[{address}]"), port)
+        (format_compact!("[{address}]"), port)
     } else {
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
+        let (host, port) = match text.bytes().position(|b| b == b':') {
+            Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
             None => (text, None),
         };
         let host = host.strip_suffix('.').unwrap_or(host);
         if !valid_name(host) {
             return None;
         }
-        (host.to_ascii_lowercase(), port)
+        let mut host = CompactString::from(host);
+        host.make_ascii_lowercase();
+        (host, port)
     };
     let port = match port {
         None | Some("") => None,
@@ -43,10 +47,10 @@ pub fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
 
 /// Letters, digits, `-` and `_` in dot-separated labels: what DNS and the services behind an edge use.
 fn valid_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    let label = |label: &[u8]| {
+        (1..=63).contains(&label.len()) && label.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    !host.is_empty() && host.len() <= 253 && host.split('.').all(label)
+    !host.is_empty() && host.len() <= 253 && host.as_bytes().split(|&b| b == b'.').all(label)
 }
 
 /// `api.example.com`, `*.example.com` (any labels in front), or `*` (every host).
@@ -97,7 +101,7 @@ impl FromStr for HostPattern {
                 Err(HostError(format!("`{text}`: a host pattern has no port; listeners choose the port, so remove `:{port}`")))
             }
             Some((host, None)) if wildcard && !host.starts_with('[') => Ok(HostPattern::Suffix(format!(".{host}"))),
-            Some((host, None)) if !wildcard => Ok(HostPattern::Exact(host)),
+            Some((host, None)) if !wildcard => Ok(HostPattern::Exact(host.into())),
             _ => Err(HostError(format!("`{text}` is not a host; write `example.com`, `*.example.com` or `*`"))),
         }
     }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
+
 use super::{Again, Pinned, Upstream};
 use crate::{
     endpoint::{Endpoint, InFlight},
@@ -90,7 +92,7 @@ pub struct Attempts {
     /// Its place among the requests in flight on that upstream, where those are limited. All attempts keep it.
     permit: Option<Permit>,
     /// The endpoints that were tried, in order.
-    tried: Vec<Arc<Endpoint>>,
+    tried: SmallVec<[Arc<Endpoint>; 2]>,
     /// Attempts made. One that found a pooled connection closed is none.
     made: u8,
     /// A pooled connection was found closed: that is forgiven once.
@@ -104,7 +106,16 @@ pub struct Attempts {
 impl Attempts {
     /// At this upstream. None was made.
     pub fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream, pinned: None, permit: None, tried: Vec::new(), made: 0, stale: false, unprocessed: 0, forgiven: false }
+        Self {
+            upstream,
+            pinned: None,
+            permit: None,
+            tried: SmallVec::new(),
+            made: 0,
+            stale: false,
+            unprocessed: 0,
+            forgiven: false,
+        }
     }
     /// The upstream.
     pub fn upstream(&self) -> &Arc<Upstream> {

@@ -160,7 +160,7 @@ impl Target {
         let (mut session, reused) = match timeout_at(deadline.into(), connector.get_http_session(&*peer)).await {
             Ok(Ok(session)) => session,
             failed => {
-                guard.record(AttemptResult { ok: false, first_byte: None });
+                guard.record(AttemptResult { ok: false, first_byte: None }, Instant::now());
                 let error = failed.as_ref().ok().and_then(|failed| failed.as_ref().err());
                 self.tell_tls(guard, error.map(|error| &**error));
                 return Err(Failed::unconnected(error.map(|error| &**error)));
@@ -176,13 +176,13 @@ impl Target {
                 return Err(Failed { error: CallError::Broken, fault: Some((Fault::Stale, Stage::Waiting)) });
             }
             failed => {
-                guard.record(AttemptResult { ok: false, first_byte: None });
+                guard.record(AttemptResult { ok: false, first_byte: None }, Instant::now());
                 self.tell_tls(guard, failed.as_ref().ok().and_then(|failed| failed.as_ref().err()).map(|error| &**error));
                 let error = if failed.is_ok() && Instant::now() < deadline { CallError::Broken } else { CallError::Timeout };
                 return Err(Failed::finally(error));
             }
         };
-        guard.record(AttemptResult { ok: status < 500, first_byte: Some(started.elapsed()) });
+        guard.record(AttemptResult { ok: status < 500, first_byte: Some(started.elapsed()) }, Instant::now());
         let answered = timeout_at(deadline.into(), receive(&mut session, call.take)).await;
         let answered = answered.unwrap_or(Err(CallError::Timeout)).map_err(Failed::finally)?;
         if session.response_done() {

@@ -105,7 +105,7 @@ fn a_group_whose_circuits_are_open_is_tried_again() {
     assert!(probes.iter().all(|probe| Arc::ptr_eq(probe.endpoint(), &endpoints[0])));
     let other = upstream.take(b"", &[]).unwrap();
     assert!(Arc::ptr_eq(other.endpoint(), &endpoints[1]), "no more than the probes");
-    probes.iter().for_each(|probe| probe.record(AttemptResult { ok: true, first_byte: Some(Duration::ZERO) }));
+    probes.iter().for_each(|probe| probe.record(AttemptResult { ok: true, first_byte: Some(Duration::ZERO) }, Instant::now()));
     assert!(endpoints[0].is_clear());
     assert!((0..10).all(|_| Arc::ptr_eq(&upstream.select(b"", &[]).unwrap(), &endpoints[0])));
 }

@@ -16,7 +16,7 @@ struct Error {
     /// When the request arrived, in RFC 3339.
     at: String,
     /// The id of the request, to find it in the access log.
-    request_id: Arc<str>,
+    request_id: String,
     /// The address of the client.
     client: String,
     method: String,
@@ -47,7 +47,7 @@ impl From<RecentError> for Error {
     fn from(error: RecentError) -> Self {
         Self {
             at: time(error.at),
-            request_id: error.request_id,
+            request_id: error.request_id.to_string(),
             client: error.client.to_string(),
             method: error.method,
             host: error.host,

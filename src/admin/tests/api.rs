@@ -94,7 +94,12 @@ async fn certificates_have_days_left() {
 async fn errors_are_told_with_their_requests() {
     let admin = Admin::open().await;
     let path = "/<script>alert(1)</script>\u{202e}".to_owned();
-    admin.observer.finished(&Outcome { path: path.clone(), status: 502, cause: Some(Cause::ConnectionRefused), ..outcome() });
+    admin.observer.finished(&Outcome {
+        path: path.as_str().into(),
+        status: 502,
+        cause: Some(Cause::ConnectionRefused),
+        ..outcome()
+    });
     let errors = admin.read("/api/v1/errors").await;
     let error = &errors["errors"][0];
     assert_eq!((&error["path"], &error["status"], &error["error"]), (&path.into(), &502.into(), &"connection_refused".into()));

@@ -43,6 +43,13 @@ pub struct Peer {
     pub scheme: Scheme,
 }
 
+impl Peer {
+    /// The address as services are told it. A connection makes it once for all its requests.
+    pub fn told(ip: IpAddr) -> HeaderValue {
+        value(address(ip.to_canonical())).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
 /// Which fields tell about the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
@@ -128,34 +135,37 @@ impl Forwarded {
         self
     }
 
-    /// Sets the forwarding fields for the services behind us. `host` is the authority that the client asked us for; empty where
-    /// it named none, of which nothing is told.
-    pub fn apply(&self, fields: &mut HeaderMap, host: &str) {
+    /// Sets the forwarding fields for the services behind us. `told` is [`Peer::told`], `host` the authority that the client asked us
+    /// for, where it named one.
+    pub fn apply(&self, fields: &mut HeaderMap, told: &HeaderValue, host: Option<HeaderValue>) {
         let chain = self.chain(fields);
-        let gone: SmallVec<[HeaderName; 8]> = fields.keys().filter(|name| self.removes(name.as_str())).cloned().collect();
-        for name in &gone {
-            fields.remove(name);
+        if fields.keys().any(|name| self.removes(name.as_str())) {
+            let gone: SmallVec<[HeaderName; 8]> = fields.keys().filter(|name| self.removes(name.as_str())).cloned().collect();
+            for name in &gone {
+                fields.remove(name);
+            }
         }
-        let host = self.host.as_deref().unwrap_or(host);
-        let client = value(address(self.ip));
+        let host = match &self.host {
+            Some(host) => HeaderValue::from_str(host).ok(),
+            None => host,
+        };
+        let client = if self.ip == self.peer.ip { Some(told.clone()) } else { value(address(self.ip)) };
         let chain = match chain {
             Some(chain) => value(chain),
             None => client.clone(),
         };
-        for (name, value) in
-            [(FOR, chain), (REAL_IP, client), (HOST, HeaderValue::from_str(host).ok().filter(|host| !host.is_empty()))]
+        if self.dialect == Dialect::Rfc7239
+            && let Some(element) = value(self.element(host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default()))
         {
+            fields.append(FORWARDED, element);
+        }
+        for (name, value) in [(FOR, chain), (REAL_IP, client), (HOST, host)] {
             match value {
                 Some(value) => drop(fields.insert(name, value)),
                 None => drop(fields.remove(name)),
             }
         }
         fields.insert(PROTO, HeaderValue::from_static(self.scheme.as_str()));
-        if self.dialect == Dialect::Rfc7239
-            && let Some(element) = value(self.element(host))
-        {
-            fields.append(FORWARDED, element);
-        }
     }
 
     /// What nobody whom we trust has said.
@@ -264,6 +274,12 @@ mod tests {
         Peer { ip: ip.parse().unwrap(), port: 1234, scheme: Scheme::Http }
     }
 
+    /// Sets the fields for a request from this peer that names this authority.
+    fn apply(found: &Forwarded, fields: &mut HeaderMap, host: &str) {
+        let host = Some(host).filter(|host| !host.is_empty()).map(|host| HeaderValue::from_str(host).unwrap());
+        found.apply(fields, &Peer::told(found.peer.ip), host);
+    }
+
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
@@ -289,7 +305,7 @@ mod tests {
         let found = Forwarded::resolve(peer("::ffff:192.0.2.1"), &trusted(), &fields);
         assert_eq!((found.ip.to_string().as_str(), found.port, found.scheme), ("192.0.2.1", 1234, Scheme::Http));
         assert!(!found.trusted());
-        found.apply(&mut fields, "example.com:8080");
+        apply(&found, &mut fields, "example.com:8080");
         let mut left: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort_unstable();
         assert_eq!(
@@ -346,7 +362,7 @@ mod tests {
         ]);
         let found = Forwarded::resolve(peer("10.1.1.1"), &trusted(), &fields);
         assert_eq!((found.scheme, found.host.as_deref()), (Scheme::Https, Some("shop.example")));
-        found.apply(&mut fields, "inner");
+        apply(&found, &mut fields, "inner");
         assert_eq!(fields["x-forwarded-for"], "6.6.6.6, 192.0.2.1, 10.1.1.1");
         assert_eq!(fields["x-real-ip"], "192.0.2.1");
         assert_eq!(fields["x-forwarded-proto"], "https");
@@ -375,7 +391,7 @@ mod tests {
         ]);
         let found = Forwarded::resolve(peer("2001:db8::5"), &trusted(), &fields);
         assert_eq!((found.ip.to_string().as_str(), found.port, found.scheme), ("2001:db9::1", 4711, Scheme::Https));
-        found.apply(&mut fields, "inner");
+        apply(&found, &mut fields, "inner");
         let lines: Vec<_> = fields.get_all("forwarded").iter().collect();
         assert_eq!(lines[1], "for=\"[2001:db8::5]\";proto=http;host=\"shop.example\"");
         assert_eq!(fields["x-forwarded-host"], "shop.example");
@@ -388,18 +404,18 @@ mod tests {
     #[test]
     fn of_a_request_without_a_host_no_host_is_told() {
         let mut forged = fields(&[("x-forwarded-host", "evil")]);
-        Forwarded::resolve(peer("192.0.2.1"), &trusted(), &forged).apply(&mut forged, "");
+        apply(&Forwarded::resolve(peer("192.0.2.1"), &trusted(), &forged), &mut forged, "");
         assert!(!forged.contains_key("x-forwarded-host"));
         assert_eq!(forged["x-real-ip"], "192.0.2.1");
         let mut told = fields(&[("forwarded", "for=192.0.2.1")]);
-        Forwarded::resolve(peer("10.1.1.1"), &trusted(), &told).apply(&mut told, "");
+        apply(&Forwarded::resolve(peer("10.1.1.1"), &trusted(), &told), &mut told, "");
         assert_eq!(told.get_all("forwarded").iter().next_back().unwrap(), "for=10.1.1.1;proto=http");
     }
 
     #[test]
     fn a_unix_peer_is_unknown() {
         let mut fields = HeaderMap::new();
-        Forwarded::resolve(peer("0.0.0.0"), &trusted(), &fields).apply(&mut fields, "a");
+        apply(&Forwarded::resolve(peer("0.0.0.0"), &trusted(), &fields), &mut fields, "a");
         assert_eq!(fields["x-forwarded-for"], "unknown");
     }
 }

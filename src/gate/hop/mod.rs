@@ -55,12 +55,16 @@ pub fn strip_response(fields: &mut HeaderMap, onward: Onward) {
 }
 
 fn strip(fields: &mut HeaderMap, onward: Onward) {
+    let own = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || (name.as_str() == "trailer" && !onward.trailers);
+    // Most requests over a connection that stays open have nothing of this.
+    if onward.upgrade.is_none() && !fields.keys().any(|name| own(&name)) {
+        return;
+    }
     let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
     for value in fields.get_all(CONNECTION) {
         let nominated = elements(value.as_bytes()).filter_map(|option| HeaderName::from_bytes(option).ok());
         gone.extend(nominated.filter(|name| fields.contains_key(name) && !is_protected(name.as_str())));
     }
-    let own = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || (name.as_str() == "trailer" && !onward.trailers);
     gone.extend(fields.keys().filter(own).cloned());
     for name in &gone {
         fields.remove(name);

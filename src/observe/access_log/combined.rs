@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_of_a_request_is_left_out() {
-        let refused = Outcome { http: None, path: String::new(), ..outcome() };
+        let refused = Outcome { http: None, path: "".into(), ..outcome() };
         assert!(line(&refused).contains("\"GET -\" "), "{}", line(&refused));
-        let refused = Outcome { method: String::new(), ..refused };
+        let refused = Outcome { method: "".into(), ..refused };
         assert!(line(&refused).contains("\"-\" "), "{}", line(&refused));
     }
 

@@ -205,6 +205,7 @@ impl fmt::Display for LineTemplate {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use compact_str::CompactString;
     use proptest::prelude::*;
 
     use super::*;
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn text_is_kept_and_what_is_unknown_is_a_dash() {
-        let unread = Outcome { method: String::new(), path: String::new(), route: None, attempts: Vec::new(), ..outcome() };
+        let unread = Outcome { method: "".into(), path: "".into(), route: None, attempts: Default::default(), ..outcome() };
         assert_eq!(line("{client} \"{method} {path}\" {{{route}}} {attempts}", &unread), "192.0.2.7 \"- -\" {-} -\n");
         assert_eq!(line("plain", &unread), "plain\n");
     }
@@ -280,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_line_is_bounded_whatever_the_client_sends() {
-        let long = "\u{1}".repeat(1 << 20);
+        let long = CompactString::from("\u{1}").repeat(1 << 20);
         let (method, host, user_agent) = (long.clone(), long.clone(), Some(long.clone()));
         let text =
             line("{method}{host}{path}{user_agent}{referer}", &Outcome { method, host, user_agent, path: long, ..outcome() });
@@ -290,7 +291,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_a_client_sends_ends_a_field_or_a_line(path in any::<String>(), agent in any::<Option<String>>(), micros in any::<u32>()) {
-            let mut random = Outcome { path, user_agent: agent, ..outcome() };
+            let mut random = Outcome { path: path.into(), user_agent: agent.map(Into::into), ..outcome() };
             random.times.total = Duration::from_micros(micros.into());
             let text = line("\"{path}\" \"{user_agent}\" {ms.total}", &random);
             prop_assert_eq!(text.matches('"').count(), 4);

@@ -125,7 +125,7 @@ fn scripted() -> (AccessLog, Sender<Step>, Written, Arc<AtomicU64>) {
 fn a_stuck_sink_costs_lines_and_never_time_or_memory() {
     let (log, step, _, dropped) = scripted();
     let started = Instant::now();
-    let long = Outcome { path: "\u{1}".repeat(2048), ..outcome() };
+    let long = Outcome { path: "\u{1}".repeat(2048).into(), ..outcome() };
     for _ in 0..4_000 {
         log.finished(&long);
     }

@@ -12,7 +12,8 @@ pub(super) const OTHER: &str = "_other";
 /// keeps a caller's mistake (a label that a client chooses) from eating the memory.
 const LIMIT: usize = 16_384;
 
-type Map<V> = HashMap<Box<str>, Arc<V>>;
+/// Names come from the configuration, so that nobody chooses them to collide.
+type Map<V> = HashMap<Box<str>, Arc<V>, foldhash::fast::RandomState>;
 
 /// A map that is read on every request and written when a name is seen for the first time.
 ///

@@ -65,7 +65,7 @@ fn a_refusal_has_no_route_and_a_reason() {
     let refused = Outcome {
         route: None,
         upstream: None,
-        attempts: Vec::new(),
+        attempts: Default::default(),
         method: "BREW\n".into(),
         status: 400,
         cause: Some(Cause::HttpRequestError),

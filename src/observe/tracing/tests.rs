@@ -1,10 +1,12 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
+use compact_str::CompactString;
 use opentelemetry_proto::tonic::trace::v1::{
     Span,
     span::SpanKind::{Client, Server},
     status::StatusCode,
 };
+use smallvec::smallvec;
 
 use super::*;
 use crate::{
@@ -95,7 +97,7 @@ fn an_exchange_is_a_server_span_and_one_client_span_for_each_attempt() {
         detail: None,
     };
     let attempts = vec![attempt(Some(Cause::ConnectionRefused), None, 1), attempt(None, Some(200), 2)];
-    let outcome = Outcome { attempts, ..outcome() };
+    let outcome = Outcome { attempts: attempts.into(), ..outcome() };
     let spans = spans::build(&outcome, &trace);
     assert_eq!(spans.len(), spans::count(&outcome));
     let [server, first, last] = &spans[..] else { panic!("{spans:?}") };
@@ -159,7 +161,7 @@ fn who_leaves_during_an_attempt_leaves_its_span_behind() {
         ..outcome().attempts[0].clone()
     };
     let cause = Some(Cause::ConnectionTerminated);
-    let spans = spans::build(&Outcome { attempts: vec![abandoned], cause, phase: Phase::Request, ..outcome() }, &sampled());
+    let spans = spans::build(&Outcome { attempts: smallvec![abandoned], cause, phase: Phase::Request, ..outcome() }, &sampled());
     assert_eq!(spans.len(), 2);
     assert_eq!(attribute(&spans[1], "error.type").as_deref(), Some("connection_terminated"));
     assert_eq!(attribute(&spans[1], "url.full").as_deref(), Some("http://example.com/a"));
@@ -169,6 +171,7 @@ fn who_leaves_during_an_attempt_leaves_its_span_behind() {
 fn a_span_is_bounded_whatever_the_client_sends() {
     let long = "x".repeat(1 << 20);
     let trace = Trace { onward: Onward { tls: true, path: Some(long.clone()) }, ..sampled() };
+    let long = CompactString::from(long);
     let (host, path, method, user_agent) = (long.clone(), long.clone(), long.clone(), Some(long));
     let spans = spans::build(&Outcome { host, path, method, user_agent, ..outcome() }, &trace);
     for span in spans {

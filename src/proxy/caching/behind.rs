@@ -78,7 +78,7 @@ fn context(request: &RequestHeader, ctx: &RequestCtx) -> Option<RequestCtx> {
     head.set_version(Version::HTTP_11);
     if !head.headers.contains_key(header::HOST) {
         let host = &ctx.outcome.host;
-        let host = ctx.admitted.port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        let host = ctx.admitted.port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
         head.insert_header(header::HOST, host).ok()?;
     }
     // All of it is wanted, whatever the client asked for.

@@ -177,7 +177,8 @@ async fn sigusr1_reopens_the_access_log_and_nothing_is_lost() {
     assert_eq!(client.get("example.com", "/20").await.status, 200);
     run.end(Signal::SIGTERM).await;
     let (before, after) = (lines(&rotated), lines(&current));
-    assert!(before.len() >= 9 && !after.is_empty(), "{} and {}", before.len(), after.len());
+    // What waited to be written when the file was moved away is in the new one.
+    assert!(!before.is_empty() && !after.is_empty(), "{} and {}", before.len(), after.len());
     let path = |line: &String| serde_json::from_str::<Value>(line).expect("JSON")["path"].as_str().expect("a path").to_owned();
     let paths: Vec<_> = before.iter().chain(&after).map(path).collect();
     assert_eq!(paths, (0..=20).map(|number| format!("/{number}")).collect::<Vec<_>>());

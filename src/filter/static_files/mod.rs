@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -314,11 +314,19 @@ fn read(file: &File, first: u64, length: u64, disk: Disk) -> io::Result<Bytes> {
         Disk::Avoided if bytes.is_empty() => {}
         Disk::Avoided => match preadv2(file, &mut [IoSliceMut::new(&mut bytes)], first, ReadWriteFlags::NOWAIT) {
             Ok(count) if count == bytes.len() => {}
+            Err(Errno::OPNOTSUPP) if is_memory(file) => file.read_exact_at(&mut bytes, first)?,
             // Only a part is in memory, or the file has become shorter, or this is a file system without a cache.
             Ok(_) | Err(_) => return Err(ErrorKind::WouldBlock.into()),
         },
     }
     Ok(bytes.into())
+}
+
+/// Is it on a tmpfs, which has no disk to wait for, and so no way to ask for not waiting?
+fn is_memory(file: &File) -> bool {
+    /// From `linux/magic.h`.
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|facts| facts.f_type == TMPFS_MAGIC)
 }
 
 /// The pieces of a file, each read when the one before has been taken.
@@ -363,6 +371,15 @@ mod tests {
         ] {
             assert_eq!(media_type(Path::new(name)), want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_on_a_tmpfs_is_read_at_once() {
+        let mut file = tempfile::tempfile_in("/dev/shm").unwrap();
+        std::io::Write::write_all(&mut file, b"in memory").unwrap();
+        assert_eq!(read(&file, 3, 6, Disk::Avoided).unwrap(), "memory");
+        let longer = read(&file, 3, 7, Disk::Avoided).unwrap_err();
+        assert_eq!(longer.kind(), ErrorKind::UnexpectedEof);
     }
 
     #[test]

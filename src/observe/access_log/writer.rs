@@ -22,6 +22,9 @@ use nix::{
 
 /// Bytes joined into one write: enough to make the system call cheap, small enough to appear promptly.
 const BATCH: usize = 64 * 1024;
+/// How long lines gather behind a write before the next one. Without this pause each line of a busy edge would wake the writer, which
+/// costs more than the line.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How often, and how long apart, a sink that would block (a pipe set so by someone else) is tried again for one batch.
 const WOULD_BLOCK: (u32, Duration) = (100, Duration::from_millis(10));
 
@@ -110,10 +113,14 @@ impl Writer {
             if self.shared.reopen.swap(false, Relaxed) {
                 self.reopen();
             }
+            let full = self.batch.len() >= BATCH;
             self.write_batch();
             self.note_overflow();
             for done in flushed {
                 let _ = done.try_send(());
+            }
+            if !full {
+                thread::sleep(PAUSE);
             }
         }
     }

@@ -33,7 +33,7 @@ impl HealthObserver for () {
 
 #[derive(Debug)]
 enum Probe {
-    Http(HttpProbe),
+    Http(Box<HttpProbe>),
     Tcp,
     Grpc(GrpcProbe),
 }
@@ -59,7 +59,7 @@ impl HealthCheckSpec {
             }
         }
         let probe = match (&self.http, &self.tcp, &self.grpc) {
-            (Some(http), None, None) => http.compile(&at.key("http")).map(Probe::Http),
+            (Some(http), None, None) => http.compile(&at.key("http")).map(Box::new).map(Probe::Http),
             (None, Some(_), None) => Some(Probe::Tcp),
             (None, None, Some(grpc)) => grpc.compile(dial.http2(), &at.key("grpc")).map(Probe::Grpc),
             (None, None, None) => {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     connect::reason,
-    http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD, USER_AGENT},
+    http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD},
 };
 use crate::wire::Stream;
 
@@ -15,10 +15,11 @@ const MAX_FIELDS: usize = 64;
 
 /// Asks on this connection and closes it.
 pub(super) async fn ask(mut stream: Stream, host: &str, probe: &HttpProbe) -> Result<(), String> {
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        probe.path()
-    );
+    let mut request = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", probe.method(), probe.path());
+    for (name, value) in probe.lines() {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "Connection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.map_err(reason)?;
     let mut answer = Answer { stream, buffer: Vec::with_capacity(1024) };
     let head = answer.head().await?;

@@ -1,19 +1,20 @@
 //! The HTTP/2 client of the HTTP probe, for upstreams that are spoken to in HTTP/2.
 
-use ::http::{Request, header};
+use ::http::Request;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD, USER_AGENT};
+use super::http::{BODY_TOO_LARGE, HttpProbe, MAX_BODY, MAX_HEAD};
 use crate::wire::Stream;
 
 /// Asks on this connection and closes it.
 pub(super) async fn ask(stream: Stream, scheme: &str, host: &str, probe: &HttpProbe) -> Result<(), String> {
-    let request = Request::get(format!("{scheme}://{host}{}", probe.path()))
-        .header(header::USER_AGENT, USER_AGENT)
-        .header(header::ACCEPT, "*/*")
+    let mut request = Request::builder()
+        .method(probe.method())
+        .uri(format!("{scheme}://{host}{}", probe.path()))
         .body(())
         .map_err(|_| "the request cannot be made: `host` or `path` is not part of a URL".to_owned())?;
+    *request.headers_mut() = probe.fields();
     on(stream, async |sender| exchange(sender, request, probe).await).await
 }
 

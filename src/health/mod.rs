@@ -10,6 +10,7 @@ mod http;
 mod http1;
 mod http2;
 mod run;
+mod status;
 mod tcp;
 mod threshold;
 

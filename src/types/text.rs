@@ -51,6 +51,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 T::deserialize(de::value::StrDeserializer::new(text)).map(|one| OneOrMany(vec![one]))
             }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                T::deserialize(de::value::U64Deserializer::new(number)).map(|one| OneOrMany(vec![one]))
+            }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
             }

@@ -91,6 +91,39 @@ async fn leaves_and_returns(check: &str, good: Answer, bad: Answer) {
 async fn by_status() {
     leaves_and_returns("http: {path: /health}", Answer::new(200, "fine"), Answer::new(503, "no")).await;
     leaves_and_returns("http: {path: /health, status: [204, 299]}", Answer::new(204, ""), Answer::new(200, "")).await;
+    leaves_and_returns("http: {path: /health, status: [2xx, 300-302]}", Answer::new(302, ""), Answer::new(304, "")).await;
+}
+
+#[tokio::test]
+async fn by_text_in_the_body() {
+    leaves_and_returns("http: {path: /health, body: all fine}", Answer::new(200, "is all fine."), Answer::new(200, "broken"))
+        .await;
+    let check = "http: {path: /health, body_regex: '^up for [0-9]+ s$'}";
+    leaves_and_returns(check, Answer::new(200, "up for 7 s"), Answer::new(200, "up for ever")).await;
+}
+
+#[tokio::test]
+async fn by_another_method_and_port_with_fields() {
+    let switch = on();
+    let app = origin().respond(200, "a").spawn().await;
+    let asked = switch.clone();
+    let script = move |request: &RawRequest| {
+        let right =
+            request.method == "HEAD" && request.header("x-check") == Some("yes") && request.header("user-agent") == Some("me");
+        Answer::new(if right && asked.load(Relaxed) { 204 } else { 500 }, "")
+    };
+    let health = origin().respond_with(script).spawn().await;
+    let check = format!(
+        "http: {{method: HEAD, path: /up, port: {}, headers: {{X-Check: 'yes', user-agent: me}}, status: 204}}",
+        health.addr().port()
+    );
+    let edge = watched(&[&app], &check).await;
+    let address = app.addr().to_string();
+    let labels = [("upstream", "app"), ("endpoint", address.as_str()), ("result", "pass")];
+    crate::eventually!(edge.metric("weir_upstream_health_checks_total", &labels).await.is_some_and(|passed| passed >= 2.0));
+    assert_eq!(alive(&edge).await, 1);
+    switch.store(false, Relaxed);
+    crate::eventually!(alive(&edge).await == 0);
 }
 
 #[tokio::test]

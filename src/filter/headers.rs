@@ -10,13 +10,16 @@ use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, alike::remove_alike};
+use smallvec::SmallVec;
+
+use super::{Filter, FilterRequest, FilterResponse, Slot, Verdict, alike::remove_alike, asked::Asked};
 use crate::types::{At, Code, FieldsMut, OneOrMany, Template, TemplateError, parse_authority};
 
 /// Sets, adds and removes header fields of the request to the upstream and of the response to the client.
 ///
-/// Values may hold `{client_ip}`, `{host}`, `{request_id}`, `{route}` and, in responses, `{endpoint}`; a field
-/// that asks for the endpoint is left out of responses that none answered. `{{` and `}}` are braces.
+/// Values may hold `{client_ip}`, `{host}`, `{request_id}`, `{route}`. In requests they may also hold `{scheme}`, `{method}`, `{path}`,
+/// `{query}`, `{country}`, `{client_cert}`, `{header:NAME}`, `{cookie:NAME}` and `{query:NAME}`; `{header:NAME|none}` gives a default. In
+/// responses they may also hold `{endpoint}`. A field whose value is not known is left out. `{{` and `}}` are braces.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadersSpec {
@@ -77,6 +80,8 @@ struct Changes {
     remove: Vec<HeaderName>,
     set: Vec<(HeaderName, Value)>,
     add: Vec<(HeaderName, Value)>,
+    /// What the values ask of the request: [`Variable::Asked`] is a place in it.
+    asked: Vec<Asked>,
     /// Of a request: the fields that are set or removed, of which no other spelling may be left that a service takes for it.
     guarded: Vec<HeaderName>,
 }
@@ -94,6 +99,7 @@ enum Variable {
     RequestId,
     Route,
     Endpoint,
+    Asked(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +176,7 @@ pub(super) fn field_name(text: &str, at: &At) -> Option<HeaderName> {
 impl Changes {
     fn compile(spec: &ChangesSpec, side: Side, at: &At) -> Option<Self> {
         let mut sound = true;
-        let mut changes = Self { remove: Vec::new(), set: Vec::new(), add: Vec::new(), guarded: Vec::new() };
+        let mut changes = Self { remove: Vec::new(), set: Vec::new(), add: Vec::new(), asked: Vec::new(), guarded: Vec::new() };
         for (index, name) in spec.remove.iter().enumerate() {
             let at = if spec.remove.len() == 1 { at.key("remove") } else { at.key("remove").index(index) };
             match side.field_name(name, &at).filter(|name| is_not_host(name, &at)) {
@@ -180,7 +186,7 @@ impl Changes {
         }
         for (text, value) in &spec.set {
             let at = at.key("set").key(text.clone());
-            match (side.field_name(text, &at), Value::compile(value, side, &at)) {
+            match (side.field_name(text, &at), Value::compile(value, side, &mut changes.asked, &at)) {
                 (Some(name), _) if spec.remove.iter().any(|removed| removed.eq_ignore_ascii_case(text)) => {
                     at.problem(Code::Conflict, format!("`{name}` is both set and removed"))
                         .at_key()
@@ -203,7 +209,7 @@ impl Changes {
             let name = side.field_name(text, &at).filter(|name| is_not_host(name, &at));
             for (index, value) in values.iter().enumerate() {
                 let at = if values.len() == 1 { at.clone() } else { at.index(index) };
-                match (&name, Value::compile(value, side, &at)) {
+                match (&name, Value::compile(value, side, &mut changes.asked, &at)) {
                     (Some(name), Some(value)) => changes.add.push((name.clone(), value)),
                     _ => sound = false,
                 }
@@ -255,6 +261,7 @@ fn is_not_host(name: &HeaderName, at: &At) -> bool {
 
 /// What values may be made of.
 struct Seen<'a> {
+    asked: &'a [Option<String>],
     client_ip: &'a dyn std::fmt::Display,
     host: &'a str,
     request_id: &'a str,
@@ -262,15 +269,52 @@ struct Seen<'a> {
     endpoint: Option<&'a str>,
 }
 
+/// A variable of nginx or HAProxy in this text, and its equivalent here.
+fn foreign(text: &str) -> Option<(&str, Option<&'static str>)> {
+    const VARIABLES: [(&str, Option<&str>); 14] = [
+        ("$http_host", Some("host")),
+        ("$host", Some("host")),
+        ("$server_name", Some("host")),
+        ("$remote_addr", Some("client_ip")),
+        ("$proxy_add_x_forwarded_for", None),
+        ("$realip_remote_addr", Some("client_ip")),
+        ("$request_id", Some("request_id")),
+        ("$upstream_addr", Some("endpoint")),
+        ("$scheme", Some("scheme")),
+        ("$request_method", Some("method")),
+        ("$request_uri", None),
+        ("$args", Some("query")),
+        ("$server_port", None),
+        ("%[src]", Some("client_ip")),
+    ];
+    let (name, own) = VARIABLES.iter().find(|(name, _)| text.contains(name))?;
+    let at = text.find(name)?;
+    Some((&text[at..at + name.len()], *own))
+}
+
 impl Value {
-    fn compile(text: &str, side: Side, at: &At) -> Option<Self> {
-        let template = match Template::parse(text, side.variables()) {
+    fn compile(text: &str, side: Side, asked: &mut Vec<Asked>, at: &At) -> Option<Self> {
+        let known = side.variables();
+        let find = |name: &str| {
+            let own = known.iter().find(|(own, _)| *own == name).map(|(_, variable)| *variable);
+            own.or_else(|| {
+                asked.push(Asked::parse(name).filter(|_| side == Side::Request)?);
+                Some(Variable::Asked(asked.len() - 1))
+            })
+        };
+        let template = match Template::parse_with(text, find) {
             Ok(template) => template,
             Err(error) => {
                 let problem = at.problem(Code::BadValue, error.to_string());
                 match &error {
                     TemplateError::Unknown(name) if name == "endpoint" => problem.hint("no endpoint is chosen yet on the way in"),
-                    TemplateError::Unknown(name) => problem.nearest(name, side.variables().iter().map(|(name, _)| *name)),
+                    TemplateError::Unknown(name) if side == Side::Response && Asked::parse(name).is_some() => {
+                        problem.hint("what the request holds can be used in `request` only")
+                    }
+                    TemplateError::Unknown(name) => {
+                        let more: &[&str] = if side == Side::Request { &Asked::NAMES } else { &[] };
+                        problem.nearest(name, known.iter().map(|(name, _)| *name).chain(more.iter().copied()))
+                    }
                     TemplateError::Unbalanced => problem,
                 };
                 return None;
@@ -279,6 +323,15 @@ impl Value {
         if template.texts().any(|text| HeaderValue::from_bytes(text.as_bytes()).is_err()) {
             at.problem(Code::BadValue, format!("{text:?} has a character that no header field may hold"));
             return None;
+        }
+        if let Some((foreign, own)) = foreign(text) {
+            at.problem(Code::Foreign, format!("`{foreign}` is not a variable here and is sent as it is")).hint(match own {
+                Some(own) => format!("write `{{{own}}}`"),
+                None => {
+                    "variables are written in braces, as in `{host}`; the fields `x-forwarded-*` and `x-real-ip` are set anyway"
+                        .into()
+                }
+            });
         }
         Some(match template.literal().map(|text| HeaderValue::from_bytes(text.as_bytes())) {
             Some(Ok(value)) => Value::Fixed(value),
@@ -302,7 +355,12 @@ impl Value {
             Value::Fixed(value) => return Some(value.clone()),
             Value::Template(template) => template,
         };
-        if seen.endpoint.is_none() && template.values().any(|value| value == Variable::Endpoint) {
+        let unknown = |value| match value {
+            Variable::Endpoint => seen.endpoint.is_none(),
+            Variable::Asked(place) => seen.asked.get(place).is_none_or(Option::is_none),
+            _ => false,
+        };
+        if template.values().any(unknown) {
             return None;
         }
         let text = template.fill(|variable, out| match variable {
@@ -311,6 +369,7 @@ impl Value {
             Variable::RequestId => out.push_str(seen.request_id),
             Variable::Route => out.push_str(seen.route),
             Variable::Endpoint => out.push_str(seen.endpoint.unwrap_or_default()),
+            Variable::Asked(place) => out.push_str(seen.asked.get(place).and_then(Option::as_deref).unwrap_or_default()),
         });
         HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
     }
@@ -331,7 +390,9 @@ impl Filter for Headers {
         if self.remembers {
             *slot = Some(Box::new(Remembered { client_ip: request.client.ip, host: request.host.into() }));
         }
+        let asked: SmallVec<[Option<String>; 2]> = self.request.asked.iter().map(|asked| asked.of(request)).collect();
         let seen = Seen {
+            asked: &asked,
             client_ip: &request.client.ip,
             host: request.host,
             request_id: request.request_id,
@@ -345,6 +406,7 @@ impl Filter for Headers {
     fn response(&self, response: &mut FilterResponse<'_>, slot: &mut Slot) {
         let remembered = slot.as_ref().and_then(|slot| slot.downcast_ref::<Remembered>());
         let seen = Seen {
+            asked: &[],
             client_ip: remembered.map_or(&"", |remembered| &remembered.client_ip),
             host: remembered.map_or("", |remembered| &remembered.host),
             request_id: response.request_id,
@@ -411,6 +473,43 @@ mod tests {
         assert!(!exchange.response(&chain, 502).contains_key("x-served-by"));
         exchange.endpoint = Some("127.0.0.1:9001".into());
         assert_eq!(exchange.response(&chain, 200)["x-served-by"], "e=127.0.0.1:9001");
+    }
+
+    #[test]
+    fn what_the_request_holds_is_a_value() {
+        let chain = compile(
+            r#"[{"headers": {"request": {"set": {
+                "x-all": "{scheme} {method} {path} {query}", "x-tenant": "t-{header:X-Tenant}", "x-session": "{cookie:sid|none}",
+                "x-page": "{query:page|1}", "x-country": "{country}", "x-cert": "{client_cert|}"}}}}]"#,
+        );
+        let mut exchange = Exchange { query: Some("a=b&page=7".into()), path: "/x".into(), ..Exchange::default() };
+        exchange.set("x-tenant", "acme");
+        exchange.set("cookie", "a=b; sid=42");
+        exchange.request(&chain).unwrap();
+        for (name, value) in [
+            ("x-all", Some("http GET /x a=b&page=7")),
+            ("x-tenant", Some("t-acme")),
+            ("x-session", Some("42")),
+            ("x-page", Some("7")),
+            // Not known, and without a default.
+            ("x-country", None),
+            ("x-cert", Some("")),
+        ] {
+            assert_eq!(exchange.get(name), value, "{name}");
+        }
+        let mut bare = Exchange::default();
+        bare.set("x-tenant", "");
+        bare.request(&chain).unwrap();
+        assert_eq!((bare.get("x-session"), bare.get("x-page"), bare.get("x-all")), (Some("none"), Some("1"), None));
+        for (wrong, hint) in
+            [("{hots}", "host"), ("{scheem}", "scheme"), ("{header:}", "header:NAME"), ("{cookie:a=b}", "cookie:NAME")]
+        {
+            let text = format!(r#"[{{"headers": {{"request": {{"set": {{"x-a": "{wrong}"}}}}}}}}]"#);
+            let problem = refused(&text);
+            assert!(format!("{problem:?}").contains(hint), "{wrong}: {problem:?}");
+        }
+        let problem = refused(r#"[{"headers": {"response": {"set": {"x-a": "{header:x}"}}}}]"#);
+        assert!(format!("{problem:?}").contains("`request` only"), "{problem:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod alike;
 mod api_key;
+mod asked;
 mod basic_auth;
 mod body_limit;
 mod cache;

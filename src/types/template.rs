@@ -37,6 +37,11 @@ impl fmt::Display for TemplateError {
 impl<V: Copy> Template<V> {
     /// Splits the text at its variables, of which `known` lists all that may be used.
     pub fn parse(text: &str, known: &[(&str, V)]) -> Result<Self, TemplateError> {
+        Self::parse_with(text, |name| known.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    /// As [`Template::parse`]; `find` says which variable a name stands for.
+    pub fn parse_with(text: &str, mut find: impl FnMut(&str) -> Option<V>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut plain = String::new();
         let mut rest = text;
@@ -50,12 +55,11 @@ impl<V: Copy> Template<V> {
             }
             let inside = rest.strip_prefix('{').ok_or(TemplateError::Unbalanced)?;
             let (name, after) = inside.split_once('}').ok_or(TemplateError::Unbalanced)?;
-            let (_, value) =
-                known.iter().find(|(known, _)| *known == name).ok_or_else(|| TemplateError::Unknown(name.to_owned()))?;
+            let value = find(name).ok_or_else(|| TemplateError::Unknown(name.to_owned()))?;
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
-            parts.push(Part::Value(*value));
+            parts.push(Part::Value(value));
             rest = after;
         }
         plain.push_str(rest);

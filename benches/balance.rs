@@ -6,9 +6,9 @@ use std::{hint::black_box, net::SocketAddr, sync::Arc};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use weir::{
     balance::StrategySpec,
-    discovery::EndpointSpec,
+    discovery::{ListedEndpoint, Target},
     endpoint::{EndpointRegistry, HealthStatus},
-    types::Problems,
+    types::{Address, Problems},
     upstream::{Upstream, UpstreamSpec},
 };
 
@@ -19,12 +19,7 @@ fn upstream(strategy: &str, endpoints: u32) -> Arc<Upstream> {
     spec.strategy = serde_yaml::with::singleton_map::deserialize(deserializer).expect("a strategy without options");
     let address = |index: u32| SocketAddr::from((std::net::Ipv4Addr::from(0x7f00_0001 + index), 80));
     spec.endpoints = (0..endpoints)
-        .map(|index| EndpointSpec {
-            address: address(index).into(),
-            weight: (index % 3 + 1).try_into().expect("not 0"),
-            priority: 0,
-            zone: None,
-        })
+        .map(|index| ListedEndpoint { weight: (index % 3 + 1) as u16, ..Target::from(Address::from(address(index))).into() })
         .collect();
     let upstream =
         Upstream::compile(&"pool".parse().expect("a name"), &spec, &EndpointRegistry::default(), &Problems::default().root());

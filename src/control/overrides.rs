@@ -28,7 +28,7 @@ impl Overrides {
     pub(super) fn with(&self, change: Change, base: &Spec) -> Result<Self, Refused> {
         let upstream = upstream(base, change.upstream())?;
         let (target, name) = (change.target(), change.upstream().clone());
-        let listed = |address: &Address| upstream.endpoints.iter().any(|endpoint| endpoint.address == *address);
+        let listed = |address: &Address| upstream.endpoints.iter().any(|endpoint| endpoint.target.address() == Some(address));
         let mut rest: Vec<Override> = self.0.iter().filter(|known| known.change.target() != target).cloned().collect();
         let added = |address: &Address| self.added(&name, address).is_some();
         match &change {
@@ -69,7 +69,7 @@ impl Overrides {
             let listed = |address: &Address| {
                 base.upstreams
                     .get(name)
-                    .is_some_and(|upstream| upstream.endpoints.iter().any(|listed| listed.address == *address))
+                    .is_some_and(|upstream| upstream.endpoints.iter().any(|listed| listed.target.address() == Some(address)))
             };
             let gone = match &known.change {
                 _ if !base.upstreams.contains_key(name) => {
@@ -96,8 +96,10 @@ impl Overrides {
         for Override { change, .. } in &self.0 {
             let Some(upstream) = spec.upstreams.get_mut(change.upstream()) else { continue };
             match change {
-                Change::AddEndpoint { endpoint, .. } => upstream.endpoints.push(endpoint.clone()),
-                Change::RemoveEndpoint { address, .. } => upstream.endpoints.retain(|listed| listed.address != *address),
+                Change::AddEndpoint { endpoint, .. } => upstream.endpoints.push(endpoint.clone().into()),
+                Change::RemoveEndpoint { address, .. } => {
+                    upstream.endpoints.retain(|listed| listed.target.address() != Some(address))
+                }
                 Change::SetStrategy { strategy, .. } => upstream.strategy = strategy.clone(),
                 Change::SetWeight { .. } | Change::SetMode { .. } => {}
             }

@@ -23,7 +23,7 @@ use hickory_resolver::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointSpec, MAX_FOUND, run::Asked};
+use super::{EndpointSpec, ListedEndpoint, MAX_FOUND, run::Asked};
 use crate::types::{Address, At, Code, OneOrMany, Span};
 
 /// TTLs below this would make a name server's mistake our load on it.
@@ -90,7 +90,22 @@ impl DnsSpec {
         }
         let fine = refresh >= LEAST_REFRESH;
         let (name, question, servers) = (name?, question?, servers?);
-        fine.then(|| Dns { name, question, refresh, servers, resolver: None, known: HashMap::new(), failures: 0 })
+        let as_listed = AsListed::default();
+        fine.then(|| Dns { name, question, refresh, servers, as_listed, resolver: None, known: HashMap::new(), failures: 0 })
+    }
+}
+
+/// What all addresses of a name have in common.
+#[derive(Debug, Clone)]
+struct AsListed {
+    weight: NonZeroU32,
+    priority: u8,
+    zone: Option<crate::types::Name>,
+}
+
+impl Default for AsListed {
+    fn default() -> Self {
+        Self { weight: NonZeroU32::MIN, priority: 0, zone: None }
     }
 }
 
@@ -109,6 +124,7 @@ pub(super) struct Dns {
     question: Question,
     refresh: Duration,
     servers: Vec<SocketAddr>,
+    as_listed: AsListed,
     /// Made at the first question, and again after a failure: the system's settings may have changed.
     resolver: Option<TokioResolver>,
     /// Of the name, or of each target: what it had last.
@@ -144,13 +160,29 @@ struct Family {
 }
 
 impl Family {
-    fn endpoints(&self, port: u16, weight: NonZeroU32) -> impl Iterator<Item = EndpointSpec> {
-        let address = move |ip: &IpAddr| Address::Tcp(SocketAddr::new(*ip, port));
-        self.v4.iter().chain(&self.v6).map(move |ip| EndpointSpec { address: address(ip), weight, priority: 0, zone: None })
+    fn endpoints(&self, port: u16, all: AsListed) -> impl Iterator<Item = EndpointSpec> {
+        self.v4.iter().chain(&self.v6).map(move |ip| {
+            let AsListed { weight, priority, zone } = all.clone();
+            EndpointSpec { address: Address::Tcp(SocketAddr::new(*ip, port)), weight, priority, zone }
+        })
     }
 }
 
 impl Dns {
+    /// Of an endpoint that the configuration names. `None` where it is no name in DNS.
+    pub(super) fn of(name: &str, port: u16, weight: NonZeroU32, listed: &ListedEndpoint) -> Option<Self> {
+        Some(Self {
+            name: Name::from_utf8(name).ok()?,
+            question: Question::Host(port),
+            refresh: DnsSpec::default_refresh().get(),
+            servers: Vec::new(),
+            as_listed: AsListed { weight, priority: listed.priority, zone: listed.zone.clone() },
+            resolver: None,
+            known: HashMap::new(),
+            failures: 0,
+        })
+    }
+
     pub(super) async fn ask(&mut self) -> Asked {
         let asked = tokio::time::timeout(PATIENCE, self.question()).await;
         match asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))) {
@@ -177,7 +209,7 @@ impl Dns {
             Question::Host(port) => {
                 let known = self.known.entry(self.name.clone()).or_default();
                 let ttl = addresses(&resolver, &self.name, known).await?;
-                (known.endpoints(port, NonZeroU32::MIN).collect(), ttl)
+                (known.endpoints(port, self.as_listed.clone()).collect(), ttl)
             }
             Question::Service => service(&resolver, &self.name, &mut self.known).await?,
         };
@@ -277,7 +309,10 @@ async fn service(
     let mut found: Vec<_> = records
         .iter()
         .filter_map(|srv| Some((srv, known.get(&srv.target)?)))
-        .flat_map(|(srv, known)| known.endpoints(srv.port, NonZeroU32::new(srv.weight.into()).unwrap_or(NonZeroU32::MIN)))
+        .flat_map(|(srv, known)| {
+            let weight = NonZeroU32::new(srv.weight.into()).unwrap_or(NonZeroU32::MIN);
+            known.endpoints(srv.port, AsListed { weight, ..AsListed::default() })
+        })
         .collect();
     found.sort_by_key(|endpoint| endpoint.address.tcp());
     found.dedup_by(|a, b| a.address == b.address);

@@ -1,6 +1,7 @@
 //! Layer 2: which endpoints an upstream has.
 //!
-//! Those that the configuration lists are known from the start. A source ([`DiscoverSpec`], one file each)
+//! Those that the configuration lists by their addresses are known from the start. One that it names ([`Target`]) is found as by the
+//! source `dns`. A source ([`DiscoverSpec`], one file each)
 //! finds further ones while running: [`Discovery::run`] asks it again and again and hands on what it found.
 //! Nobody ever waits for a source: requests are served by what was found last.
 //!
@@ -15,17 +16,19 @@ mod endpoint;
 mod file;
 mod fixed;
 mod run;
+mod target;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
-pub use endpoint::{EndpointSpec, MAX_WEIGHT};
+pub use endpoint::{EndpointSpec, ListedEndpoint, MAX_WEIGHT};
 pub use fixed::Fixed;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_load_balancing::{Backend, Extensions};
 pub use run::{Changes, Discovery, DiscoveryObserver};
+pub use target::{Scheme, Target};
 
 use crate::{
     endpoint::{Endpoint, EndpointRegistry},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DiscoverSpec, EndpointSpec, Found, Source};
+use super::{DiscoverSpec, EndpointSpec, Found, ListedEndpoint, Source, dns::Dns};
 use crate::{
     endpoint::EndpointRegistry,
     types::{At, Name},
@@ -60,6 +60,14 @@ impl Discovery {
             Source::File(file) => file.to_string(),
         };
         Some(Self { source, text })
+    }
+
+    /// Of an endpoint that the configuration names. `None` for one that has an address, is not used, or is no name in DNS.
+    pub fn named(listed: &ListedEndpoint) -> Option<Self> {
+        let (name, port) = listed.target.name()?;
+        let dns = Dns::of(name, port, listed.share()?, listed)?;
+        let text = dns.to_string();
+        Some(Self { source: Source::Dns(Box::new(dns)), text })
     }
 
     /// What is asked, in words that tell one source from another: `dns api.internal:8080`.

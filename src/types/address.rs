@@ -60,6 +60,10 @@ impl FromStr for Address {
         if let Ok(address) = text.parse() {
             return Ok(Address::Tcp(address));
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            return Err(AddressError(format!("`{text}` is not an address: write it without `{scheme}://`, as in `{rest}`")));
+        }
         let reason = match text.rsplit_once(':') {
             None if text.parse::<u16>().is_ok() => format!("did you mean `0.0.0.0:{text}`?"),
             None => format!("a port is missing, as in `{}:8080`", if text.is_empty() { "127.0.0.1" } else { text }),
@@ -68,6 +72,9 @@ impl FromStr for Address {
                 format!("port {port} is out of range: ports go from 0 to 65535")
             }
             Some(("", port)) if port.parse::<u16>().is_ok() => format!("did you mean `0.0.0.0:{port}`?"),
+            Some(("*", port)) if port.parse::<u16>().is_ok() => {
+                format!("did you mean `0.0.0.0:{port}`, or `[::]:{port}` for IPv6, too?")
+            }
             Some(("localhost", port)) => format!("a name is not an address; write `127.0.0.1:{port}`"),
             Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
                 format!("an IPv6 address goes in brackets: `[{host}]:{port}`")
@@ -115,8 +122,10 @@ mod tests {
             ("127.0.0.1", "port is missing"),
             (":80", "0.0.0.0:80"),
             ("8080", "0.0.0.0:8080"),
+            ("*:8080", "did you mean `0.0.0.0:8080`"),
             ("localhost:80", "127.0.0.1:80"),
             ("::1:80", "brackets"),
+            ("http://127.0.0.1:3000/x", "write it without `http://`, as in `127.0.0.1:3000`"),
             ("example.com:80", "a name is not an address"),
             ("unix:", "needs a path"),
         ] {

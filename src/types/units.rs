@@ -19,7 +19,7 @@ fn number(digits: &str, text: &str, what: &str) -> Result<f64, UnitError> {
     digits.parse::<f64>().ok().filter(|n| n.is_finite()).ok_or_else(|| UnitError(format!("`{text}` is not {what}")))
 }
 
-/// A duration: `250ms`, `10s`, `1.5s`, `1m`, `1h`, `2d`. A bare `0` is zero; any other bare number is refused.
+/// A duration: `250ms`, `10s`, `1.5s`, `1m30s`, `1h`, `2d`. `0` and `off` are zero; any other bare number is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span(Duration);
 
@@ -45,41 +45,53 @@ impl Span {
     }
 }
 
+/// The units of a duration and their length in milliseconds, the longest first.
+const SPAN_UNITS: [(&str, f64); 5] = [("d", 86_400e3), ("h", 3600e3), ("m", 60e3), ("s", 1e3), ("ms", 1.0)];
+
+/// The unit that was meant.
+fn meant(unit: &str) -> Option<&'static str> {
+    match unit {
+        "sec" | "secs" | "second" | "seconds" => Some("s"),
+        "min" | "mins" | "minute" | "minutes" => Some("m"),
+        "msec" | "millis" | "milliseconds" => Some("ms"),
+        "hr" | "hour" | "hours" => Some("h"),
+        "day" | "days" => Some("d"),
+        _ => None,
+    }
+}
+
 impl FromStr for Span {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        const WHAT: &str = "a duration; write a number and a unit: `250ms`, `10s`, `1m`, `1h`, `2d`";
-        if text == "0" {
+        const WHAT: &str = "a duration; write a number and a unit: `250ms`, `10s`, `1m30s`, `1h`, `2d`, or `off` for none";
+        if matches!(text, "0" | "off") {
             return Ok(Self::default());
         }
-        let (digits, unit) = split(text);
-        let millis = match unit {
-            "ms" => 1.0,
-            "s" => 1e3,
-            "m" => 60e3,
-            "h" => 3600e3,
-            "d" => 86_400e3,
-            "" if !digits.is_empty() => {
+        let not = || UnitError(format!("`{text}` is not {WHAT}"));
+        let (mut rest, mut micros) = (text, 0.0);
+        let mut units = SPAN_UNITS.iter();
+        while !rest.is_empty() {
+            let (digits, after) = split(rest);
+            let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+            let (unit, more) = after.split_at(end);
+            if unit.is_empty() && !digits.is_empty() {
                 return Err(UnitError(format!("`{text}` has no unit; did you mean `{text}s` or `{text}ms`?")));
             }
-            _ => {
-                let hint = match unit {
-                    "sec" | "secs" | "second" | "seconds" => Some("s"),
-                    "min" | "mins" | "minute" | "minutes" => Some("m"),
-                    "msec" | "millis" | "milliseconds" => Some("ms"),
-                    "hr" | "hour" | "hours" => Some("h"),
-                    "day" | "days" => Some("d"),
-                    _ => None,
-                };
-                return Err(UnitError(match hint {
-                    Some(unit) if !digits.is_empty() => {
-                        format!("`{text}` is not a duration; did you mean `{digits}{unit}`?")
+            // Each unit once, the longer ones first.
+            let Some((_, millis)) = units.find(|(name, _)| *name == unit) else {
+                return Err(match meant(unit) {
+                    Some(unit) if !digits.is_empty() && rest == text && more.is_empty() => {
+                        UnitError(format!("`{text}` is not a duration; did you mean `{digits}{unit}`?"))
                     }
-                    _ => format!("`{text}` is not {WHAT}"),
-                }));
-            }
-        };
-        let micros = number(digits, text, WHAT)? * millis * 1e3;
+                    _ => not(),
+                });
+            };
+            micros += number(digits, text, WHAT)? * millis * 1e3;
+            rest = more;
+        }
+        if text.is_empty() {
+            return Err(not());
+        }
         if micros > Self::MAX.0.as_micros() as f64 {
             return Err(UnitError(format!("`{text}` is longer than a year")));
         }
@@ -101,11 +113,12 @@ impl fmt::Display for Span {
 string_type!(
     Span,
     "Duration",
-    "A duration: a number and a unit (ms, s, m, h, d), as in `250ms`, `10s`, `1m`.",
-    Some(r"^(0|[0-9.]+(ms|s|m|h|d)|.*\$\{.*)$")
+    "A duration: a number and a unit (ms, s, m, h, d), as in `250ms`, `10s`, `1m30s`; `off` for none.",
+    Some(r"^(0|off|([0-9.]+ ?(ms|s|m|h|d))+|.*\$\{.*)$")
 );
 
-/// A number of bytes: `512B`, `10KB` (1000), `8KiB` (1024), and so on up to `TiB`.
+/// A number of bytes: `512B`, `10KB` (1000), `8KiB` (1024), and so on up to `TiB`. `K`, `M`, `G` and `T` are `KiB` and so on, as in
+/// nginx and HAProxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Size(u64);
 
@@ -140,7 +153,14 @@ impl FromStr for Size {
             return Ok(Self(0));
         }
         let (digits, unit) = split(text);
-        let unit = if unit == "kB" { "KB" } else { unit };
+        let unit = match unit {
+            "kB" => "KB",
+            "k" | "K" => "KiB",
+            "m" | "M" => "MiB",
+            "g" | "G" => "GiB",
+            "t" | "T" => "TiB",
+            unit => unit,
+        };
         let Some((_, scale)) = SIZE_UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(UnitError(match (digits, unit) {
                 ("", _) => format!("`{text}` is not {WHAT}"),
@@ -166,8 +186,8 @@ impl fmt::Display for Size {
 string_type!(
     Size,
     "Size",
-    "A number of bytes with its unit: `512B`, `8KiB`, `10MB`.",
-    Some(r"^(0|[0-9.]+ ?([KMGT]i?B|kB|B)|.*\$\{.*)$")
+    "A number of bytes with its unit: `512B`, `8KiB`, `10MB`, `10M`.",
+    Some(r"^(0|[0-9.]+ ?([KMGT]i?B|kB|B|[kKmMgGtT])|.*\$\{.*)$")
 );
 
 /// So many per period: `100/s`, `6000/m`, `10/h`; as a byte rate, `500B/s`.
@@ -249,7 +269,7 @@ string_type!(
     Rate,
     "Rate",
     "An amount per period: `100/s`, `6000/m`, `500B/s`.",
-    Some(r"^(0|[0-9.]+ ?([KMGT]i?B|kB|B)?/[smhd]|.*\$\{.*)$")
+    Some(r"^(0|[0-9.]+ ?([KMGT]i?B|kB|B|[kKmMgGtT])?/[smhd]|.*\$\{.*)$")
 );
 
 /// A share of a whole, `0%` to `100%`.
@@ -297,6 +317,14 @@ mod tests {
         for text in ["250ms", "10s", "1m", "90m", "1h", "2d", "0s", "1.5ms"] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
+        for (text, printed) in
+            [("1m30s", "90s"), ("1h30m", "90m"), ("1d12h", "36h"), ("1s500ms", "1500ms"), ("off", "0s"), ("0", "0s")]
+        {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), printed, "{text}");
+        }
+        for (text, printed) in [("10M", "10MiB"), ("10m", "10MiB"), ("4k", "4KiB"), ("1G", "1GiB")] {
+            assert_eq!(text.parse::<Size>().unwrap().to_string(), printed, "{text}");
+        }
         for text in ["1B", "1KB", "8KiB", "10MB", "1GiB", "1500B"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
@@ -312,7 +340,8 @@ mod tests {
     fn what_is_not_a_quantity_is_refused_with_a_hint() {
         assert!("10".parse::<Span>().unwrap_err().to_string().contains("10s"));
         assert!("1 sec".parse::<Span>().unwrap_err().to_string().contains("`1s`"));
-        for text in ["", "s", "-1s", "1e3s", "1..2s", "99999d", "٣s"] {
+        for text in ["", "s", "-1s", "1e3s", "1..2s", "99999d", "٣s", "30s1m", "1m1m", "1m30", "1m 30", "s30", "1m30secs", "On"]
+        {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         for text in ["", "KiB", "-1B", "1kib", "99999999999TiB"] {

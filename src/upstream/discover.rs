@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
+use futures_util::future::join_all;
+
 use super::Upstream;
 use crate::{
     discovery::{Changes, Discovery, DiscoveryObserver, Found},
@@ -26,38 +28,42 @@ impl Discover {
         let found = registry.discovered(upstream, discovery.source());
         Self { discovery, found, registry: registry.clone() }
     }
+}
 
-    /// The listed endpoints and the found ones. What is both is as it is listed.
-    pub(super) fn join(&self, listed: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
-        let addresses: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
-        let found = self.found.get().into_iter().filter(|endpoint| !addresses.contains(endpoint.address()));
-        listed.iter().cloned().chain(found).collect()
-    }
+/// The listed endpoints, and those that the sources found. What is both is as it is listed, and what several sources have found is as
+/// the first of them has it.
+pub(super) fn join(listed: &[(Arc<Endpoint>, u32)], sources: &[Discover]) -> Vec<Arc<Endpoint>> {
+    let found = sources.iter().flat_map(|source| source.found.get());
+    let mut all: Vec<Arc<Endpoint>> = listed.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+    let mut addresses: HashSet<Address> = all.iter().map(|endpoint| endpoint.address().clone()).collect();
+    all.extend(found.filter(|endpoint| addresses.insert(endpoint.address().clone())));
+    all
 }
 
 impl Upstream {
     /// Finds endpoints until the future is dropped.
     pub(super) async fn discover(&self, observer: &dyn DiscoveryObserver) {
-        match &self.discover {
-            Some(discover) => {
-                let apply = |found: Vec<Found>| self.found(discover, &found);
-                discover.discovery.run(&self.name, observer, apply).await;
-            }
-            None => {
-                observer.absent(&self.name);
-                std::future::pending().await
-            }
+        if self.discover.is_empty() {
+            observer.absent(&self.name);
+            return std::future::pending().await;
         }
+        let sources = self.discover.iter().enumerate().map(|(number, discover)| {
+            let apply = move |found: Vec<Found>| self.found(number, &found);
+            discover.discovery.run(&self.name, observer, apply)
+        });
+        join_all(sources).await;
     }
 
-    /// Makes these the found endpoints. One that is not among them any more, or is about to go, gets no new
+    /// Makes these the endpoints that this source found. One that is not among them any more, or is about to go, gets no new
     /// request; those in flight hold it until they end.
-    fn found(&self, discover: &Discover, found: &[Found]) -> Changes {
-        let listed: Vec<Arc<Endpoint>> = self.weights.iter().map(|(endpoint, _)| endpoint.clone()).collect();
-        let fixed: HashSet<&Address> = listed.iter().map(|endpoint| endpoint.address()).collect();
-        let found = found.iter().filter(|found| !fixed.contains(&found.endpoint.address));
+    fn found(&self, number: usize, found: &[Found]) -> Changes {
+        let (before, own) = (self.endpoints(), &self.discover[number]);
+        let sooner = self.discover[..number].iter().flat_map(|source| source.found.get());
+        let sooner: Vec<Arc<Endpoint>> = sooner.chain(self.weights.iter().map(|(endpoint, _)| endpoint.clone())).collect();
+        let sooner: HashSet<&Address> = sooner.iter().map(|endpoint| endpoint.address()).collect();
+        let found = found.iter().filter(|found| !sooner.contains(&found.endpoint.address));
         let found = found.map(|Found { endpoint: found, leaving }| {
-            let endpoint = discover.registry.get(&self.name, &found.address, found.weight.get(), found.place());
+            let endpoint = own.registry.get(&self.name, &found.address, found.weight.get(), found.place());
             endpoint.set_weight(found.weight.get());
             if let Some(decay) = self.spec.strategy.decay() {
                 endpoint.set_decay(decay);
@@ -65,8 +71,8 @@ impl Upstream {
             endpoint.set_draining(*leaving);
             endpoint
         });
-        discover.found.set(found.collect());
-        let (before, now) = (self.endpoints(), discover.join(&listed));
+        own.found.set(found.collect());
+        let now = join(&self.weights, &self.discover);
         let (added, removed) = (only_in(&now, &before), only_in(&before, &now));
         let changes = Changes { added: added.len(), removed: removed.len() };
         if changes != Changes::default() {

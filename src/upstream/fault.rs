@@ -297,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_in_the_page_on_troubleshooting() {
+        let page = include_str!("../../docs/troubleshooting.md");
+        for reason in ALL.iter().flat_map(|fault| Stage::ALL.map(|stage| fault.judge(stage).reason)).flatten() {
+            assert!(page.contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
+
+    #[test]
     fn nothing_that_a_client_does_counts_or_is_tried_again() {
         for (fault, stage) in ALL.iter().flat_map(|fault| Stage::ALL.map(|stage| (*fault, stage))) {
             let verdict = fault.judge(stage);

@@ -9,6 +9,8 @@ mod call;
 #[cfg(test)]
 mod call_tests;
 mod compile;
+#[cfg(test)]
+mod compile_tests;
 mod connector;
 mod discover;
 mod fault;
@@ -81,7 +83,7 @@ pub struct Upstream {
     settings: EndpointSettings,
     published: AtomicBool,
     checker: Option<Arc<Checker>>,
-    discover: Option<discover::Discover>,
+    discover: Vec<discover::Discover>,
     peer: peer::Template,
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
@@ -91,12 +93,12 @@ pub struct Upstream {
 
 /// What an upstream is made of, compiled.
 struct Parts {
-    /// Those that the file lists.
-    endpoints: Vec<Arc<Endpoint>>,
+    /// Those that the file lists by their addresses, and their weights.
+    endpoints: Vec<(Arc<Endpoint>, u32)>,
     pool: Arc<Pool>,
     settings: EndpointSettings,
     checker: Option<Checker>,
-    discover: Option<discover::Discover>,
+    discover: Vec<discover::Discover>,
     peer: peer::Template,
     budget: Arc<RetryBudget>,
     places: Arc<Places>,
@@ -111,12 +113,8 @@ impl<T: HealthObserver + DiscoveryObserver> UpstreamObserver for T {}
 impl Upstream {
     fn new(name: Name, spec: UpstreamSpec, parts: Parts) -> Self {
         let Parts { endpoints, pool, settings, checker, discover, peer, budget, places, sessions, tls } = parts;
-        let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight.get());
-        let weights = endpoints.iter().cloned().zip(weights).collect();
-        let endpoints = Fixed::new(match &discover {
-            Some(discover) => discover.join(&endpoints),
-            None => endpoints,
-        });
+        let weights = endpoints.into_boxed_slice();
+        let endpoints = Fixed::new(discover::join(&weights, &discover));
         let backends = Backends::new(Box::new(endpoints.clone()));
         let zone = spec.locality.as_ref().map(|locality| locality.zone.clone());
         let current = Current::default();

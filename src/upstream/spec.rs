@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     balance::{StickySpec, StrategySpec},
-    discovery::{DiscoverSpec, EndpointSpec},
+    discovery::{DiscoverSpec, ListedEndpoint},
     health::HealthCheckSpec,
     resilience::{CircuitBreakerSpec, LimitsSpec, RetryBudgetSpec},
     types::{ConfigPath, Name, Ratio, Span, Switch},
@@ -21,9 +21,9 @@ pub struct UpstreamSpec {
     /// Clients stay with the endpoint that answered them, by a signed cookie. Off when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickySpec>,
-    /// The endpoints: an address, or an address with options. At least one, unless `discover` finds them.
+    /// The endpoints: an address or a name, or one with options. At least one, unless `discover` finds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub endpoints: Vec<EndpointSpec>,
+    pub endpoints: Vec<ListedEndpoint>,
     /// Where further endpoints are found while running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discover: Option<DiscoverSpec>,

@@ -230,7 +230,7 @@ fn each_kind_of_connection_offers_its_own_protocols() {
 }
 
 /// A CA certificate and its key as PEM files.
-fn certificate_files(directory: &std::path::Path, name: &str) -> (String, String) {
+pub(super) fn certificate_files(directory: &std::path::Path, name: &str) -> (String, String) {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let (cert, key) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
     std::fs::write(&cert, made.cert.pem()).unwrap();
@@ -260,65 +260,6 @@ fn connections_verified_differently_are_never_shared() {
     assert_eq!(digests.len(), peers.len());
     let same = first_peer(&peers[1]).reuse_hash();
     assert!(hashes.contains(&same), "and those verified alike are");
-}
-
-#[test]
-fn every_problem_is_reported_at_its_key() {
-    let directory = tempfile::tempdir().unwrap();
-    let (cert, _) = certificate_files(directory.path(), "one");
-    let (_, other_key) = certificate_files(directory.path(), "two");
-    let not_pem = directory.path().join("not.pem");
-    std::fs::write(&not_pem, "hello").unwrap();
-    let not_pem = not_pem.display();
-    let expect = |yaml: &str, wanted: &[(Code, &str)]| {
-        let found = problems(yaml);
-        let wanted: Vec<_> = wanted.iter().map(|(code, path)| (*code, (*path).to_owned())).collect();
-        assert_eq!(found, wanted, "{yaml}");
-    };
-    expect("{endpoints: []}", &[(Code::MissingKey, "upstreams.api")]);
-    expect("{}", &[(Code::MissingKey, "upstreams.api")]);
-    expect(
-        "{endpoints: ['127.0.0.1:1', '127.0.0.1:0', '127.0.0.1:1', {address: '127.0.0.1:2', weight: 65536}]}",
-        &[(Code::BadAddress, "endpoints[1]"), (Code::BadAddress, "endpoints[2]"), (Code::BadValue, "endpoints[3].weight")],
-    );
-    let with = |rest: &str| format!("{{endpoints: ['127.0.0.1:1'], {rest}}}");
-    expect(&with("connections: {protocol: h2}"), &[(Code::Conflict, "connections.protocol")]);
-    expect(&with(&format!("connections: {{protocol: h2c}}, tls: {{ca: {cert}}}")), &[(Code::Conflict, "connections.protocol")]);
-    expect(&with("tls: {client_cert: a.pem}"), &[(Code::Conflict, "tls.client_cert")]);
-    expect(&with("tls: {client_key: a.pem}"), &[(Code::Conflict, "tls.client_key")]);
-    expect(&with("tls: {sni: 'not a name'}"), &[(Code::BadValue, "tls.sni")]);
-    expect("{endpoints: ['unix:/a'], tls: {}}", &[(Code::Conflict, "tls")]);
-    expect(
-        &with("tls: {ca: /nowhere/ca.pem, client_cert: /nowhere/a.pem, client_key: /nowhere/a.key}"),
-        &[(Code::UnreadableFile, "tls.ca"), (Code::UnreadableFile, "tls.client_cert"), (Code::UnreadableFile, "tls.client_key")],
-    );
-    expect(&with(&format!("tls: {{ca: {not_pem}}}")), &[(Code::BadCertificate, "tls.ca")]);
-    expect(
-        &with(&format!("tls: {{ca: {cert}, client_cert: {cert}, client_key: {other_key}}}")),
-        &[(Code::BadCertificate, "tls.client_key")],
-    );
-    expect(
-        &with(&format!("tls: {{verify: false, client_cert: {cert}, client_key: {cert}}}")),
-        &[(Code::Insecure, "tls.verify"), (Code::BadCertificate, "tls.client_key")],
-    );
-    expect(&with("health_check: {}"), &[(Code::Conflict, "health_check")]);
-    expect(&with("health_check: {tcp: {}, http: {}}"), &[(Code::Conflict, "health_check.tcp")]);
-    expect(&with("health_check: {grpc: {}, tcp: {}}"), &[(Code::Conflict, "health_check.grpc")]);
-    expect(&with("health_check: {grpc: {}}"), &[(Code::Conflict, "health_check.grpc")]);
-    expect(
-        &with("health_check: {grpc: {service: 'a b'}}, connections: {protocol: h2c}"),
-        &[(Code::BadValue, "health_check.grpc.service")],
-    );
-    expect(
-        &with(r#"health_check: {http: {path: "/a b", host: "a\r\nb", status: [200, 99]}, interval: 0s, timeout: 0s}"#),
-        &[
-            (Code::BadValue, "health_check.interval"),
-            (Code::BadValue, "health_check.timeout"),
-            (Code::BadValue, "health_check.http.path"),
-            (Code::BadValue, "health_check.http.host"),
-            (Code::BadValue, "health_check.http.status[1]"),
-        ],
-    );
 }
 
 #[test]

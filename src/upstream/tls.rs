@@ -74,11 +74,11 @@ impl UpstreamTls {
 /// The configured name; `Some(None)` to go by the endpoint's IP address.
 fn server_name(spec: &UpstreamTlsSpec, upstream: &UpstreamSpec, at: &At) -> Option<Option<ServerName<'static>>> {
     let Some(sni) = &spec.sni else {
-        let unix = upstream.endpoints.iter().find(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+        let unix = upstream.endpoints.iter().find(|endpoint| matches!(endpoint.target.address(), Some(Address::Unix(_))));
         return match unix {
             None => Some(None),
             Some(endpoint) => {
-                at.problem(Code::Conflict, format!("`{}` has no IP address to verify, so `sni` is needed", endpoint.address))
+                at.problem(Code::Conflict, format!("`{}` has no IP address to verify, so `sni` is needed", endpoint.target))
                     .hint("add `sni: name.in.its.certificate`");
                 None
             }

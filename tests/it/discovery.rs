@@ -37,6 +37,25 @@ async fn addresses_come_and_go_with_the_answers() {
 }
 
 #[tokio::test]
+async fn an_endpoint_is_written_as_a_name() {
+    let origin = origin().respond(200, "here").spawn().await;
+    let port = origin.addr().port();
+    // No name server is asked for it (RFC 6761 section 6.3).
+    let named = format!(
+        "endpoints: [{{address: 'http://app.localhost:{port}', weight: 3}}, {{address: 'gone.localhost:1', disabled: true}}, \
+         {{address: '127.0.0.1:1', weight: 0}}]"
+    );
+    let builder = edge().upstream("app", &[]).route("app", "upstream: app");
+    let config = builder.config().replace("endpoints: []", &named);
+    let edge = builder.start_as(&config).await;
+    let here = format!("127.0.0.1:{port}");
+    eventually!(edge.endpoints().await.get(&here) == Some(&3));
+    eventually!(edge.get("/").await.status == 200);
+    let known = edge.endpoints().await;
+    assert!(known.keys().all(|endpoint| *endpoint == here || *endpoint == format!("[::1]:{port}")), "{known:?}");
+}
+
+#[tokio::test]
 async fn the_last_good_answer_stays_while_dns_fails() {
     let origin = origin().respond(200, "here").spawn().await;
     let port = origin.addr().port();

@@ -17,8 +17,11 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The files, each a configuration of its own.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "config", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// One more file, as `weir run` takes it.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How to show what was found.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
@@ -83,7 +86,7 @@ pub struct Report {
 pub fn check_files(args: &CheckArgs, check: Check<'_>, variables: config::Variables<'_>, colour: bool) -> Report {
     let mut report = Report { out: String::new(), err: String::new(), exit: OK };
     let (mut all, mut sources): (Vec<Diagnostic>, Vec<Source>) = (Vec::new(), Vec::new());
-    for file in &args.files {
+    for file in args.files.iter().chain(&args.config) {
         let loaded = check(config::load(file, variables));
         if args.format == Format::Human {
             report.err.push_str(&render::human(loaded.document.sources(), &loaded.diagnostics, colour));

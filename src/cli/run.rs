@@ -30,6 +30,9 @@ pub struct RunArgs {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.yaml", env = "WEIR_CONFIG")]
     config: PathBuf,
+    /// The same without `--config`
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Reload by itself when the file, or a file that it includes, has changed
     #[arg(short, long)]
     watch: bool,
@@ -38,7 +41,10 @@ pub struct RunArgs {
     last_good: Option<PathBuf>,
 }
 
-pub(super) fn run(args: RunArgs) -> ExitCode {
+pub(super) fn run(mut args: RunArgs) -> ExitCode {
+    if let Some(file) = args.file.take() {
+        args.config = file;
+    }
     begin_log();
     let variables = |name: &str| std::env::var(name).ok();
     let loaded = match &args.last_good {

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
-use super::document::{Document, NodeId};
+use super::{
+    document::{Document, NodeId},
+    elsewhere,
+};
 use crate::types::{Code, nearest};
 
 /// A failure to decode. It learns its node on the way up, from the innermost value that is being decoded.
@@ -152,12 +155,14 @@ impl Fault {
                 say(Code::UnknownKey, format!("unknown key `{key}`"), Some("nothing can be set here".into()))
             }
             What::UnknownKey { key, known } => {
-                say(Code::UnknownKey, format!("unknown key `{key}`"), nearest(key, known.iter().copied()))
+                let hint = elsewhere::key(key, known).map(str::to_owned);
+                say(Code::UnknownKey, format!("unknown key `{key}`"), hint.or_else(|| nearest(key, known.iter().copied())))
             }
             What::UnknownKind { kind, known, of } => {
                 let registered = of.is_none_or(|of| of.ends_with("Spec"));
                 let code = if registered { Code::UnknownKind } else { Code::BadValue };
-                let hint = nearest(kind, known.iter().copied());
+                let hint = of.and_then(|of| elsewhere::kind(kind, of)).map(str::to_owned);
+                let hint = hint.or_else(|| nearest(kind, known.iter().copied()));
                 match (&written, of.filter(|_| registered)) {
                     // A near miss would give the value away.
                     (Some((written, _)), _) => {
@@ -171,8 +176,12 @@ impl Fault {
             }
             What::Missing(key) => say(Code::MissingKey, format!("the key `{key}` is missing"), None),
             What::Mismatch { found, expected, keys } => {
+                let hint = written.is_none().then(|| shape(found, expected, keys)).flatten();
                 let found = written.map_or_else(|| found.clone(), |(written, _)| format!("the value of `{written}`"));
-                let hint = (!keys.is_empty()).then(|| format!("allowed here: {}", listed(keys)));
+                let hint = hint.or_else(|| (!keys.is_empty()).then(|| format!("allowed here: {}", listed(keys))));
+                // A word in quotes is text.
+                let quoted = matches!(found.as_str(), "`true`" | "`false`") && expected == "`true` or `false`";
+                let found = if quoted { format!("the text \"{}\"", found.trim_matches('`')) } else { found };
                 say(Code::BadValue, format!("expected {expected}, found {found}"), hint)
             }
             What::Refused(message) => match written {
@@ -187,6 +196,25 @@ impl Fault {
                 }
             },
         }
+    }
+}
+
+/// What to write where the shape is wrong.
+fn shape(found: &str, expected: &str, keys: &[&str]) -> Option<String> {
+    let word = found.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+    match (expected, word) {
+        ("a list", Some(word)) => Some(format!("put it in brackets: `[\"{word}\"]`")),
+        ("a list", None) if found == "a mapping" => Some("begin each item with `- `".into()),
+        ("a mapping", None) if found == "a list" && keys.is_empty() => {
+            Some("each has a name here: write `NAME: {...}` instead of `- {...}`".into())
+        }
+        ("`true` or `false`", Some("true" | "false")) => Some("remove the quotes".into()),
+        // What most people set, in the place of the mapping that it belongs into.
+        ("a mapping", Some(word)) => {
+            let key = keys.iter().find(|key| matches!(**key, "to" | "max" | "attempts" | "rate" | "root"))?;
+            Some(format!("write `{{{key}: {word}}}`"))
+        }
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod decode;
 mod diagnostic;
 mod document;
 mod effective;
+mod elsewhere;
 mod fault;
 mod include;
 mod interpolate;

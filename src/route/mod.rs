@@ -14,6 +14,7 @@ mod path;
 mod paths;
 mod predicates;
 mod shadow;
+mod single;
 mod spec;
 mod split;
 mod table;

@@ -35,6 +35,12 @@ pub struct PathError {
 impl PathPattern {
     /// `/v1/*` is a prefix, `/v1` an exact path, `/*` every path.
     pub fn parse(text: &str) -> Result<Self, PathError> {
+        if let Some(expression) = text.strip_prefix('~') {
+            return Err(PathError {
+                message: format!("`{text}` is an expression in nginx, and no path"),
+                hint: format!("write `path_regex: '{}'`", expression.trim_start_matches(['*', ' '])),
+            });
+        }
         let (path, prefix) = match text.strip_suffix("/*") {
             Some(path) => (path, true),
             None => (text, false),

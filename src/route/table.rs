@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     Miss, Route,
     paths::{Paths, Texts},
-    shadow,
+    shadow, single,
 };
 use crate::types::{At, Client, HostPattern, RequestHead};
 
@@ -60,6 +60,7 @@ impl Table {
         }
         table.hosts_mut().for_each(Paths::sort);
         shadow::warn(&table.routes, table.hosts(), at);
+        single::warn(&table.routes, at);
         table
     }
 

@@ -81,6 +81,8 @@ pub enum Code {
     Insecure,
     /// W0306: a setting that cannot work as written, beside others.
     Ineffective,
+    /// W0307: a value that means something else than in other proxies.
+    Foreign,
 }
 
 impl Code {
@@ -105,6 +107,7 @@ impl Code {
         Code::UncoveredHost,
         Code::Insecure,
         Code::Ineffective,
+        Code::Foreign,
     ];
 
     /// What the code stands for, in a few words.
@@ -129,6 +132,7 @@ impl Code {
             Code::UncoveredHost => "a certificate that does not cover the hosts of its routes",
             Code::Insecure => "a setting that is allowed and weakens security",
             Code::Ineffective => "a setting that cannot work as written, beside others",
+            Code::Foreign => "a value that means something else than in other proxies",
         }
     }
 
@@ -154,6 +158,7 @@ impl Code {
             Code::UncoveredHost => "W0304",
             Code::Insecure => "W0305",
             Code::Ineffective => "W0306",
+            Code::Foreign => "W0307",
         }
     }
 

@@ -31,7 +31,13 @@ fn good_files_are_accepted_without_a_word() {
 #[test]
 fn what_is_printed_means_the_same() {
     for file in good() {
-        let args = CheckArgs { files: vec![file.clone()], format: Format::Human, strict: true, print: Some(Print::Effective) };
+        let args = CheckArgs {
+            files: vec![file.clone()],
+            format: Format::Human,
+            strict: true,
+            print: Some(Print::Effective),
+            config: None,
+        };
         let Report { out: first, err, exit } = check_files(&args, &check, &|_| None, false);
         assert_eq!((err.as_str(), exit), ("", 0), "{}", file.display());
         let again = parse_str("effective", &first, Path::new("/"), &|_| None);

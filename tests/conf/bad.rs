@@ -8,7 +8,7 @@ use weir::cli::check::{CheckArgs, Format, Report, check_files};
 const SECRET: &str = "hunter2";
 
 fn report(file: &Path, format: Format) -> Report {
-    let args = CheckArgs { files: vec![file.into()], format, strict: true, print: None };
+    let args = CheckArgs { files: vec![file.into()], format, strict: true, print: None, config: None };
     check_files(&args, &weir::snapshot::check, &|name| (name == "SECRET").then(|| SECRET.into()), false)
 }
 
@@ -62,7 +62,7 @@ fn warnings_count_only_when_they_are_asked_to() {
         let Report { err, exit, .. } = report(&file, Format::Human);
         assert_eq!(exit, 2, "{}", file.display());
         insta::assert_snapshot!(file.file_stem().unwrap().to_str().unwrap(), err);
-        let args = CheckArgs { files: vec![file], format: Format::Human, strict: false, print: None };
+        let args = CheckArgs { files: vec![file], format: Format::Human, strict: false, print: None, config: None };
         assert_eq!(check_files(&args, &weir::snapshot::check, &|_| None, false).exit, 0);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use weir::upstream::Stop;
 
 /// Variables as on a machine where none of ours is set.
 fn no_variables(_: &str) -> Option<String> {
@@ -160,6 +161,16 @@ fn every_refusal_of_the_gate_is_explained() {
     let refusals = weir::gate::Refusal::ALL.iter().map(|refusal| refusal.reason());
     let missing: Vec<_> = refusals.filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
     assert!(missing.is_empty(), "not in docs/security.md: {missing:?}");
+}
+
+#[test]
+fn every_word_of_the_access_log_is_in_the_page_on_troubleshooting() {
+    let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    let causes = weir::types::Cause::ALL.iter().map(|cause| cause.word());
+    let stops = [Stop::QueueFull, Stop::QueueTimeout, Stop::NoEndpoint].into_iter().map(Stop::reason);
+    let words = causes.chain(weir::gate::Refusal::ALL.iter().map(|refusal| refusal.reason())).chain(stops);
+    let missing: BTreeSet<_> = words.filter(|word| !page.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/troubleshooting.md: {missing:?}");
 }
 
 /// The bytes of a cell such as "`21`, `26`-`3b` (text)".

@@ -53,6 +53,32 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause, in order.
+    pub const ALL: [Cause; Cause::ProxyLoopDetected as usize + 1] = [
+        Cause::DnsTimeout,
+        Cause::DnsError,
+        Cause::DestinationNotFound,
+        Cause::DestinationUnavailable,
+        Cause::DestinationIpUnroutable,
+        Cause::ConnectionRefused,
+        Cause::ConnectionTerminated,
+        Cause::ConnectionTimeout,
+        Cause::ConnectionReadTimeout,
+        Cause::ConnectionWriteTimeout,
+        Cause::ConnectionLimitReached,
+        Cause::TlsProtocolError,
+        Cause::TlsCertificateError,
+        Cause::HttpRequestError,
+        Cause::HttpRequestDenied,
+        Cause::HttpResponseIncomplete,
+        Cause::HttpResponseTimeout,
+        Cause::HttpUpgradeFailed,
+        Cause::HttpProtocolError,
+        Cause::ProxyInternalResponse,
+        Cause::ProxyInternalError,
+        Cause::ProxyLoopDetected,
+    ];
+
     /// The RFC 9209 word.
     pub const fn word(self) -> &'static str {
         match self {

@@ -21,8 +21,10 @@ help:
 	@echo 'make bench-peers     HTTP beside nginx, HAProxy and Envoy: CPU, memory, latency, system calls; twenty-five minutes'
 	@echo 'make bench-cache     hits beside nginx and Varnish: CPU, rate, latency, memory; three minutes'
 
-demo: build
-	target/release/weir demo
+# Built for a short wait; `make build` builds for speed.
+demo: prerequisites
+	$(CARGO) build --profile demo --locked
+	target/demo/weir demo
 
 build: prerequisites
 	$(CARGO) build --release --locked

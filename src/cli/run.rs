@@ -30,7 +30,7 @@ pub struct RunArgs {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.yaml", env = "WEIR_CONFIG")]
     config: PathBuf,
-    /// The same without `--config`
+    /// The same without `--config`, over which it wins
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Reload by itself when the file, or a file that it includes, has changed

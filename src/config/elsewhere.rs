@@ -4,7 +4,7 @@
 const PLACES: [(&str, Place); 9] = [
     ("upstreams", Place::File),
     ("shutdown_grace", Place::Server),
-    ("fallback", Place::Route),
+    ("websocket", Place::Route),
     ("path_regex", Place::Match),
     ("redirect_to_https", Place::Listener),
     ("client_certificates", Place::ListenerTls),
@@ -227,4 +227,37 @@ pub(super) fn key(word: &str, known: &[&str]) -> Option<&'static str> {
 /// What to write instead of this kind of filter or strategy.
 pub(super) fn kind(word: &str, of: &str) -> Option<&'static str> {
     KINDS.iter().find(|(own, words, _)| *own == of && words.contains(&word)).map(|(.., hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The keys of every mapping in the schema of the configuration.
+    fn mappings(schema: &Value, found: &mut Vec<Vec<String>>) {
+        if let Some(Value::Object(properties)) = schema.get("properties") {
+            found.push(properties.keys().cloned().collect());
+        }
+        match schema {
+            Value::Object(members) => members.values().for_each(|member| mappings(member, found)),
+            Value::Array(items) => items.iter().for_each(|item| mappings(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_place_is_known_by_one_key_and_no_word_is_a_key_there() {
+        let schema = serde_json::to_value(schemars::schema_for!(crate::config::Spec)).unwrap();
+        let mut found = Vec::new();
+        mappings(&schema, &mut found);
+        for (own, place) in PLACES {
+            let there: Vec<_> = found.iter().filter(|keys| keys.iter().any(|key| key == own)).collect();
+            assert_eq!(there.len(), 1, "`{own}` is in these mappings: {there:?}");
+            for word in KEYS.iter().filter(|(of, ..)| *of == place).flat_map(|(_, words, _)| *words) {
+                assert!(!there[0].iter().any(|key| key == word), "`{word}` is a key of {place:?}");
+            }
+        }
+    }
 }

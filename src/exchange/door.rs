@@ -158,7 +158,7 @@ mod tests {
         was_asked.await.unwrap();
         assert_eq!(door.attending.lock().len(), 1);
         doors.close();
-        task.await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(10), task).await.expect("woken").unwrap();
         assert!(door.attending.lock().is_empty(), "it has left with its connection");
         assert!(door.attend().poll_closed(&mut Context::from_waker(Waker::noop())), "who comes late is told at once");
     }

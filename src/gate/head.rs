@@ -257,8 +257,8 @@ pub fn parse<'b>(head: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refusal> {
         return Err(Refusal::HeaderTooLarge);
     }
     refuse_start(head)?;
-    // Names are parts of it as text, checked once, unless a value has other bytes than ASCII.
-    let ascii = std::str::from_utf8(head).ok().filter(|text| text.is_ascii());
+    // Checked once: names are parts of it. A value may have other bytes, and then each name is checked by itself.
+    let whole = std::str::from_utf8(head).ok();
     let (line, mut rest) = split_line(skip_empty_line(head))?;
     let (method, target, version) = request_line(line, limits)?;
     let mut fields = SmallVec::new();
@@ -274,7 +274,7 @@ pub fn parse<'b>(head: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refusal> {
         if line.len() > limits.max_field_bytes {
             return Err(Refusal::FieldTooLarge);
         }
-        fields.push(field(line, head, ascii)?);
+        fields.push(field(line, head, whole)?);
     }
     if rest.is_empty() { Ok(Head { method, target, version, fields }) } else { Err(Refusal::IncompleteHead) }
 }
@@ -319,7 +319,7 @@ fn request_line<'b>(line: &'b [u8], limits: &Limits) -> Result<(&'b str, &'b str
 }
 
 /// `field-name ":" OWS field-value OWS` (RFC 9112 section 5).
-fn field<'b>(line: &'b [u8], head: &'b [u8], ascii: Option<&'b str>) -> Result<Field<'b>, Refusal> {
+fn field<'b>(line: &'b [u8], head: &'b [u8], whole: Option<&'b str>) -> Result<Field<'b>, Refusal> {
     let colon = match line.iter().position(|&b| !is_tchar(b)) {
         Some(at) if line[at] == b':' && at > 0 => at,
         Some(0) if matches!(line[0], b' ' | b'\t') => return Err(Refusal::ObsFold),
@@ -338,7 +338,7 @@ fn field<'b>(line: &'b [u8], head: &'b [u8], ascii: Option<&'b str>) -> Result<F
         });
     }
     let at = line.as_ptr().addr() - head.as_ptr().addr();
-    let name = match ascii.and_then(|text| text.get(at..at + colon)) {
+    let name = match whole.and_then(|text| text.get(at..at + colon)) {
         Some(name) => name,
         None => text(&line[..colon])?,
     };

@@ -25,9 +25,9 @@ impl FromStr for Name {
             return Err(format!("a name has 1 to 64 characters, this has {}", text.chars().count()));
         }
         if !text.bytes().all(allowed) || text.starts_with(['.', '-']) {
-            if text.contains("://") || text.contains(':') {
+            if text.contains(':') {
                 return Err(format!(
-                    "`{text}` is not a name; declare the address under a name in `upstreams`, and write that name"
+                    "`{text}` is not a name: it looks like an address; endpoints are declared under a name in `upstreams`"
                 ));
             }
             return Err(format!("`{text}` is not a name: letters, digits, `_`, `.` and `-`, starting with none of `.` and `-`"));

@@ -1,246 +1,155 @@
-//! The connection of an HTTP/1 client: what was read of it and not used yet, and what it has not taken yet.
+//! The client's side of an exchange, whichever version of HTTP it speaks.
 
 use std::{
-    future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll, ready},
+    future::{Future, poll_fn},
+    io,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
-use smallvec::SmallVec;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::Instant,
-};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
-use super::scratch;
+use super::run::Ended;
 use crate::{
+    exchange::{Exchange, Plan},
+    gate::{Spelling, Version},
     pace::Clock,
-    wire::{Stream, Transport},
+    wire::Stream,
 };
 
-/// Pipelined bytes that are taken in while a request is being served; the rest waits in the socket.
-const AHEAD: usize = 4096;
-
-/// One connection. While it is idle it holds no buffer.
-#[derive(Debug)]
-pub struct Client {
-    transport: Transport,
-    /// Bytes read and not yet used: of the next head, or of the body.
-    pub(super) ahead: BytesMut,
-    /// Bytes of a response that the transport has not taken.
-    pending: BytesMut,
-    /// Something was written since the last flush.
-    unflushed: bool,
-    /// The end of the connection is the end of the response under way: one that is cut must not end in order.
-    pub(super) ends_with_connection: bool,
-    /// Its one timer.
-    pub(super) clock: Clock,
+/// A piece of a response's content.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    /// In memory that is needed for something else in a moment.
+    Lent(&'a [u8]),
+    /// In memory that may be held for as long as it takes.
+    Held(&'a Bytes),
 }
 
-impl Client {
-    /// A connection of which nothing was read yet.
-    pub fn new(transport: Transport) -> Self {
-        Self::again(transport, BytesMut::new())
-    }
-
-    /// A connection, and what was read of it.
-    pub fn again(transport: Transport, ahead: BytesMut) -> Self {
-        Self {
-            transport,
-            ahead,
-            pending: BytesMut::new(),
-            unflushed: false,
-            ends_with_connection: false,
-            clock: Clock::default(),
+impl Piece<'_> {
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Lent(bytes) => bytes,
+            Piece::Held(bytes) => bytes,
         }
     }
+}
 
-    /// The connection itself, and what was read of it.
-    pub fn into_parts(self) -> (Transport, BytesMut) {
-        (self.transport, self.ahead)
-    }
+/// What becomes of a client's connection, or stream, behind a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Another request may follow.
+    Open,
+    /// It closes in order.
+    Close {
+        /// The client still sends its body, which is taken in so that a reset does not destroy the answer.
+        reads_on: bool,
+    },
+    /// It ends as it is: what was sent is not whole.
+    Cut,
+}
 
-    /// The bytes that wait to be understood.
-    pub fn ahead(&self) -> &[u8] {
-        &self.ahead
-    }
+/// What a driver needs of a client: the body of its request, and a way to send it a response.
+///
+/// Heads are queued. Content is queued as well, and sent as far as the client takes it at once; what waits goes first.
+pub trait Client: Sized + Send {
+    /// A request that this exchange is about begins.
+    fn begin(&mut self, exchange: &Exchange);
 
-    /// Takes the first bytes off.
-    pub fn take(&mut self, count: usize) -> BytesMut {
-        if count == self.ahead.len() { std::mem::take(&mut self.ahead) } else { self.ahead.split_to(count) }
-    }
+    /// Was all of the request's body read?
+    fn is_read(&self) -> bool;
 
-    /// Drops the first bytes, which were used.
-    pub(super) fn used(&mut self, count: usize) {
-        self.ahead.advance(count);
-        if self.ahead.is_empty() {
-            self.ahead = BytesMut::new();
-        }
-    }
+    /// Lends `see` what has come of the request's body: content, and whether the body ends behind it. Nothing of it may have been content.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        see: &mut dyn FnMut(&[u8], bool) -> Result<(), Ended>,
+    ) -> Poll<Result<(), Ended>>;
 
-    /// Reads more behind what is ahead. 0 at the end of the stream.
-    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        scratch::with(scratch::SMALL, |space| {
-            let mut read = ReadBuf::new(space);
-            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read))?;
-            self.ahead.extend_from_slice(read.filled());
-            Poll::Ready(Ok(read.filled().len()))
-        })
-    }
+    /// Ready when the client is gone. For when its body was read.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Reads into this space, when nothing is ahead.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut read = ReadBuf::new(space);
-        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read))?;
-        Poll::Ready(Ok(read.filled().len()))
-    }
+    /// Queues the head of an interim response.
+    fn interim(&mut self, status: StatusCode, fields: HeaderMap, spelling: &Spelling);
 
-    /// While its request is being served: notices a client that goes away, and keeps what a pipelining client sends. Ready when it is gone.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.ahead.len() < AHEAD {
-            match ready!(self.poll_fill(cx)) {
-                Ok(1..) => {}
-                // A client that pipelined its requests and closed its side still wants its answers.
-                Ok(0) if !self.ahead.is_empty() => return Poll::Pending,
-                Ok(0) | Err(_) => return Poll::Ready(()),
-            }
-        }
-        // It is read again after the response.
-        Poll::Pending
-    }
+    /// Queues the head of the final response, or of one that opens a tunnel.
+    ///
+    /// # Errors
+    /// When the client is gone, as with all that sends.
+    fn head(
+        &mut self,
+        status: StatusCode,
+        fields: HeaderMap,
+        spelling: &Spelling,
+        plan: &Plan,
+        version: Version,
+    ) -> io::Result<()>;
 
-    /// Has this moment come? If not, the task is woken when it does.
-    pub fn poll_overdue(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
-        self.clock.poll(Some(deadline), cx)
-    }
+    /// Takes a piece of the content, and the end of the body when `end`.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    fn content(&mut self, cx: &mut Context<'_>, piece: Piece<'_>, end: bool, plan: &Plan) -> io::Result<()>;
 
-    /// Reads more, up to this moment. `None` when that has come.
-    pub async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
-        poll_fn(|cx| match self.poll_fill(cx) {
-            Poll::Ready(read) => Poll::Ready(Some(read)),
-            Poll::Pending if self.poll_overdue(deadline, cx) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    }
+    /// Sends what waits. Resolves to how much of the response may be read from the endpoint now.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 
-    /// Bytes that wait to be taken.
-    pub(super) fn unsent(&self) -> usize {
-        self.pending.len()
-    }
+    /// Sends what waits. Ready when nothing does any more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Puts bytes behind those that wait to be taken.
-    pub(super) fn queue(&mut self) -> &mut BytesMut {
-        &mut self.pending
-    }
+    /// Has the client taken anything since this was asked last?
+    fn has_moved(&mut self) -> bool;
+
+    /// Bytes that the client has not taken, wherever they are.
+    fn unsent(&self) -> usize;
+
+    /// Bytes that wait here: of these, what is lost when the exchange ends now.
+    fn waiting(&self) -> usize;
+
+    /// Its one timer.
+    fn clock(&mut self) -> &mut Clock;
 
     /// Lends a buffer that has served to the next bytes that wait.
-    pub(super) fn lend(&mut self, buffer: BytesMut) {
-        if self.pending.capacity() == 0 {
-            self.pending = buffer;
-        }
-    }
+    fn lend(&mut self, _buffer: BytesMut) {}
 
-    /// Sends what waits, and these behind it. What is not taken at once waits. Returns how many bytes were taken of all.
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &[&[u8]]) -> io::Result<usize> {
-        let mut sent = 0;
-        let mut skip = 0;
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        loop {
-            let waiting = self.pending.len();
-            if waiting == 0 && skip == total {
-                return Ok(sent);
+    /// The connection itself, what was read of it, and what it has not taken. `None` where it carries other exchanges.
+    fn into_tunnel(self) -> Option<(Stream, Vec<u8>, Vec<u8>)>;
+
+    /// Makes the client ready for its next request, or ends it. Returns it in the first case.
+    fn end(self, after: After) -> impl Future<Output = Option<Self>> + Send;
+}
+
+/// Sends a piece, and waits until all of it is taken. A client that takes nothing for as long as `patience` is given up.
+pub(super) async fn send<C: Client>(
+    client: &mut C,
+    piece: Piece<'_>,
+    end: bool,
+    plan: &Plan,
+    patience: Option<Duration>,
+) -> io::Result<()> {
+    if end || !piece.bytes().is_empty() {
+        poll_fn(|cx| Poll::Ready(client.content(cx, piece, end, plan))).await?;
+    }
+    flush(client, patience).await
+}
+
+/// Waits until all that waits is taken.
+pub(super) async fn flush<C: Client>(client: &mut C, patience: Option<Duration>) -> io::Result<()> {
+    let mut last = Instant::now();
+    poll_fn(|cx| {
+        let flushed = client.poll_flush(cx);
+        if client.has_moved() {
+            last = Instant::now();
+        }
+        match flushed {
+            Poll::Pending if client.clock().poll(patience.map(|patience| last + patience), cx) => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
-            let written = {
-                let mut slices: SmallVec<[IoSlice<'_>; 5]> = SmallVec::new();
-                if waiting > 0 {
-                    slices.push(IoSlice::new(&self.pending));
-                }
-                let mut left = skip;
-                for piece in pieces {
-                    let from = left.min(piece.len());
-                    left -= from;
-                    if from < piece.len() {
-                        slices.push(IoSlice::new(&piece[from..]));
-                    }
-                }
-                self.transport.poll_send(cx, &slices)
-            };
-            let Poll::Ready(written) = written else { break };
-            let written = written?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.unflushed = true;
-            sent += written;
-            let of_waiting = written.min(waiting);
-            self.sent(of_waiting);
-            skip += written - of_waiting;
+            flushed => flushed,
         }
-        for piece in pieces {
-            let from = skip.min(piece.len());
-            skip -= from;
-            self.pending.extend_from_slice(&piece[from..]);
-        }
-        Ok(sent)
-    }
-
-    fn sent(&mut self, count: usize) {
-        self.pending.advance(count);
-        if self.pending.is_empty() {
-            self.pending = BytesMut::new();
-        }
-    }
-
-    /// Ready when nothing waits any more, below us too.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(cx, &[])?;
-        if !self.pending.is_empty() {
-            return Poll::Pending;
-        }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Sends everything. A client that takes nothing for as long as `patience` is given up.
-    pub async fn send(&mut self, pieces: &[&[u8]], patience: Option<std::time::Duration>) -> io::Result<()> {
-        let mut first = true;
-        let mut last = Instant::now();
-        poll_fn(|cx| {
-            let pieces = if std::mem::take(&mut first) { pieces } else { &[] };
-            if self.poll_send(cx, pieces)? > 0 {
-                last = Instant::now();
-            }
-            match self.poll_flush(cx) {
-                Poll::Pending if self.clock.poll(patience.map(|patience| last + patience), cx) => {
-                    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-                }
-                flushed => flushed,
-            }
-        })
-        .await
-    }
-
-    /// The connection as a stream, what was read of it, and what it has not taken.
-    pub(super) fn into_stream(self) -> (Stream, Vec<u8>, Vec<u8>) {
-        let (stream, unread) = self.transport.into_stream();
-        let mut ahead = self.ahead.to_vec();
-        ahead.extend_from_slice(&unread);
-        (stream, ahead, self.pending.to_vec())
-    }
-
-    /// Ends it so that the other end sees a failure.
-    pub(super) fn break_off(self) {
-        self.transport.break_off();
-    }
-
-    /// Closes our side.
-    pub async fn shutdown(&mut self) -> io::Result<()> {
-        self.transport.shutdown().await
-    }
+    })
+    .await
 }

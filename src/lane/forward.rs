@@ -6,9 +6,8 @@ use bytes::BytesMut;
 use http::request::Parts;
 
 use super::{
-    client::Client,
-    head,
-    own::{self, After},
+    client::{After, Client, flush},
+    head, own,
     pool::{Place, Pool},
     run::{Ended, Run, Upload},
     upgrade,
@@ -22,14 +21,14 @@ use crate::{
 };
 
 /// Serves a request that goes to an endpoint.
-pub(super) async fn forward(
-    mut client: Client,
+pub(super) async fn forward<C: Client>(
+    mut client: C,
     mut exchange: Box<Exchange>,
     request: Parts,
     spelling: Spelling,
     pool: &Arc<Pool>,
-) -> Option<Client> {
-    let mut upload = Upload::new(&exchange, &request);
+) -> Option<C> {
+    let mut upload = Upload::new(&client, &exchange, &request);
     let after = match attempts(&mut client, &mut exchange, &request, &spelling, &mut upload, pool).await {
         Outcome::Over(after) => after,
         Outcome::Tunnel(endpoint, first) => {
@@ -37,7 +36,7 @@ pub(super) async fn forward(
             return None;
         }
         Outcome::Failed { answer, reads_on } => {
-            let after = Box::pin(fail(&mut client, &mut exchange, &request, answer, &upload)).await;
+            let after = Box::pin(fail(&mut client, &mut exchange, &request, answer)).await;
             if let (After::Close { .. }, false) = (after, reads_on) { After::Close { reads_on } } else { after }
         }
     };
@@ -45,10 +44,10 @@ pub(super) async fn forward(
     exchange.finish();
     drop(exchange);
     give_back(request.headers);
-    if after == After::Open && upload.body.is_done() {
+    if after == After::Open && client.is_read() {
         return Some(client);
     }
-    Box::pin(own::go_on(client, &mut upload, after)).await
+    Box::pin(client.end(after)).await
 }
 
 /// What became of all attempts.
@@ -66,7 +65,7 @@ enum Outcome {
 }
 
 async fn attempts(
-    client: &mut Client,
+    client: &mut impl Client,
     exchange: &mut Exchange,
     request: &Parts,
     spelling: &Spelling,
@@ -159,13 +158,7 @@ async fn connect(exchange: &mut Exchange, pool: &Pool) -> Result<(Place, Stream)
 }
 
 /// Tells the client, as far as it still can be told.
-async fn fail(
-    client: &mut Client,
-    exchange: &mut Exchange,
-    request: &Parts,
-    answer: Option<Box<Answer>>,
-    upload: &Upload,
-) -> After {
+async fn fail(client: &mut impl Client, exchange: &mut Exchange, request: &Parts, answer: Option<Box<Answer>>) -> After {
     let responded = exchange.stage() == Stage::Receiving;
     let Some(answer) = answer else {
         if !responded {
@@ -176,8 +169,8 @@ async fn fail(
     let answer = exchange.settle(answer);
     if responded {
         // Truncation is never disguised: a close without the last chunk, or ahead of the length that was said.
-        let _ = client.send(&[], Some(own::FAREWELL)).await;
+        let _ = flush(client, Some(own::FAREWELL)).await;
         return After::Cut;
     }
-    own::send(client, exchange, request, *answer, upload, false).await
+    own::send(client, exchange, request, *answer, false).await
 }

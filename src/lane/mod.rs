@@ -1,9 +1,10 @@
-//! Layer 7: the direct driver. HTTP/1 clients, HTTP/1 endpoints, and nothing between their sockets but the [`Exchange`] that says what
-//! comes next.
+//! Layer 7: the direct driver. HTTP/1 clients, HTTP/1 endpoints, and nothing between their sockets but the [`Exchange`] that says what comes
+//! next.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `client` | the client's connection, and what it has not taken |
+//! | `client` | what is needed of a client, whichever version it speaks |
+//! | `h1` | a client of HTTP/1: its connection, and what it has not taken |
 //! | `head`, `body` | HTTP/1 as bytes |
 //! | `forward` | attempt after attempt |
 //! | `run` | one attempt: both directions at the pace of the slower side |
@@ -17,6 +18,7 @@
 mod body;
 mod client;
 mod forward;
+mod h1;
 mod head;
 mod own;
 mod pool;
@@ -28,9 +30,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-pub use client::Client;
+pub use h1::H1Client;
 pub use pool::Pool;
 
+use self::client::Client;
 use crate::{
     exchange::{Decision, Exchange},
     gate::Spelling,
@@ -39,9 +42,9 @@ use crate::{
 };
 
 /// A request that was decided on, and the connection that it came on.
-pub struct Arrival {
-    /// The connection.
-    pub client: Client,
+pub struct Arrival<C> {
+    /// The client.
+    pub client: C,
     /// What is known of the request.
     pub exchange: Box<Exchange>,
     /// Its head as policy has left it.
@@ -69,8 +72,9 @@ pub fn takes(exchange: &Exchange, request: &Parts, decision: &mut Decision) -> b
 }
 
 /// Serves a request. Returns the connection, when another request may follow on it.
-pub async fn serve(arrival: Arrival, pool: &Arc<Pool>) -> Option<Client> {
-    let Arrival { client, mut exchange, request, spelling, decision } = arrival;
+pub async fn serve<C: Client>(arrival: Arrival<C>, pool: &Arc<Pool>) -> Option<C> {
+    let Arrival { mut client, mut exchange, request, spelling, decision } = arrival;
+    client.begin(&exchange);
     exchange.outcome.driver = Some(Driver::Lane);
     match decision {
         // Boxed, as all that not every request needs: what one needs is allocated for it.

@@ -18,15 +18,14 @@ use tokio::{
 
 use super::{
     body::{Body, framed},
-    client::Client,
+    client::{Client, Piece},
     head::{self, ResponseHead},
     scratch,
 };
 use crate::{
     exchange::{Answer, Exchange, Framing, LINGER, Plan, Received},
-    gate::{BodyFraming, Refusal, Spelling, Version, response::ResponseFraming},
+    gate::{BodyFraming, Refusal, Version, response::ResponseFraming},
     pace::Limit,
-    types::give_back,
     upstream::Fault,
     wire::Stream,
 };
@@ -36,8 +35,6 @@ const REPLAY: usize = 64 * 1024;
 
 /// The request's body, over all attempts.
 pub(super) struct Upload {
-    /// What is still to be read of it.
-    pub(super) body: Body,
     /// There is one.
     has_body: bool,
     /// It goes on in chunks.
@@ -51,13 +48,10 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(exchange: &Exchange, request: &Parts) -> Self {
-        let framing = exchange.admitted.body;
-        let body = Body::of_request(framing, &exchange.connection.head_limits());
+    pub(super) fn new(client: &impl Client, exchange: &Exchange, request: &Parts) -> Self {
         Self {
-            has_body: !body.is_done(),
-            body,
-            chunked: framing == BodyFraming::Chunked,
+            has_body: !client.is_read(),
+            chunked: matches!(exchange.admitted.body, BodyFraming::Chunked | BodyFraming::Stream),
             replay: BytesMut::new(),
             truncated: false,
             once: !request.method.is_idempotent(),
@@ -92,7 +86,7 @@ impl Upload {
 }
 
 /// What became of an attempt.
-pub(super) enum Ended {
+pub enum Ended {
     /// The response was passed on whole.
     Answered {
         /// The endpoint's connection may serve another request.
@@ -121,8 +115,8 @@ enum Down {
 }
 
 /// Both directions of one attempt.
-pub(super) struct Run<'a> {
-    client: &'a mut Client,
+pub(super) struct Run<'a, C> {
+    client: &'a mut C,
     endpoint: &'a mut Stream,
     exchange: &'a mut Exchange,
     upload: &'a mut Upload,
@@ -143,9 +137,9 @@ pub(super) struct Run<'a> {
     client_patience: Option<Duration>,
 }
 
-impl<'a> Run<'a> {
+impl<'a, C: Client> Run<'a, C> {
     pub(super) fn new(
-        client: &'a mut Client,
+        client: &'a mut C,
         endpoint: &'a mut Stream,
         exchange: &'a mut Exchange,
         upload: &'a mut Upload,
@@ -154,7 +148,7 @@ impl<'a> Run<'a> {
         let now = Instant::from_std(exchange.attempt_ready());
         let mut out = head;
         // What was read of the body for an attempt before.
-        upload.encode(&mut out, &upload.replay, upload.body.is_done());
+        upload.encode(&mut out, &upload.replay, client.is_read());
         let endpoint_patience = exchange.upstream().and_then(|upstream| upstream.spec().connections.response_timeout.limit());
         let client_patience = exchange.connection.listener.http.body_idle_timeout.limit();
         Self {
@@ -185,8 +179,8 @@ impl<'a> Run<'a> {
 
     /// What is sent of the body already passes the filters again.
     fn again_from_the_start(&mut self) -> Result<(), Box<Answer>> {
-        let Self { upload, exchange, .. } = self;
-        let (length, whole) = (upload.replay.len(), upload.body.is_done());
+        let Self { client, upload, exchange, .. } = self;
+        let (length, whole) = (upload.replay.len(), client.is_read());
         if length == 0 && !upload.has_body {
             exchange.request_is_whole(self.moved_up.into_std());
             return Ok(());
@@ -203,7 +197,7 @@ impl<'a> Run<'a> {
         self.now = None;
         if let Err(ended) = self.poll_up(cx) {
             // The response was whole, and nobody needs the rest of the request.
-            let over = matches!(self.down, Down::Done { .. }) && self.client.unsent() == 0;
+            let over = matches!(self.down, Down::Done { .. }) && self.client.waiting() == 0;
             return Poll::Ready(if over { Ended::Answered { reusable: false, keep_alive: false } } else { ended });
         }
         match self.poll_down(cx) {
@@ -224,62 +218,30 @@ impl<'a> Run<'a> {
                 // The client is read again when the endpoint has taken this.
                 return Ok(());
             }
-            if self.upload.body.is_done() {
+            if self.client.is_read() {
                 self.sent_whole = true;
                 return match self.client.poll_gone(cx) {
                     Poll::Ready(()) if !matches!(self.down, Down::Done { .. }) => Self::fault(Fault::ClientLeft),
                     _ => Ok(()),
                 };
             }
-            let read = if self.client.ahead().is_empty() {
-                scratch::with(scratch::SMALL, |space| match self.client.poll_read(cx, space) {
-                    Poll::Pending => Ok(false),
-                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => Self::fault(Fault::ClientLeft),
-                    Poll::Ready(Ok(count)) => {
-                        let used = self.take_up(&space[..count])?;
-                        self.client.ahead.extend_from_slice(&space[used..count]);
-                        Ok(true)
-                    }
-                })?
-            } else {
-                let ahead = std::mem::take(&mut self.client.ahead);
-                let used = self.take_up(&ahead)?;
-                self.client.ahead = ahead;
-                self.client.used(used);
-                true
-            };
-            if !read {
-                return Ok(());
+            let Self { client, upload, exchange, down, out, deaf, .. } = self;
+            let read = client.poll_body(cx, &mut |content, end| {
+                exchange.request_piece(content.len(), end, || Bytes::copy_from_slice(content)).map_err(Ended::Decided)?;
+                if matches!(down, Down::Head(_)) {
+                    upload.keep(content);
+                }
+                if !*deaf {
+                    upload.encode(out, content, end);
+                }
+                Ok(())
+            });
+            match read {
+                Poll::Ready(Ok(())) => self.moved_up = self.now(),
+                Poll::Ready(Err(ended)) => return Err(ended),
+                Poll::Pending => return Ok(()),
             }
         }
-    }
-
-    /// Takes what belongs to the body out of these bytes, and puts it behind what the endpoint is to be sent.
-    fn take_up(&mut self, bytes: &[u8]) -> Result<usize, Ended> {
-        self.moved_up = self.now();
-        let mut used = 0;
-        while used < bytes.len() && !self.upload.body.is_done() {
-            let here = &bytes[used..];
-            let decoded = match self.upload.body.decode(here) {
-                Ok(decoded) => decoded,
-                Err(refusal) => return Self::fault(Fault::RequestBody(refusal)),
-            };
-            used += decoded.used;
-            let content = &here[decoded.content];
-            if content.is_empty() && !self.upload.body.is_done() {
-                continue;
-            }
-            let end = self.upload.body.is_done();
-            self.exchange.request_piece(content.len(), end, || Bytes::copy_from_slice(content)).map_err(Ended::Decided)?;
-            if matches!(self.down, Down::Head(_)) {
-                self.upload.keep(content);
-            }
-            if !self.deaf {
-                let Self { upload, out, .. } = self;
-                upload.encode(out, content, end);
-            }
-        }
-        Ok(used)
     }
 
     /// Ready when the endpoint has taken everything.
@@ -314,30 +276,29 @@ impl<'a> Run<'a> {
     /// Passes on what there is of the response.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
         loop {
-            if self.client.unsent() > 0 {
-                let sent = self.client.poll_send(cx, &[]).map_err(Self::unsent)?;
-                if sent > 0 {
-                    self.moved_down = self.now();
-                }
-                if self.client.unsent() > 0 {
-                    return Ok(Poll::Pending);
-                }
-            }
             if let Down::Done { reusable, keep_alive } = self.down {
-                if self.client.poll_flush(cx).map_err(Self::unsent)?.is_pending() {
+                let flushed = self.client.poll_flush(cx).map_err(Self::unsent)?;
+                self.client_moved();
+                if flushed.is_pending() {
                     return Ok(Poll::Pending);
                 }
+                let whole = self.client.is_read();
                 // What is left of the request goes on, too, for a while.
-                if !self.upload.body.is_done() && self.exchange.sends_its_body() {
+                if !whole && self.exchange.sends_its_body() {
                     return Ok(Poll::Pending);
                 }
-                let whole = self.upload.body.is_done();
                 return Ok(Poll::Ready(Ended::Answered {
                     reusable: reusable && whole && self.sent_whole && !self.deaf,
                     keep_alive: keep_alive && whole,
                 }));
             }
-            let size = if matches!(self.down, Down::Head(_)) { scratch::SMALL } else { scratch::LARGE };
+            let room = self.client.poll_room(cx);
+            self.client_moved();
+            let room = match room {
+                Poll::Ready(room) => room.map_err(Self::unsent)?,
+                Poll::Pending => return Ok(Poll::Pending),
+            };
+            let size = if matches!(self.down, Down::Head(_)) { scratch::SMALL } else { scratch::LARGE.min(room) };
             let read = scratch::with(size, |space| {
                 let mut read = ReadBuf::new(space);
                 match Pin::new(&mut *self.endpoint).poll_read(cx, &mut read) {
@@ -358,6 +319,13 @@ impl<'a> Run<'a> {
                     return Ok(Poll::Pending);
                 }
             }
+        }
+    }
+
+    /// The client may have taken something.
+    fn client_moved(&mut self) {
+        if self.client.has_moved() {
+            self.moved_down = self.now();
         }
     }
 
@@ -408,19 +376,18 @@ impl<'a> Run<'a> {
             match self.exchange.received(head.status, head.version, &head.fields, at_hand) {
                 Err(_) => return Self::fault(Fault::NotHttp),
                 Ok(Received::Again) => return Ok(Some(Ended::Again)),
-                Ok(Received::Interim) => self.interim(cx, head)?,
+                Ok(Received::Interim) => self.interim(head),
                 Ok(Received::Final(_)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    self.respond(head, ResponseFraming::None);
-                    let sent = self.client.poll_send(cx, &[]).map_err(Self::unsent)?;
-                    if sent > 0 {
-                        self.moved_down = self.now();
+                    self.respond(head, ResponseFraming::None)?;
+                    if let Poll::Ready(Err(error)) = self.client.poll_room(cx) {
+                        return Err(Self::unsent(error));
                     }
                     return Ok(Some(Ended::Tunnel(BytesMut::from(rest))));
                 }
                 Ok(Received::Final(framing)) => {
                     self.upload.forget();
                     let keeps_alive = head.keeps_alive;
-                    let plan = self.respond(head, framing);
+                    let plan = self.respond(head, framing)?;
                     let body = Body::of_response(framing);
                     self.down = Down::Body { body, plan, keeps_alive };
                     return self.content(cx, rest).map(|()| None);
@@ -433,35 +400,29 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn interim(&mut self, cx: &mut Context<'_>, mut head: ResponseHead) -> Result<(), Ended> {
+    fn interim(&mut self, mut head: ResponseHead) {
         if head.status == StatusCode::CONTINUE {
             self.exchange.continued = true;
         }
         // Clients of HTTP/1.0 understand none.
-        if self.exchange.admitted.http == Version::Http10 {
-            return Ok(());
+        if self.exchange.admitted.http != Version::Http10 {
+            self.exchange.clean(head.status, &mut head.fields, false);
+            self.client.interim(head.status, head.fields, &head.spelling);
         }
-        self.exchange.clean(head.status, &mut head.fields, false);
-        head::write_interim(self.client.queue(), head.status, &head.fields, &head.spelling);
-        give_back(head.fields);
-        self.client.poll_send(cx, &[]).map(drop).map_err(Self::unsent)
     }
 
     /// Queues the final head for the client.
-    fn respond(&mut self, mut head: ResponseHead, framing: ResponseFraming) -> Plan {
+    fn respond(&mut self, mut head: ResponseHead, framing: ResponseFraming) -> Result<Plan, Ended> {
         let exchange = &mut *self.exchange;
         exchange.clean(head.status, &mut head.fields, false);
         let mut plan = exchange.respond(head.status, &mut head.fields, framing, false);
         // A client that waits to be told to send its body never will.
-        plan.keep_alive &= self.upload.body.is_done() || exchange.sends_its_body();
-        let (version, spelling): (Version, &Spelling) = (exchange.admitted.http, &head.spelling);
-        self.client.ends_with_connection = plan.framing == Framing::UntilEnd;
+        plan.keep_alive &= self.client.is_read() || exchange.sends_its_body();
         if self.out.is_empty() {
             self.client.lend(std::mem::take(&mut self.out));
         }
-        head::write_response(self.client.queue(), head.status, &head.fields, spelling, &plan, version);
-        give_back(head.fields);
-        plan
+        self.client.head(head.status, head.fields, &head.spelling, &plan, exchange.admitted.http).map_err(Self::unsent)?;
+        Ok(plan)
     }
 
     /// Passes on the content in these bytes, and the end of the body when it is there.
@@ -497,7 +458,7 @@ impl<'a> Run<'a> {
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let after = |since: Instant, patience: Option<Duration>| patience.map(|patience| since + patience);
         let waiting_up = !self.out.is_empty() || self.unflushed;
-        let uploading = !self.upload.body.is_done();
+        let uploading = !self.client.is_read();
         let mut limits: [(Option<Instant>, Lapse); 3] = [(None, Lapse::Exchange); 3];
         limits[0] = (self.exchange.deadline.map(Instant::from_std), Lapse::Exchange);
         match &self.down {
@@ -516,7 +477,7 @@ impl<'a> Run<'a> {
                     _ => (after(self.moved_down, self.exchange.silence()), Lapse::Limit(Limit::Unread)),
                 };
             }
-            Down::Done { .. } if self.client.unsent() > 0 => {
+            Down::Done { .. } if self.client.waiting() > 0 => {
                 limits[1] = (after(self.moved_down, self.client_patience), Lapse::Limit(Limit::Unread));
             }
             Down::Done { .. } => {
@@ -528,7 +489,7 @@ impl<'a> Run<'a> {
         else {
             return Poll::Pending;
         };
-        if !self.client.clock.poll(Some(deadline), cx) {
+        if !self.client.clock().poll(Some(deadline), cx) {
             return Poll::Pending;
         }
         let fault = match lapse {
@@ -556,31 +517,26 @@ enum Lapse {
 }
 
 /// Sends a piece of content to the client, framed by the plan.
-fn pass(
-    client: &mut Client,
+fn pass<C: Client>(
+    client: &mut C,
     exchange: &mut Exchange,
     cx: &mut Context<'_>,
     content: &[u8],
     end: bool,
     plan: Plan,
 ) -> Result<(), Ended> {
-    if plan.framing == Framing::None {
-        return exchange
-            .response_piece(&mut Bytes::new(), end)
-            .map_err(Ended::Decided)
-            .and_then(|()| client.poll_send(cx, &[]).map(drop).map_err(|error| Ended::Fault(Fault::ClientLeft, Some(error))));
-    }
     let replaced;
-    let content = if exchange.filters.wants_response_body() {
+    let piece = if plan.framing == Framing::None {
+        exchange.response_piece(&mut Bytes::new(), end).map_err(Ended::Decided)?;
+        Piece::Lent(&[])
+    } else if exchange.filters.wants_response_body() {
         let mut piece = Bytes::copy_from_slice(content);
         exchange.response_piece(&mut piece, end).map_err(Ended::Decided)?;
         replaced = piece;
-        &replaced[..]
+        Piece::Held(&replaced)
     } else {
         exchange.response_moved(content.len(), end).map_err(Ended::Decided)?;
-        content
+        Piece::Lent(content)
     };
-    let mut space = [0; 18];
-    let pieces = framed(plan.framing == Framing::Chunked, content, end, &mut space);
-    client.poll_send(cx, &pieces).map(drop).map_err(|error| Ended::Fault(Fault::ClientLeft, Some(error)))
+    client.content(cx, piece, end, &plan).map_err(|error| Ended::Fault(Fault::ClientLeft, Some(error)))
 }

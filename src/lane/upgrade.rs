@@ -15,8 +15,11 @@ use crate::{
 };
 
 /// Joins both sides until they have parted. `first` is what the endpoint has sent of the tunnel already.
-pub(super) async fn join(client: Client, endpoint: Stream, first: BytesMut, mut exchange: Box<Exchange>) {
-    let (client, from_client, to_client) = client.into_stream();
+pub(super) async fn join(client: impl Client, endpoint: Stream, first: BytesMut, mut exchange: Box<Exchange>) {
+    let Some((client, from_client, to_client)) = client.into_tunnel() else {
+        // The gate admits an upgrade on such connections alone as become a tunnel.
+        return exchange.broke_off(Fault::Internal);
+    };
     let mut down = to_client;
     let head = down.len() as u64;
     down.extend_from_slice(&first);

@@ -15,7 +15,7 @@ use crate::{
     config::DriverChoice,
     exchange::{Attendance, Began, Connection, Decision, Exchange, refusal_length, render_refusal},
     gate::{Admitted, Glimpse, Refusal, Spelling, head},
-    lane::{self, Client},
+    lane::{self, H1Client},
     proxy::Arrival,
     tunnel::{End, Parting, Side, Tunnel},
     wire::Transport,
@@ -41,7 +41,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves requests until the connection closes.
 pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
-    let mut client = Client::new(transport);
+    let mut client = H1Client::new(transport);
     let mut door = connection.door.attend();
     for served in 0..http.max_requests_per_connection.get() {
         let patience = if served == 0 { http.header_timeout.get() } else { http.keepalive_timeout.get() };
@@ -68,13 +68,13 @@ pub(super) async fn serve(transport: Transport, connection: Arc<Connection>, sha
 
 /// Serves one request. `None` when the connection is over.
 async fn one(
-    mut client: Client,
+    mut client: H1Client,
     length: usize,
     began: Began,
     last: bool,
     connection: &Arc<Connection>,
     shared: &Arc<Shared>,
-) -> Option<Client> {
+) -> Option<H1Client> {
     let mut head = client.take(length);
     if head.starts_with(b"\r\n") {
         // The empty line that the gate tolerates ahead of a request goes no further.
@@ -104,14 +104,14 @@ async fn one(
 
 /// Has Pingora serve a request.
 async fn by_pingora(
-    client: Client,
+    client: H1Client,
     exchange: Box<Exchange>,
     request: Parts,
     spelling: Spelling,
     decision: Decision,
     head: &[u8],
     shared: &Shared,
-) -> Option<Client> {
+) -> Option<H1Client> {
     let connection = exchange.connection.clone();
     let (transport, ahead) = client.into_parts();
     let mut stream = H1Stream::new(transport, ahead, connection.listener.http.body_idle_timeout.limit());
@@ -128,7 +128,7 @@ async fn by_pingora(
     match reused.and_then(|reused| returned(reused.consume().0)) {
         Some(returned) if returned.is_complete() => {
             let (transport, ahead) = returned.into_parts();
-            Some(Client::again(transport, ahead))
+            Some(H1Client::again(transport, ahead))
         }
         _ => {
             part(parting).await;
@@ -154,7 +154,13 @@ async fn part(parting: Option<Parting>) {
 }
 
 /// Waits for the next head. The first byte may take `patience`, the whole head the header timeout from there.
-async fn next_head(stream: &mut Client, door: &mut Attendance, connection: &Connection, patience: Duration, first: bool) -> Next {
+async fn next_head(
+    stream: &mut H1Client,
+    door: &mut Attendance,
+    connection: &Connection,
+    patience: Duration,
+    first: bool,
+) -> Next {
     let limits = connection.head_limits();
     if stream.ahead().is_empty() {
         let mut deadline = Instant::now() + patience;
@@ -235,16 +241,16 @@ fn for_pingora(head: &[u8], exchange: &Exchange) -> BytesMut {
 }
 
 /// Answers what the gate refused, reports it, and closes. `read` is what could be read of it.
-async fn refuse(mut client: Client, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began, read: Glimpse) {
+async fn refuse(mut client: H1Client, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began, read: Glimpse) {
     let mut outcome = connection.refused(shared.store.load().generation, began, refusal, read);
     outcome.bytes_out = refusal_length(refusal, &outcome.request_id);
     let answer = render_refusal(refusal, &outcome.request_id);
     shared.observer.finished(&outcome);
-    if client.send(&[&answer], Some(Duration::from_secs(5))).await.is_ok() {
+    if client.send(&answer, Duration::from_secs(5)).await.is_ok() {
         client.close().await;
     }
 }
 
-async fn close(mut client: Client) {
+async fn close(mut client: H1Client) {
     let _ = timeout(Duration::from_secs(1), client.shutdown()).await;
 }

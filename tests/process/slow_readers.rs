@@ -1,12 +1,13 @@
 //! Clients that ask for large responses and do not read them: what the process holds for each, and that endpoints are made to wait.
 //!
 //! Measured is anonymous memory, which is the process's own; what the kernel holds in socket buffers is in no figure of the
-//! process, and is kept small where the test can do that: by the buffers of its own sockets, and by a small segment size, from
-//! which Linux derives the send buffer of the other side.
+//! process, and is kept small where the test can do that: by the buffers of its own sockets, by a small segment size, from which
+//! Linux derives the send buffer of the other side, and by unix sockets to the endpoints, whose receive side has no buffer that grows.
 
 use std::{
     fmt, fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
+    path::PathBuf,
     pin::Pin,
     sync::{
         Arc, LazyLock,
@@ -19,9 +20,10 @@ use std::{
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use socket2::SockRef;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, UnixListener, UnixStream},
     task::JoinSet,
 };
 use tokio_rustls::TlsConnector;
@@ -45,10 +47,9 @@ const HELD_PER_RESPONSE: u64 = 64 << 10;
 const HELD_PER_CONNECTION: u64 = 1 << 20;
 /// What does not grow with the number of responses: arenas of the allocator, one for each thread.
 const SLACK: u64 = 8 << 20;
-/// What an endpoint may have sent for a response, most of it into buffers of the kernel: 128 KiB is where the receive buffer
-/// of Weir's socket begins, and the kernel lets it grow on a busy machine: 853 KiB were seen. A response that is read as fast as
-/// it comes is 2 MiB.
-const SENT_PER_RESPONSE: u64 = 1280 << 10;
+/// What an endpoint may have sent for a response, most of it into the send buffer of Weir's socket to the client. A response that is
+/// read as fast as it comes is 2 MiB.
+const SENT_PER_RESPONSE: u64 = 512 << 10;
 /// The buffers and segments of the sockets of this test.
 const SOCKET_BUFFER: u32 = 8 << 10;
 const SEGMENT: u32 = 1400;
@@ -121,7 +122,7 @@ impl fmt::Display for Row {
 
 /// A socket that says how many bytes it has sent.
 struct Counted {
-    stream: TcpStream,
+    stream: UnixStream,
     sent: Arc<AtomicU64>,
 }
 
@@ -149,7 +150,8 @@ impl AsyncWrite for Counted {
 
 /// An endpoint that answers each request with [`PATTERN`], once the gate is open.
 struct Endpoint {
-    address: SocketAddr,
+    /// Holds the socket.
+    directory: TempDir,
     gate: Gate,
     sent: Arc<AtomicU64>,
     asked: Arc<AtomicUsize>,
@@ -158,23 +160,24 @@ struct Endpoint {
 
 impl Endpoint {
     fn spawn(http: Http) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_send_buffer_size(SOCKET_BUFFER).expect("SO_SNDBUF");
-        SockRef::from(&socket).set_tcp_mss(SEGMENT).expect("TCP_MAXSEG");
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bind");
-        let address = socket.local_addr().expect("an address");
-        let listener = socket.listen(4096).expect("listen");
+        let directory = TempDir::new().expect("a directory");
+        let listener = UnixListener::bind(directory.path().join("socket")).expect("bind");
         let (sent, asked) = (Arc::<AtomicU64>::default(), Arc::<AtomicUsize>::default());
         let mut tasks = JoinSet::new();
         let gate = Gate::new();
         tasks.spawn(accept(listener, http, gate.clone(), sent.clone(), asked.clone()));
-        Self { address, gate, sent, asked, _tasks: tasks }
+        Self { directory, gate, sent, asked, _tasks: tasks }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
     }
 }
 
-async fn accept(listener: TcpListener, http: Http, gate: Gate, sent: Arc<AtomicU64>, asked: Arc<AtomicUsize>) {
+async fn accept(listener: UnixListener, http: Http, gate: Gate, sent: Arc<AtomicU64>, asked: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        SockRef::from(&stream).set_send_buffer_size(SOCKET_BUFFER as usize).expect("SO_SNDBUF");
         let stream = Counted { stream, sent: sent.clone() };
         let (gate, asked) = (gate.clone(), asked.clone());
         match http {
@@ -362,7 +365,7 @@ async fn measure(case: Case, size: Size) -> Row {
     let endpoint = Endpoint::spawn(case.endpoint);
     let protocol = if case.endpoint == Http::One { "h1" } else { "h2c" };
     let edge = edge()
-        .upstream_with("app", &[endpoint.address], &format!("connections: {{protocol: {protocol}}}"))
+        .upstream_at("app", &endpoint.socket(), &format!("connections: {{protocol: {protocol}}}"))
         .route("idle", "match: {path: /idle}\nrespond: {body: idle}")
         .route("large", "upstream: app");
     let edge = if case.tls { edge.tls() } else { edge.listener("http: {h2c: true}") };

@@ -2,7 +2,7 @@
 //!
 //! This is the only file here that knows how Weir is started. Several edges run side by side in one test process.
 
-use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, path::{Path, PathBuf}};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -78,6 +78,13 @@ impl EdgeBuilder {
     pub fn upstream_with(mut self, name: &str, endpoints: &[SocketAddr], keys: &str) -> Self {
         let endpoints: Vec<String> = endpoints.iter().map(|address| format!("{:?}", address.to_string())).collect();
         let _ = writeln!(self.upstreams, "  {name}:\n    endpoints: [{}]", endpoints.join(", "));
+        self.upstreams.push_str(&indented(keys, 4));
+        self
+    }
+
+    /// An upstream with one endpoint, on a unix socket, and these further keys.
+    pub fn upstream_at(mut self, name: &str, socket: &Path, keys: &str) -> Self {
+        let _ = writeln!(self.upstreams, "  {name}:\n    endpoints: [\"unix:{}\"]", socket.display());
         self.upstreams.push_str(&indented(keys, 4));
         self
     }

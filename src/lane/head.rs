@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::{
     exchange::{Exchange, Plan},
     gate::{
-        Spelling, Version,
+        BodyFraming, Spelling, Version,
         response::{MAX_FIELDS, MAX_HEAD, parser},
     },
     types::{Fields, FieldsMut, header_map},
@@ -84,6 +84,8 @@ fn value(bytes: &[u8], own: impl Fn(&[u8]) -> Bytes) -> Option<HeaderValue> {
 /// The request's fields for one attempt: what is added for it stands beside what is the same for all.
 struct Onward<'a> {
     fields: &'a HeaderMap,
+    /// The host where no field names it: `:authority` of HTTP/2.
+    authority: Option<&'a str>,
     added: SmallVec<[(HeaderName, HeaderValue); 4]>,
     /// Those that are not written as they are in `fields`.
     hidden: SmallVec<[HeaderName; 4]>,
@@ -91,7 +93,8 @@ struct Onward<'a> {
 
 impl Fields for Onward<'_> {
     fn get(&self, name: &str) -> Option<&[u8]> {
-        Fields::get(self.fields, name)
+        let authority = || self.authority.filter(|_| name == header::HOST.as_str()).map(str::as_bytes);
+        Fields::get(self.fields, name).or_else(authority)
     }
     fn get_all<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Fields::get_all(self.fields, name)
@@ -118,7 +121,9 @@ const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Writes the head of a request for the attempt under way.
 pub(super) fn write_request(out: &mut BytesMut, request: &Parts, exchange: &Exchange, spelling: &Spelling) {
-    let mut onward = Onward { fields: &request.headers, added: SmallVec::new(), hidden: SmallVec::new() };
+    let authority = request.uri.authority().map(|authority| authority.as_str());
+    let authority = authority.filter(|_| !request.headers.contains_key(header::HOST));
+    let mut onward = Onward { fields: &request.headers, authority, added: SmallVec::new(), hidden: SmallVec::new() };
     exchange.onward(&mut onward);
     let target = match &exchange.rewritten {
         Some(target) => target.as_str(),
@@ -126,6 +131,14 @@ pub(super) fn write_request(out: &mut BytesMut, request: &Parts, exchange: &Exch
     };
     for part in [request.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
+    }
+    if let Some(authority) = authority.filter(|_| !onward.hidden.contains(&header::HOST)) {
+        for part in ["host: ", authority, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    if exchange.admitted.body == BodyFraming::Stream {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     let mut hint = 0;
     for (name, value) in &request.headers {
@@ -163,9 +176,7 @@ pub(super) fn write_response(
     line(out, status);
     write_fields(out, fields, spelling);
     if !fields.contains_key(header::DATE) {
-        out.extend_from_slice(b"date: ");
-        date(|date| out.extend_from_slice(date));
-        out.extend_from_slice(b"\r\n");
+        field(out, b"date", &date());
     }
     if status != StatusCode::SWITCHING_PROTOCOLS {
         out.extend_from_slice(match (plan.keep_alive, version) {
@@ -204,17 +215,19 @@ fn field(out: &mut BytesMut, name: &[u8], value: &HeaderValue) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Lends the date of now in the form of RFC 9110 section 5.6.7, made once in a second.
-fn date(use_it: impl FnOnce(&[u8])) {
+/// The date of now in the form of RFC 9110 section 5.6.7, made once in a second.
+pub(super) fn date() -> HeaderValue {
     thread_local! {
-        static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+        static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
     }
     let now = SystemTime::now();
     let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE.with_borrow_mut(|(made, text)| {
-        if *made != second {
-            (*made, *text) = (second, httpdate::fmt_http_date(now));
+    DATE.with_borrow_mut(|(made, value)| {
+        if *made != second
+            && let Ok(written) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            (*made, *value) = (second, written);
         }
-        use_it(text.as_bytes());
-    });
+        value.clone()
+    })
 }

@@ -1,10 +1,11 @@
-//! Layer 7: the direct driver. HTTP/1 clients, HTTP/1 endpoints, and nothing between their sockets but the [`Exchange`] that says what comes
+//! Layer 7: the direct driver. Clients, HTTP/1 endpoints, and nothing between their sockets but the [`Exchange`] that says what comes
 //! next.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `client` | what is needed of a client, whichever version it speaks |
 //! | `h1` | a client of HTTP/1: its connection, and what it has not taken |
+//! | `h2` | a client of HTTP/2: its stream |
 //! | `head`, `body` | HTTP/1 as bytes |
 //! | `forward` | attempt after attempt |
 //! | `run` | one attempt: both directions at the pace of the slower side |
@@ -13,12 +14,13 @@
 //! | `pool` | connections to endpoints that wait for their next request |
 //! | `scratch` | the buffer of each thread, so that no connection holds one |
 //!
-//! What it does not take goes to [`crate::proxy`]: HTTP/2 on either side, and what the cache is to store.
+//! What it does not take goes to [`crate::proxy`]: endpoints of HTTP/2, and what the cache is to store.
 
 mod body;
 mod client;
 mod forward;
 mod h1;
+mod h2;
 mod head;
 mod own;
 mod pool;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 pub use h1::H1Client;
+pub use h2::{H2Client, RequestStream};
 pub use pool::Pool;
 
 use self::client::Client;

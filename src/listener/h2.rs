@@ -1,4 +1,4 @@
-//! HTTP/2 connections: accept streams, admit each, decide on it, let Pingora serve it in a task of its own.
+//! HTTP/2 connections: accept streams, admit each, decide on it, hand it to a driver in a task of its own.
 
 use std::{
     sync::{
@@ -11,17 +11,18 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::server;
-use http::Method;
+use http::{Method, request::Parts};
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Shared, h2_request::H2Request, h2_sending::Sending, h2_stream::H2Stream, turned};
+use super::{Shared, h2_request::H2Request, h2_stream::H2Stream, turned};
 use crate::{
-    config::HttpSpec,
+    config::{DriverChoice, HttpSpec},
     exchange::{Began, Connection, Exchange, refusal_length},
-    gate::{BodyFraming, Glimpse, Refusal, h2_frames::FrameLimits},
-    pace::{Allowance, Pace, Share},
-    proxy::{Arrival, refuse_h2},
+    gate::{BodyFraming, Glimpse, Refusal, Spelling, h2_frames::FrameLimits},
+    lane::{self, H2Client, RequestStream},
+    pace::{Allowance, Pace, Sending, Share},
+    proxy::Arrival,
     wire::Transport,
 };
 
@@ -133,8 +134,10 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                     leaving = true;
                 }
                 let pace = Pace::sharing(Share::new(&allowance));
-                let request = H2Request::new(request, respond, pace.clone(), &sending);
-                start(request, pace, &connection, &shared, ActiveStream::new(&active));
+                let sent = sending.begin(respond.stream_id().as_u32(), pace.clone());
+                let (head, body) = request.into_parts();
+                let client = H2Client::new(RequestStream { body, respond, pace, sent });
+                start(head, client, &connection, &shared, ActiveStream::new(&active));
             }
             Some(Err(_)) | None => return,
         }
@@ -142,41 +145,47 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
 }
 
 /// Admits a stream and serves it in a task of its own.
-fn start(request: H2Request, pace: Arc<Pace>, connection: &Arc<Connection>, shared: &Arc<Shared>, active: ActiveStream) {
+fn start(head: Parts, client: H2Client, connection: &Arc<Connection>, shared: &Arc<Shared>, active: ActiveStream) {
     let began = Began::now();
     let (connection, served_by) = (connection.clone(), shared.clone());
     shared.spawn(async move {
         let _active = active;
-        let shared = served_by;
-        let admitted = connection.admit_h2(request.head());
-        let mut head = request.head().as_owned_parts();
-        let ended = request.is_ended();
-        let session = ServerSession::new_custom(Box::new(request));
-        match admitted {
-            Ok(mut admitted) => {
-                let door = connection.door.clone();
-                if ended && admitted.body == BodyFraming::Stream {
-                    // Its head was the end of the stream.
-                    admitted.body = BodyFraming::None;
-                }
-                let exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
-                // Boxed: it is large, and is handed on from here to there.
-                let mut exchange = Box::new(exchange);
-                let decision = exchange.decide(&mut head).await;
-                let arrival = Arrival::h2(exchange, head, decision, pace);
-                arrival.scope(shared.edge.process_new_http(session, door.closed())).await;
-            }
-            Err(refusal) => Box::pin(refuse(session, &connection, &shared, refusal, began)).await,
-        }
+        one(head, client, began, connection, &served_by).await;
     });
 }
 
-async fn refuse(session: ServerSession, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
-    let read = Glimpse::of_parts(session.req_header());
-    let has_body = session.req_header().method != Method::HEAD;
-    let mut outcome = connection.refused(shared.store.load().generation, began, refusal, read);
+/// Serves one request.
+async fn one(mut request: Parts, client: H2Client, began: Began, connection: Arc<Connection>, shared: &Shared) {
+    let mut admitted = match connection.admit_h2(&request) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Box::pin(refuse(request, client, &connection, shared, refusal, began)).await,
+    };
+    if client.is_ended() && admitted.body == BodyFraming::Stream {
+        // Its head was the end of the stream.
+        admitted.body = BodyFraming::None;
+    }
+    let exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
+    // Boxed: it is large, and is handed on from here to there.
+    let mut exchange = Box::new(exchange);
+    let mut decision = exchange.decide(&mut request).await;
+    let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &request, &mut decision);
+    if direct {
+        let arrival = lane::Arrival { client, exchange, request, spelling: Spelling::default(), decision };
+        lane::serve(arrival, &shared.pool).await;
+        return;
+    }
+    let stream = client.into_stream();
+    let pace = stream.pace.clone();
+    let door = exchange.connection.door.clone();
+    let session = ServerSession::new_custom(Box::new(H2Request::new(request.clone().into(), stream)));
+    let arrival = Arrival::h2(exchange, request, decision, pace);
+    Box::pin(arrival.scope(shared.edge.process_new_http(session, door.closed()))).await;
+}
+
+async fn refuse(request: Parts, client: H2Client, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
+    let has_body = request.method != Method::HEAD;
+    let mut outcome = connection.refused(shared.store.load().generation, began, refusal, Glimpse::of_parts(&request));
     outcome.bytes_out = if has_body { refusal_length(refusal, &outcome.request_id) } else { 0 };
-    let request_id = outcome.request_id.clone();
     shared.observer.finished(&outcome);
-    let _ = timeout(Duration::from_secs(5), refuse_h2(session, refusal, &request_id)).await;
+    client.refuse(refusal, &outcome.request_id, has_body).await;
 }

@@ -29,10 +29,10 @@ use pingora_core::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
-use super::h2_sending::Sending;
 use crate::{
     gate::{Refusal, hop::CONNECTION_FIELDS, response::admit_trailers},
-    pace::{Pace, Watch},
+    lane::RequestStream,
+    pace::{Pace, Sent, Watch},
 };
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
@@ -59,7 +59,7 @@ pub(super) struct H2Request {
     drain_timeout: Option<Duration>,
     pace: Arc<Pace>,
     watch: Watch,
-    sending: Arc<Sending>,
+    sent_whole: Sent,
     digest: Digest,
 }
 
@@ -71,16 +71,10 @@ struct Replay {
 }
 
 impl H2Request {
-    pub(super) fn new(
-        request: http::Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-        pace: Arc<Pace>,
-        sending: &Arc<Sending>,
-    ) -> Self {
-        let (head, body) = request.into_parts();
-        sending.begin(respond.stream_id().as_u32(), pace.clone());
+    pub(super) fn new(head: RequestHeader, stream: RequestStream) -> Self {
+        let RequestStream { body, respond, pace, sent: sent_whole } = stream;
         Self {
-            head: head.into(),
+            head,
             body,
             respond,
             send: None,
@@ -94,19 +88,9 @@ impl H2Request {
             drain_timeout: None,
             pace,
             watch: Watch::default(),
-            sending: sending.clone(),
+            sent_whole,
             digest: Digest::default(),
         }
-    }
-
-    /// The request's head.
-    pub(super) fn head(&self) -> &RequestHeader {
-        &self.head
-    }
-
-    /// Is there no body, as the head said that was the end?
-    pub(super) fn is_ended(&self) -> bool {
-        self.body.is_end_stream()
     }
 
     /// Resolves when the exchange, or a part of it, has taken too long.
@@ -274,7 +258,7 @@ impl H2Request {
 
 impl Drop for H2Request {
     fn drop(&mut self) {
-        self.sending.end(self.respond.stream_id().as_u32(), self.ended);
+        self.sent_whole.is_whole = self.ended;
     }
 }
 

@@ -20,12 +20,10 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{
-    h2_sending::{Sending, SentFrames},
-    pingora_stream::pingora_stream,
-};
+use super::pingora_stream::pingora_stream;
 use crate::{
     gate::h2_frames::{Flood, FrameLimits, FrameObserver},
+    pace::{Sending, SentFrames},
     wire::Transport,
 };
 

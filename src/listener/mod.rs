@@ -13,7 +13,6 @@ mod h1;
 mod h1_stream;
 mod h2;
 mod h2_request;
-mod h2_sending;
 mod h2_stream;
 mod handshake;
 mod limit;

@@ -9,12 +9,14 @@
 mod allowance;
 mod clock;
 mod deadlines;
+mod sending;
 mod upload;
 mod window;
 
 pub use allowance::{Allowance, Share};
 pub use clock::Clock;
 pub use deadlines::{Deadlines, Limit, Watch};
+pub use sending::{Sending, Sent, SentFrames};
 pub use upload::{Progress, Upload};
 pub use window::Window;
 

@@ -18,7 +18,6 @@ mod select;
 
 pub use arrival::{Arrival, Link};
 pub use ctx::RequestCtx;
-pub use reply::refuse_h2;
 
 use std::{
     mem::ManuallyDrop,

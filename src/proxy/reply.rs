@@ -1,15 +1,14 @@
 //! Answers of Weir's own, written by Pingora's session.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::RequestCtx;
 use crate::{
-    exchange::{Answer, Framing, Own, refusal_reply, standard_head},
-    gate::Refusal,
+    exchange::{Answer, Framing, Own},
     types::BodyStream,
 };
 
@@ -69,14 +68,4 @@ async fn pour(
 async fn write(session: &mut ServerSession, response: ResponseHeader, body: Bytes) -> pingora_core::Result<()> {
     session.write_response_header(Box::new(response)).await?;
     if body.is_empty() { session.finish_body().await } else { session.write_response_body(body, true).await }
-}
-
-/// Answers an HTTP/2 request which the gate refused. The connection lives on: other streams share it.
-pub async fn refuse_h2(mut session: ServerSession, refusal: Refusal, request_id: &str) -> pingora_core::Result<()> {
-    let reply = refusal_reply(refusal);
-    let status = reply.status;
-    let (fields, body) = standard_head(reply, request_id);
-    let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
-    write(&mut session, head(status, fields)?, body).await?;
-    session.finish().await.map(|_| ())
 }

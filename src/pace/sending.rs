@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::pace::Pace;
+use super::Pace;
 
 /// Responses that are complete for us, and whose bytes the library may still have: no connection has more streams than this that are
 /// not over. The oldest beyond it were reset by the client, which no frame of ours tells.
@@ -17,7 +17,7 @@ const LEAVING: usize = 1024;
 
 /// The responses of a connection, by the number of their stream.
 #[derive(Debug, Default)]
-pub(super) struct Sending(Mutex<State>);
+pub struct Sending(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,14 +27,15 @@ struct State {
 
 impl Sending {
     /// A response begins.
-    pub(super) fn begin(&self, stream: u32, pace: Arc<Pace>) {
+    pub fn begin(self: &Arc<Self>, stream: u32, pace: Arc<Pace>) -> Sent {
         self.0.lock().paces.insert(stream, pace);
+        Sent { sending: self.clone(), stream, is_whole: false }
     }
 
-    /// The request is over. `ended` when its response was handed to the library whole.
-    pub(super) fn end(&self, stream: u32, ended: bool) {
+    /// The request is over.
+    fn end(&self, stream: u32, is_whole: bool) {
         let mut state = self.0.lock();
-        if !ended {
+        if !is_whole {
             state.paces.remove(&stream);
             return;
         }
@@ -64,6 +65,21 @@ impl Sending {
     }
 }
 
+/// A response that is being sent. Dropped when the request is over.
+#[derive(Debug)]
+pub struct Sent {
+    sending: Arc<Sending>,
+    stream: u32,
+    /// The response was handed to the library whole.
+    pub is_whole: bool,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.sending.end(self.stream, self.is_whole);
+    }
+}
+
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
@@ -71,7 +87,7 @@ const END_STREAM: u8 = 1;
 
 /// Reads the frames that are written, wherever the writes cut them.
 #[derive(Debug)]
-pub(super) struct SentFrames {
+pub struct SentFrames {
     sending: Arc<Sending>,
     head: [u8; HEAD],
     filled: usize,
@@ -80,12 +96,13 @@ pub(super) struct SentFrames {
 }
 
 impl SentFrames {
-    pub(super) fn new(sending: Arc<Sending>) -> Self {
+    /// Of a connection whose responses are told here.
+    pub fn new(sending: Arc<Sending>) -> Self {
         Self { sending, head: [0; HEAD], filled: 0, left: 0 }
     }
 
     /// The transport has taken these bytes.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+    pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.filled < HEAD {
                 let count = (HEAD - self.filled).min(bytes.len());
@@ -141,7 +158,7 @@ mod tests {
             let sending = Arc::new(Sending::default());
             let pace = Pace::sharing(Share::new(&Allowance::new()));
             pace.window.passed(2000);
-            sending.begin(5, pace.clone());
+            let _sent = sending.begin(5, pace.clone());
             let mut frames = SentFrames::new(sending.clone());
             bytes.chunks(cut).for_each(|piece| frames.feed(piece));
             assert_eq!(pace.window.held(), 500, "writes of {cut}");
@@ -155,8 +172,7 @@ mod tests {
         for stream in 0..2 * LEAVING as u32 {
             let pace = Pace::alone();
             pace.window.passed(1);
-            sending.begin(stream, pace);
-            sending.end(stream, true);
+            sending.begin(stream, pace).is_whole = true;
         }
         assert_eq!(sending.0.lock().paces.len(), LEAVING);
         let mut frames = SentFrames::new(sending.clone());

@@ -1,67 +1,68 @@
-//! HTTP/2 connections: accept streams, admit each, decide on it, hand it to a driver in a task of its own.
+//! HTTP/2 connections: accept streams, admit each, decide on it, hand it to a driver.
+//!
+//! Streams are served in the task of their connection, so that what they send leaves together and no worker waits for another; what
+//! Pingora carries has a task of its own, since it may go on for others when its client has left.
 
 use std::{
+    future::poll_fn,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use h2::Reason;
-use h2::server;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered, task::AtomicWaker};
+use h2::{Reason, RecvStream, server};
 use http::{Method, request::Parts};
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::{Instant, timeout};
 
-use super::{Shared, h2_request::H2Request, h2_stream::H2Stream, turned};
+use super::{Shared, h2_request::H2Request, h2_stream::H2Stream};
 use crate::{
     config::{DriverChoice, HttpSpec},
-    exchange::{Began, Connection, Exchange, refusal_length},
-    gate::{BodyFraming, Glimpse, Refusal, Spelling, h2_frames::FrameLimits},
+    exchange::{Attendance, Began, Connection, Decision, Exchange, refusal_length},
+    gate::{
+        BodyFraming, Glimpse, Refusal, Spelling,
+        h2_frames::{Flood, FrameLimits},
+    },
     lane::{self, H2Client, RequestStream},
-    pace::{Allowance, Pace, Sending, Share},
+    pace::{Allowance, Clock, Pace, Sending, Share},
     proxy::Arrival,
     wire::Transport,
 };
 
-/// Streams of one connection that are being served.
+/// Streams of one connection that have a task of their own.
 #[derive(Debug, Default)]
-struct Active {
+struct Elsewhere {
     count: AtomicUsize,
-    idle: Notify,
+    ended: AtomicWaker,
 }
 
-struct ActiveStream(Arc<Active>);
+struct Away(Arc<Elsewhere>);
 
-impl ActiveStream {
-    fn new(active: &Arc<Active>) -> Self {
-        active.count.fetch_add(1, Relaxed);
-        Self(active.clone())
+impl Away {
+    fn new(elsewhere: &Arc<Elsewhere>) -> Self {
+        elsewhere.count.fetch_add(1, Relaxed);
+        Self(elsewhere.clone())
     }
 }
 
-impl Drop for ActiveStream {
+impl Drop for Away {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Relaxed) == 1 {
-            self.0.idle.notify_one();
-        }
+        self.0.count.fetch_sub(1, Relaxed);
+        self.0.ended.wake();
     }
 }
 
-impl Active {
-    /// Resolves when nothing was being served for this long.
-    async fn idle_for(&self, patience: Duration) {
-        loop {
-            while self.count.load(Relaxed) != 0 {
-                self.idle.notified().await;
-            }
-            tokio::time::sleep(patience).await;
-            if self.count.load(Relaxed) == 0 {
-                return;
-            }
-        }
+impl Elsewhere {
+    /// Is there none? If there is, the task is woken when one ends.
+    fn poll_none(&self, cx: &Context<'_>) -> bool {
+        self.ended.register(cx.waker());
+        self.count.load(Relaxed) == 0
     }
 }
 
@@ -84,6 +85,41 @@ fn builder(http: &HttpSpec, limits: &FrameLimits, list_bytes: u32) -> server::Bu
     builder
 }
 
+type Accepted = (http::Request<RecvStream>, server::SendResponse<Bytes>);
+
+/// What a connection has to see to.
+enum Event {
+    Request(Box<Accepted>),
+    Flood(Flood),
+    /// The process drains, or the listener was configured anew.
+    Closing,
+    /// Nothing was asked for as long as a connection may be idle.
+    Idle,
+    Ended,
+}
+
+/// When a connection that serves nothing has been idle for too long.
+struct Idleness {
+    patience: Duration,
+    since: Option<Instant>,
+    clock: Clock,
+}
+
+impl Idleness {
+    fn poll(&mut self, is_idle: bool, cx: &mut Context<'_>) -> bool {
+        if !is_idle {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let over = self.clock.poll(Some(since + self.patience), cx);
+        if over {
+            self.since = None;
+        }
+        over
+    }
+}
+
 /// Serves streams until the connection closes. `ahead` holds bytes that were read already.
 pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
@@ -95,70 +131,73 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
         return;
     };
     let allowance = Allowance::new();
-    let active = Arc::<Active>::default();
-    let mut closed = connection.door.closed().clone();
+    let elsewhere = Arc::<Elsewhere>::default();
+    let mut streams = FuturesUnordered::new();
+    let mut door: Option<Attendance> = Some(connection.door.attend());
+    let mut idleness = Idleness { patience: http.keepalive_timeout.get(), since: None, clock: Clock::default() };
     let mut left = http.max_requests_per_connection.get();
-    let mut leaving = false;
     loop {
-        let accepted = tokio::select! {
-            biased;
-            flood = alarm.raised() => {
-                shared.observer.metrics().rejected(flood.reason());
-                log::debug!("HTTP/2 flood from {}: {}", connection.peer, flood.reason());
-                conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                // Bounded: a client that floods need not be read any further.
-                let _ = timeout(Duration::from_secs(1), std::future::poll_fn(|cx| conn.poll_closed(cx))).await;
-                return;
-            }
-            _ = turned(&mut closed), if !leaving => {
-                conn.graceful_shutdown();
-                leaving = true;
-                continue;
-            }
-            accepted = conn.accept() => accepted,
-            _ = active.idle_for(http.keepalive_timeout.get()) => {
-                if leaving {
-                    return;
+        let event = poll_fn(|cx| {
+            let mut polled = false;
+            loop {
+                match conn.poll_accept(cx) {
+                    Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Event::Request(Box::new(accepted))),
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
+                    Poll::Pending => {}
                 }
-                // A GOAWAY first; a client that does not react is let go after as long again.
-                conn.graceful_shutdown();
-                leaving = true;
-                continue;
+                // It reads within the connection, and not one more byte once a flood was seen.
+                if let Some(flood) = alarm.raised() {
+                    return Poll::Ready(Event::Flood(flood));
+                }
+                if std::mem::replace(&mut polled, true) || streams.is_empty() {
+                    break;
+                }
+                // What these have to send is taken by the connection at once.
+                while let Poll::Ready(Some(_)) = streams.poll_next_unpin(cx) {}
             }
-        };
-        match accepted {
-            Some(Ok((request, respond))) => {
+            if door.as_mut().is_some_and(|door| door.poll_closed(cx)) {
+                return Poll::Ready(Event::Closing);
+            }
+            let is_idle = elsewhere.poll_none(cx) && streams.is_empty();
+            if idleness.poll(is_idle, cx) { Poll::Ready(Event::Idle) } else { Poll::Pending }
+        });
+        match event.await {
+            Event::Request(accepted) => {
                 left = left.saturating_sub(1);
-                if left == 0 && !leaving {
+                if left == 0 && door.take().is_some() {
                     conn.graceful_shutdown();
-                    leaving = true;
                 }
+                let (request, respond) = *accepted;
                 let pace = Pace::sharing(Share::new(&allowance));
                 let sent = sending.begin(respond.stream_id().as_u32(), pace.clone());
                 let (head, body) = request.into_parts();
                 let client = H2Client::new(RequestStream { body, respond, pace, sent });
-                start(head, client, &connection, &shared, ActiveStream::new(&active));
+                let stream = one(head, client, connection.clone(), shared.clone(), elsewhere.clone());
+                // A panic costs this stream and nothing else.
+                streams.push(AssertUnwindSafe(stream).catch_unwind());
             }
-            Some(Err(_)) | None => return,
+            Event::Flood(flood) => {
+                shared.observer.metrics().rejected(flood.reason());
+                log::debug!("HTTP/2 flood from {}: {}", connection.peer, flood.reason());
+                conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                // Bounded: a client that floods need not be read any further.
+                let _ = timeout(Duration::from_secs(1), poll_fn(|cx| conn.poll_closed(cx))).await;
+                return;
+            }
+            // A GOAWAY first; a client that is idle and does not react is let go after as long again.
+            Event::Closing | Event::Idle if door.take().is_some() => conn.graceful_shutdown(),
+            Event::Closing => {}
+            Event::Idle | Event::Ended => return,
         }
     }
 }
 
-/// Admits a stream and serves it in a task of its own.
-fn start(head: Parts, client: H2Client, connection: &Arc<Connection>, shared: &Arc<Shared>, active: ActiveStream) {
-    let began = Began::now();
-    let (connection, served_by) = (connection.clone(), shared.clone());
-    shared.spawn(async move {
-        let _active = active;
-        one(head, client, began, connection, &served_by).await;
-    });
-}
-
 /// Serves one request.
-async fn one(mut request: Parts, client: H2Client, began: Began, connection: Arc<Connection>, shared: &Shared) {
+async fn one(mut request: Parts, client: H2Client, connection: Arc<Connection>, shared: Arc<Shared>, elsewhere: Arc<Elsewhere>) {
+    let began = Began::now();
     let mut admitted = match connection.admit_h2(&request) {
         Ok(admitted) => admitted,
-        Err(refusal) => return Box::pin(refuse(request, client, &connection, shared, refusal, began)).await,
+        Err(refusal) => return Box::pin(refuse(request, client, &connection, &shared, refusal, began)).await,
     };
     if client.is_ended() && admitted.body == BodyFraming::Stream {
         // Its head was the end of the stream.
@@ -174,12 +213,19 @@ async fn one(mut request: Parts, client: H2Client, began: Began, connection: Arc
         lane::serve(arrival, &shared.pool).await;
         return;
     }
-    let stream = client.into_stream();
-    let pace = stream.pace.clone();
-    let door = exchange.connection.door.clone();
+    let (away, served_by) = (Away::new(&elsewhere), shared.clone());
+    shared.spawn(async move {
+        let _away = away;
+        by_pingora(exchange, request, client.into_stream(), decision, &served_by).await;
+    });
+}
+
+/// Has Pingora serve a request.
+async fn by_pingora(exchange: Box<Exchange>, request: Parts, stream: RequestStream, decision: Decision, shared: &Shared) {
+    let (pace, door) = (stream.pace.clone(), exchange.connection.door.clone());
     let session = ServerSession::new_custom(Box::new(H2Request::new(request.clone().into(), stream)));
     let arrival = Arrival::h2(exchange, request, decision, pace);
-    Box::pin(arrival.scope(shared.edge.process_new_http(session, door.closed()))).await;
+    arrival.scope(shared.edge.process_new_http(session, door.closed())).await;
 }
 
 async fn refuse(request: Parts, client: H2Client, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {

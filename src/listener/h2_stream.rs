@@ -15,10 +15,7 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
     raw_connect::ProxyDigest,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    sync::Notify,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::pingora_stream::pingora_stream;
 use crate::{
@@ -29,20 +26,12 @@ use crate::{
 
 /// Tells the driver of a flood that the stream has seen.
 #[derive(Debug, Default)]
-pub(super) struct Alarm {
-    flood: Mutex<Option<Flood>>,
-    raised: Notify,
-}
+pub(super) struct Alarm(Mutex<Option<Flood>>);
 
 impl Alarm {
-    /// Waits for a flood. Forever, on a well-behaved connection.
-    pub(super) async fn raised(&self) -> Flood {
-        loop {
-            if let Some(flood) = *self.flood.lock() {
-                return flood;
-            }
-            self.raised.notified().await;
-        }
+    /// The flood, if there was one: to be asked whenever the connection has been polled.
+    pub(super) fn raised(&self) -> Option<Flood> {
+        *self.0.lock()
     }
 }
 
@@ -91,8 +80,7 @@ impl AsyncRead for H2Stream {
             && let Err(flood) = this.observer.feed(fresh, Instant::now())
         {
             // The driver says GOAWAY; not one more byte is worked on until it does.
-            *this.alarm.flood.lock() = Some(flood);
-            this.alarm.raised.notify_one();
+            *this.alarm.0.lock() = Some(flood);
             buf.set_filled(before);
             return Poll::Pending;
         }

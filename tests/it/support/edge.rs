@@ -2,7 +2,12 @@
 //!
 //! This is the only file here that knows how Weir is started. Several edges run side by side in one test process.
 
-use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;

@@ -6,48 +6,40 @@ use bytes::BytesMut;
 use http::request::Parts;
 
 use super::{
+    Arrival,
     client::{After, Client, flush},
     head, own,
     pool::{Place, Pool},
     run::{Ended, Run, Upload},
-    upgrade,
 };
 use crate::{
     exchange::{Answer, Exchange},
     gate::Spelling,
-    types::{Stage, give_back},
+    types::Stage,
     upstream::{Fault, tls_alert},
     wire::{self, Hindrance, Stream},
 };
 
+/// What became of a request that went to an endpoint.
+pub(super) enum Forwarded {
+    /// It is over.
+    Over(After),
+    /// A tunnel is open. What the endpoint has sent of it already.
+    Tunnel(Stream, BytesMut),
+}
+
 /// Serves a request that goes to an endpoint.
-pub(super) async fn forward<C: Client>(
-    mut client: C,
-    mut exchange: Box<Exchange>,
-    request: Parts,
-    spelling: Spelling,
-    pool: &Arc<Pool>,
-) -> Option<C> {
-    let mut upload = Upload::new(&client, &exchange, &request);
-    let after = match attempts(&mut client, &mut exchange, &request, &spelling, &mut upload, pool).await {
-        Outcome::Over(after) => after,
-        Outcome::Tunnel(endpoint, first) => {
-            Box::pin(upgrade::join(client, endpoint, first, exchange)).await;
-            return None;
-        }
+pub(super) async fn forward<C: Client>(arrival: &mut Arrival<C>, pool: &Arc<Pool>) -> Forwarded {
+    let Arrival { client, exchange, request, spelling } = arrival;
+    let mut upload = Upload::new(client, exchange, request);
+    match attempts(client, exchange, request, spelling, &mut upload, pool).await {
+        Outcome::Over(after) => Forwarded::Over(after),
+        Outcome::Tunnel(endpoint, first) => Forwarded::Tunnel(endpoint, first),
         Outcome::Failed { answer, reads_on } => {
-            let after = Box::pin(fail(&mut client, &mut exchange, &request, answer)).await;
-            if let (After::Close { .. }, false) = (after, reads_on) { After::Close { reads_on } } else { after }
+            let after = Box::pin(fail(client, exchange, request, answer)).await;
+            Forwarded::Over(if let (After::Close { .. }, false) = (after, reads_on) { After::Close { reads_on } } else { after })
         }
-    };
-    own::count(&client, &mut exchange);
-    exchange.finish();
-    drop(exchange);
-    give_back(request.headers);
-    if after == After::Open && client.is_read() {
-        return Some(client);
     }
-    Box::pin(client.end(after)).await
 }
 
 /// What became of all attempts.

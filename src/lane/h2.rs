@@ -152,7 +152,9 @@ fn gone() -> io::Error {
 }
 
 impl Client for H2Client {
-    fn begin(&mut self, _exchange: &Exchange) {}
+    fn begin(&mut self, _exchange: &Exchange) {
+        self.stream.pace.window.widen();
+    }
 
     fn is_read(&self) -> bool {
         self.is_read

@@ -36,15 +36,18 @@ pub use h1::H1Client;
 pub use h2::{H2Client, RequestStream};
 pub use pool::Pool;
 
-use self::client::Client;
+use self::{
+    client::{After, Client},
+    forward::Forwarded,
+};
 use crate::{
     exchange::{Decision, Exchange},
     gate::Spelling,
-    types::Driver,
+    types::{Driver, give_back},
     upstream::Protocol,
 };
 
-/// A request that was decided on, and the connection that it came on.
+/// A request that was decided on, and its client.
 pub struct Arrival<C> {
     /// The client.
     pub client: C,
@@ -54,8 +57,6 @@ pub struct Arrival<C> {
     pub request: Parts,
     /// How its field names were spelt.
     pub spelling: Spelling,
-    /// What becomes of it.
-    pub decision: Decision,
 }
 
 /// Does this driver serve such a request? A request that a stored response answers is told so in its decision.
@@ -74,15 +75,32 @@ pub fn takes(exchange: &Exchange, request: &Parts, decision: &mut Decision) -> b
     true
 }
 
-/// Serves a request. Returns the connection, when another request may follow on it.
-pub async fn serve<C: Client>(arrival: Arrival<C>, pool: &Arc<Pool>) -> Option<C> {
-    let Arrival { mut client, mut exchange, request, spelling, decision } = arrival;
-    client.begin(&exchange);
-    exchange.outcome.driver = Some(Driver::Lane);
-    match decision {
+/// Serves a request. Returns its client, when another request may follow.
+pub fn serve<C: Client>(mut arrival: Arrival<C>, decision: Decision, pool: &Arc<Pool>) -> impl Future<Output = Option<C>> + Send {
+    // Not an `async fn`, which would hold its argument twice.
+    async move {
+        arrival.exchange.outcome.driver = Some(Driver::Lane);
+        arrival.client.begin(&arrival.exchange);
         // Boxed, as all that not every request needs: what one needs is allocated for it.
-        Decision::Answer(answer) => Box::pin(own::answer(client, exchange, request, *answer)).await,
-        Decision::Fresh(fresh) => Box::pin(own::stored(client, exchange, request, *fresh)).await,
-        Decision::Forward => forward::forward(client, exchange, request, spelling, pool).await,
+        let after = match decision {
+            Decision::Answer(answer) => Box::pin(own::answer(&mut arrival, *answer)).await,
+            Decision::Fresh(fresh) => Box::pin(own::stored(&mut arrival, *fresh)).await,
+            Decision::Forward => match forward::forward(&mut arrival, pool).await {
+                Forwarded::Over(after) => after,
+                Forwarded::Tunnel(endpoint, first) => {
+                    Box::pin(upgrade::join(arrival.client, endpoint, first, arrival.exchange)).await;
+                    return None;
+                }
+            },
+        };
+        let Arrival { client, mut exchange, request, .. } = arrival;
+        own::count(&client, &mut exchange);
+        exchange.finish();
+        drop(exchange);
+        give_back(request.headers);
+        if after == After::Open && client.is_read() {
+            return Some(client);
+        }
+        Box::pin(client.end(after)).await
     }
 }

@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use http::{HeaderMap, StatusCode, header, request::Parts};
 
-use super::client::{self, After, Client, Piece, flush};
+use super::{
+    Arrival,
+    client::{self, After, Client, Piece, flush},
+};
 use crate::{
     cache::Body,
     exchange::{Answer, Exchange, Framing, Fresh, Own, Plan},
@@ -12,7 +15,7 @@ use crate::{
         Spelling,
         response::{ResponseFraming, has_body},
     },
-    types::{BodyStream, give_back},
+    types::BodyStream,
     upstream::Fault,
 };
 
@@ -20,16 +23,14 @@ use crate::{
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Answers a request of which nothing was forwarded.
-pub(super) async fn answer<C: Client>(mut client: C, mut exchange: Box<Exchange>, request: Parts, answer: Answer) -> Option<C> {
-    let after = send(&mut client, &mut exchange, &request, answer, true).await;
-    exchange.finish();
-    drop(exchange);
-    give_back(request.headers);
-    client.end(after).await
+pub(super) async fn answer<C: Client>(arrival: &mut Arrival<C>, answer: Answer) -> After {
+    let Arrival { client, exchange, request, .. } = arrival;
+    send(client, exchange, request, answer, true).await
 }
 
 /// Answers a request with a stored response.
-pub(super) async fn stored<C: Client>(mut client: C, mut exchange: Box<Exchange>, request: Parts, fresh: Fresh) -> Option<C> {
+pub(super) async fn stored<C: Client>(arrival: &mut Arrival<C>, fresh: Fresh) -> After {
+    let Arrival { client, exchange, .. } = arrival;
     let (status, mut fields, body) = (fresh.entry.head.status, fresh.fields(), &fresh.entry.body);
     exchange.outcome.cache = Some("hit");
     let framing = match (has_body(&exchange.outcome.method, status.as_u16()), fields.contains_key(header::CONTENT_LENGTH)) {
@@ -38,7 +39,7 @@ pub(super) async fn stored<C: Client>(mut client: C, mut exchange: Box<Exchange>
         (true, false) => ResponseFraming::Chunked,
     };
     let plan = exchange.respond(status, &mut fields, framing, true);
-    let after = match send_stored(&mut client, &mut exchange, status, fields, body, &plan).await {
+    match send_stored(client, exchange, status, fields, body, &plan).await {
         Ok(true) if plan.keep_alive => After::Open,
         Ok(true) => After::Close { reads_on: false },
         Ok(false) => After::Cut,
@@ -46,12 +47,7 @@ pub(super) async fn stored<C: Client>(mut client: C, mut exchange: Box<Exchange>
             let _ = exchange.conclude(unsent(&error).judge(exchange.stage()));
             After::Cut
         }
-    };
-    count(&client, &mut exchange);
-    exchange.finish();
-    drop(exchange);
-    give_back(request.headers);
-    client.end(after).await
+    }
 }
 
 /// Sends a stored response. False when it is cut.
@@ -102,7 +98,6 @@ pub(super) async fn send(client: &mut impl Client, exchange: &mut Exchange, requ
             Err(error) => Err(error),
         },
     };
-    count(client, exchange);
     match sent {
         Ok(()) if plan.keep_alive => After::Open,
         Ok(()) => After::Close { reads_on: exchange.sends_its_body() },

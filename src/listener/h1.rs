@@ -96,8 +96,7 @@ async fn one(
     let mut decision = exchange.decide(&mut request).await;
     let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &request, &mut decision);
     if direct {
-        let arrival = lane::Arrival { client, exchange, request, spelling, decision };
-        return lane::serve(arrival, &shared.pool).await;
+        return lane::serve(lane::Arrival { client, exchange, request, spelling }, decision, &shared.pool).await;
     }
     Box::pin(by_pingora(client, exchange, request, spelling, decision, &head, shared)).await
 }

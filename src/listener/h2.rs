@@ -21,7 +21,12 @@ use http::{Method, request::Parts};
 use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
 use tokio::time::{Instant, timeout};
 
-use super::{Shared, h2_request::H2Request, h2_stream::H2Stream};
+use super::{
+    Shared,
+    h2_request::H2Request,
+    h2_stream::H2Stream,
+    nudge::{Part, Whole},
+};
 use crate::{
     config::{DriverChoice, HttpSpec},
     exchange::{Attendance, Began, Connection, Decision, Exchange, refusal_length},
@@ -120,6 +125,14 @@ impl Idleness {
     }
 }
 
+/// How often a connection and its streams may wake each other in one turn of their task.
+const ROUNDS: usize = 32;
+
+/// Has all streams go on that can. Those that are over are dropped.
+fn poll_streams<F: Future>(streams: &mut FuturesUnordered<F>, cx: &mut Context<'_>) {
+    while let Poll::Ready(Some(_)) = streams.poll_next_unpin(cx) {}
+}
+
 /// Serves streams until the connection closes. `ahead` holds bytes that were read already.
 pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc<Connection>, shared: Arc<Shared>) {
     let http = &connection.listener.http;
@@ -136,32 +149,57 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     let mut door: Option<Attendance> = Some(connection.door.attend());
     let mut idleness = Idleness { patience: http.keepalive_timeout.get(), since: None, clock: Clock::default() };
     let mut left = http.max_requests_per_connection.get();
+    let whole = Arc::<Whole>::default();
+    let ((read, reads), (served, serves)) = (Part::of(&whole), Part::of(&whole));
+    let mut gathering = false;
     loop {
         let event = poll_fn(|cx| {
-            let mut polled = false;
-            loop {
-                match conn.poll_accept(cx) {
-                    Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Event::Request(Box::new(accepted))),
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
-                    Poll::Pending => {}
+            whole.work(cx);
+            let (reading, serving) = (&mut Context::from_waker(&reads), &mut Context::from_waker(&serves));
+            for _ in 0..ROUNDS {
+                // What was accepted last is polled when nothing more is there: what comes together is accepted together, and answered
+                // together.
+                if !gathering && served.take() {
+                    poll_streams(&mut streams, serving);
+                }
+                if gathering | read.take() {
+                    match conn.poll_accept(reading) {
+                        Poll::Ready(Some(Ok(accepted))) => {
+                            gathering = true;
+                            return Poll::Ready(Event::Request(Box::new(accepted)));
+                        }
+                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
+                        Poll::Pending => {}
+                    }
                 }
                 // It reads within the connection, and not one more byte once a flood was seen.
                 if let Some(flood) = alarm.raised() {
                     return Poll::Ready(Event::Flood(flood));
                 }
-                if std::mem::replace(&mut polled, true) || streams.is_empty() {
-                    break;
+                if std::mem::take(&mut gathering) {
+                    served.take();
+                    poll_streams(&mut streams, serving);
                 }
-                // What these have to send is taken by the connection at once.
-                while let Poll::Ready(Some(_)) = streams.poll_next_unpin(cx) {}
+                if door.as_mut().is_some_and(|door| door.poll_closed(reading)) {
+                    return Poll::Ready(Event::Closing);
+                }
+                let is_idle = elsewhere.poll_none(reading) && streams.is_empty();
+                if idleness.poll(is_idle, reading) {
+                    return Poll::Ready(Event::Idle);
+                }
+                if whole.rest([&read, &served]) {
+                    return Poll::Pending;
+                }
+                whole.work(cx);
             }
-            if door.as_mut().is_some_and(|door| door.poll_closed(cx)) {
-                return Poll::Ready(Event::Closing);
-            }
-            let is_idle = elsewhere.poll_none(cx) && streams.is_empty();
-            if idleness.poll(is_idle, cx) { Poll::Ready(Event::Idle) } else { Poll::Pending }
+            // Other tasks have their turn.
+            cx.waker().wake_by_ref();
+            Poll::Pending
         });
-        match event.await {
+        let event = event.await;
+        // It may have something to say now.
+        reads.wake_by_ref();
+        match event {
             Event::Request(accepted) => {
                 left = left.saturating_sub(1);
                 if left == 0 && door.take().is_some() {
@@ -182,14 +220,17 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 // Bounded: a client that floods need not be read any further.
                 let _ = timeout(Duration::from_secs(1), poll_fn(|cx| conn.poll_closed(cx))).await;
-                return;
+                break;
             }
             // A GOAWAY first; a client that is idle and does not react is let go after as long again.
             Event::Closing | Event::Idle if door.take().is_some() => conn.graceful_shutdown(),
             Event::Closing => {}
-            Event::Idle | Event::Ended => return,
+            Event::Idle | Event::Ended => break,
         }
     }
+    drop(conn);
+    // What is still under way learns that its client is gone.
+    poll_streams(&mut streams, &mut Context::from_waker(&serves));
 }
 
 /// Serves one request.
@@ -209,8 +250,8 @@ async fn one(mut request: Parts, client: H2Client, connection: Arc<Connection>, 
     let mut decision = exchange.decide(&mut request).await;
     let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &request, &mut decision);
     if direct {
-        let arrival = lane::Arrival { client, exchange, request, spelling: Spelling::default(), decision };
-        lane::serve(arrival, &shared.pool).await;
+        let arrival = lane::Arrival { client, exchange, request, spelling: Spelling::default() };
+        lane::serve(arrival, decision, &shared.pool).await;
         return;
     }
     let (away, served_by) = (Away::new(&elsewhere), shared.clone());

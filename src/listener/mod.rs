@@ -16,6 +16,7 @@ mod h2_request;
 mod h2_stream;
 mod handshake;
 mod limit;
+mod nudge;
 mod pingora_stream;
 mod tcp;
 

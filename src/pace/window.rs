@@ -14,6 +14,9 @@ use super::allowance::Share;
 /// with the structures around it is less than 64 KiB in memory at worst.
 const MOST: usize = 10 * 1024;
 
+/// The same where bytes are in memory once.
+const MOST_ONCE: usize = 32 * 1024;
+
 /// So little may wait while more is read.
 const FEW: usize = 2 * 1024;
 
@@ -42,6 +45,8 @@ struct State {
     probing: bool,
     /// There is no client that could be slow.
     unpaced: bool,
+    /// Its bytes are in memory once.
+    once: bool,
     attempt: u64,
 }
 
@@ -49,11 +54,14 @@ impl State {
     fn held(&self) -> usize {
         if self.unpaced { 0 } else { self.ahead + self.unsent }
     }
+    fn most(&self) -> usize {
+        if self.once { MOST_ONCE } else { MOST }
+    }
     /// How much may be read. A piece is in memory until its last byte is sent, so that the next one waits for most of it; but small
     /// pieces are collected.
     fn worthwhile_room(&mut self) -> usize {
-        let held = self.held();
-        let limit = self.share.as_mut().map_or(MOST, |share| share.limit(held, MOST));
+        let (held, most) = (self.held(), self.most());
+        let limit = self.share.as_mut().map_or(most, |share| share.limit(held, most));
         match held {
             0 => limit,
             1..=FEW => limit.saturating_sub(held).min(2 * FEW),
@@ -97,6 +105,11 @@ impl Window {
     /// Of a response that is for no client.
     pub(super) fn unpaced() -> Self {
         Self { state: Mutex::new(State { unpaced: true, ..State::default() }), ..Self::default() }
+    }
+
+    /// Whoever carries this response keeps no copy of its bytes: more of them may wait.
+    pub fn widen(&self) {
+        self.state.lock().once = true;
     }
 
     /// The client is gone. Whoever reads on does so for others: to keep the response for them.
@@ -175,7 +188,8 @@ impl Window {
         self.writer.register(cx.waker());
         let mut state = self.state.lock();
         let handed = if state.unpaced { 0 } else { state.handed };
-        let limit = state.share.as_mut().map_or(MOST, |share| share.limit(handed, MOST));
+        let most = state.most();
+        let limit = state.share.as_mut().map_or(most, |share| share.limit(handed, most));
         if handed < limit { Poll::Ready(()) } else { Poll::Pending }
     }
 

@@ -22,12 +22,14 @@ use super::{
     beside::{Contender, Process, search_path},
     client::{HOST, Target},
     cores::Cores,
-    origin::MIDDLE,
+    origin::{MIDDLE, Origin, Protocol},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Weir,
+    /// Weir with `driver: pingora`.
+    WeirPingora,
     Nginx,
     Haproxy,
     Envoy,
@@ -36,11 +38,12 @@ pub enum Kind {
 }
 
 impl Contender for Kind {
-    const ALL: &'static [Self] = &[Kind::Weir, Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Origin];
+    const ALL: &'static [Self] = &[Kind::Weir, Kind::WeirPingora, Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Origin];
 
     fn name(self) -> &'static str {
         match self {
             Kind::Weir => "Weir",
+            Kind::WeirPingora => "Weir, `pingora`",
             Kind::Nginx => "nginx",
             Kind::Haproxy => "HAProxy",
             Kind::Envoy => "Envoy",
@@ -50,7 +53,7 @@ impl Contender for Kind {
 
     fn program(self) -> &'static str {
         match self {
-            Kind::Weir => env!("CARGO_BIN_EXE_weir"),
+            Kind::Weir | Kind::WeirPingora => env!("CARGO_BIN_EXE_weir"),
             Kind::Nginx => "nginx",
             Kind::Haproxy => "haproxy",
             Kind::Envoy if Path::new(envoy::FROM_PYPI).is_file() => envoy::FROM_PYPI,
@@ -86,7 +89,21 @@ pub struct Setup {
     pub access_log: bool,
     /// On one processor that nothing else uses.
     pub pinned: bool,
+    pub endpoints: usize,
+    pub protocol: Protocol,
+    /// In all. Without a number, Weir has 1000 and the others those that they need.
+    pub routes: Option<usize>,
 }
+
+impl Setup {
+    pub const USUAL: Self =
+        Self { workers: 1, access_log: false, pinned: true, endpoints: 2, protocol: Protocol::Http1, routes: None };
+}
+
+/// Client connections that each program must be able to keep open.
+const MAX_CONNECTIONS: usize = 16_000;
+/// Routes that are there for paths of this bench: everything, files, what is cached.
+const OWN_ROUTES: usize = 3;
 
 /// What a configuration is made of.
 struct Place<'a> {
@@ -94,10 +111,18 @@ struct Place<'a> {
     directory: &'a Path,
     cleartext: u16,
     tls: u16,
-    endpoints: [SocketAddr; 2],
+    endpoints: &'a [SocketAddr],
 }
 
 impl Place<'_> {
+    /// Further routes, so that there are so many: hosts, and prefixes of paths. Half of them have a host of their own.
+    fn routes(&self, in_all: usize) -> impl Iterator<Item = (String, String)> {
+        (OWN_ROUTES..in_all).map(|number| {
+            let host = if number % 2 == 0 { HOST.to_owned() } else { format!("h{number}.example") };
+            (host, format!("/service{number}/"))
+        })
+    }
+
     fn certificate(&self) -> PathBuf {
         self.directory.join("certificate.pem")
     }
@@ -109,6 +134,11 @@ impl Place<'_> {
     /// HAProxy reads both from one file.
     fn certificate_and_key(&self) -> PathBuf {
         self.directory.join("both.pem")
+    }
+
+    /// Routes of HAProxy.
+    fn map(&self) -> PathBuf {
+        self.directory.join("routes.map")
     }
 
     fn access_log(&self) -> PathBuf {
@@ -133,9 +163,9 @@ impl Place<'_> {
         let mut command = Command::new(kind.program());
         command.env("PATH", search_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let text = match kind {
-            Kind::Weir => {
+            Kind::Weir | Kind::WeirPingora => {
                 command.args(["run", "-c"]).arg(&config);
-                weir::config(self)
+                weir::config(self, if kind == Kind::Weir { "auto" } else { "pingora" })
             }
             Kind::Nginx => {
                 command.arg("-p").arg(self.directory).args(["-g", "pid nginx.pid;", "-c"]).arg(&config);
@@ -146,6 +176,7 @@ impl Place<'_> {
                 if self.setup.access_log {
                     command.stdout(File::create(self.access_log())?);
                 }
+                fs::write(self.map(), haproxy::map(self))?;
                 haproxy::config(self)
             }
             Kind::Envoy => {
@@ -169,12 +200,13 @@ pub struct Program {
 }
 
 impl Program {
-    pub async fn start(kind: Kind, setup: Setup, endpoints: [SocketAddr; 2], cores: &Cores) -> anyhow::Result<Self> {
+    pub async fn start(kind: Kind, setup: Setup, origin: &Origin, cores: &Cores) -> anyhow::Result<Self> {
         let directory = temporary()?;
         // Held together, so that they differ.
         let ports = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
         let [cleartext, tls] = [ports[0].local_addr()?, ports[1].local_addr()?];
         drop(ports);
+        let endpoints = &origin.endpoints(setup.protocol, setup.endpoints);
         let place = Place { setup, directory: directory.path(), cleartext: cleartext.port(), tls: tls.port(), endpoints };
         place.prepare()?;
         let mut command = place.command(kind)?;

@@ -11,16 +11,20 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
     beside::{Contender, Process, search_path},
-    client::{HOST, Target},
+    client::{HOST, Target, request},
     cores::Cores,
     origin::{MIDDLE, Origin, Protocol},
 };
@@ -78,8 +82,20 @@ impl Kind {
         let said = String::from_utf8_lossy(&said);
         let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no version");
         // Envoy says where it is.
-        line.rsplit_once("version: ").map_or(line, |(_, version)| version).to_owned()
+        let line = line.rsplit_once("version: ").map_or(line, |(_, version)| version);
+        match (self, commit()) {
+            (Kind::Weir, Some(commit)) => format!("{line} at {commit}"),
+            _ => line.to_owned(),
+        }
     }
+}
+
+/// Of the sources, if git is there.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    let said = git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
+    let commit = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+    (!commit.is_empty()).then_some(commit)
 }
 
 /// What differs from one workload to another.
@@ -100,6 +116,8 @@ impl Setup {
         Self { workers: 1, access_log: false, pinned: true, endpoints: 2, protocol: Protocol::Http1, routes: None };
 }
 
+/// How long a program may take until it answers.
+const START: Duration = Duration::from_secs(60);
 /// Client connections that each program must be able to keep open.
 const MAX_CONNECTIONS: usize = 16_000;
 /// Routes that are there for paths of this bench: everything, files, what is cached.
@@ -212,8 +230,9 @@ impl Program {
         let mut command = place.command(kind)?;
         let child = if setup.pinned { cores.spawn(&mut command) } else { cores.spawn_anywhere(&mut command) };
         let mut process = Process(child.with_context(|| format!("cannot start {}", kind.name()))?);
-        for _ in 0..400 {
-            if TcpStream::connect(tls).await.is_ok() && TcpStream::connect(cleartext).await.is_ok() {
+        let patience = Instant::now() + START;
+        while Instant::now() < patience {
+            if TcpStream::connect(tls).await.is_ok() && matches!(timeout(START, answers(cleartext)).await, Ok(Ok(()))) {
                 // What only the start takes is over then.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 let [cleartext, tls] = [(cleartext, false), (tls, true)].map(|(address, tls)| Target { address, tls });
@@ -224,7 +243,7 @@ impl Program {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("{} does not listen", kind.name())
+        bail!("{} does not answer", kind.name())
     }
 
     /// Lines in the access log.
@@ -241,6 +260,14 @@ impl Program {
             io::BufRead::consume(&mut reader, length);
         }
     }
+}
+
+/// Whatever it is: an endpoint with gRPC has nothing for it. A large configuration may be read after the socket is bound.
+async fn answers(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(&request("/small", "Connection: close\r\n")).await?;
+    stream.read_u8().await?;
+    Ok(())
 }
 
 /// In memory where that can be, so that no disk is measured.

@@ -64,10 +64,10 @@ struct Options {
 }
 
 impl Options {
-    /// Memory varies little from round to round, and takes long.
+    /// Of some figures, which vary little from round to round, no more than three.
     fn rounds(&self, workload: &Workload) -> usize {
         let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 5 });
-        if matches!(workload.way, Way::Memory { .. }) { rounds.min(3) } else { rounds }
+        if matches!(workload.way, Way::Memory { .. } | Way::Syscalls | Way::Workers) { rounds.min(3) } else { rounds }
     }
 
     fn seconds(&self) -> u64 {

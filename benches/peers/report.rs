@@ -101,8 +101,9 @@ impl Results {
     fn summary(&self, workload: &'static str, quantity: Quantity, kind: Kind) -> Option<Summary> {
         let mut values = self.values.get(&(workload, quantity, kind))?.clone();
         values.sort_by(f64::total_cmp);
-        let (lowest, highest) = (values[0], values[values.len() - 1]);
-        Some(Summary { median: values[values.len() / 2], range: (values.len() > 1).then_some(highest - lowest) })
+        let (count, lowest, highest) = (values.len(), values[0], values[values.len() - 1]);
+        let median = (values[(count - 1) / 2] + values[count / 2]) / 2.0;
+        Some(Summary { median, range: (count > 1).then_some(highest - lowest) })
     }
 
     /// Rounds whose rate says more of the load than of the program.
@@ -112,9 +113,9 @@ impl Results {
         };
         let (counted, dropped) = (count(Quantity::Rate), count(Quantity::AtLeast));
         if dropped > 0 {
+            let all = counted + dropped;
             println!(
-                "- Rates: {dropped} of {} rounds are dropped, since the load or the origin was the bottleneck in them. `≥` where no round is left",
-                counted + dropped
+                "- Rates: {dropped} of {all} rounds are dropped, in which the program was not the bottleneck; `≥` where no round is left"
             );
         }
     }

@@ -158,7 +158,7 @@ impl Workload {
                 Kind::Origin => false,
             },
             Way::Latency(Half::OfOne) => true,
-            Way::Workers => matches!(kind, Kind::Weir | Kind::WeirPingora),
+            Way::Workers => kind == Kind::Weir,
             Way::Memory { .. } | Way::Latency(Half::OfItsOwn) | Way::Syscalls => kind != Kind::Origin,
         }
     }

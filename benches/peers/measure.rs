@@ -74,9 +74,7 @@ impl Busy {
         let rate = if self.share() < BUSY { Quantity::AtLeast } else { Quantity::Rate };
         if rate == Quantity::AtLeast {
             let share = self.share() * 100.0;
-            eprintln!(
-                "  the program had {share:.0} % of its processor: the load or the origin was the bottleneck, the rate is dropped"
-            );
+            eprintln!("  the program was busy for {share:.0} % of the time, so it was not the bottleneck: the rate is dropped");
         }
         vec![(Quantity::Cpu, self.cpu_of_each()), (rate, self.rate())]
     }

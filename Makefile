@@ -18,7 +18,7 @@ help:
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
 	@echo 'make bench-l4        layer 4 beside HAProxy and nginx: CPU, memory, latency; five minutes'
-	@echo 'make bench-peers     HTTP beside nginx, HAProxy and Envoy: CPU, memory, latency, system calls; twenty-five minutes'
+	@echo 'make bench-peers     the scoreboard, HTTP beside nginx, HAProxy and Envoy: CPU, rates, latency, memory; an hour'
 	@echo 'make bench-cache     hits beside nginx and Varnish: CPU, rate, latency, memory; three minutes'
 
 # Built for a short wait; `make build` builds for speed.
@@ -81,7 +81,7 @@ bench-cache: prerequisites
 	@sh tools/prerequisites bench-cache
 	$(CARGO) bench --locked --profile $(PROFILE) --bench cache -- $(ARGS)
 
-# One run beside nginx, HAProxy and Envoy. `ARGS='small tls --rounds 3'` for less of it.
+# One run beside nginx, HAProxy and Envoy. `ARGS=--quick` or `ARGS='small tls --rounds 3'` for less of it.
 bench-peers: prerequisites
 	@sh tools/prerequisites bench-peers
 	@sh tools/envoy

@@ -13,14 +13,16 @@ mod caches;
 mod client;
 mod origin;
 mod scenes;
+#[path = "../beside/table.rs"]
+mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use beside::Table;
 use caches::Kind;
 use scenes::Figure;
+use table::Table;
 
 #[derive(Debug, Clone, Parser)]
 struct Options {
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("a runtime");
     match runtime.block_on(measure(&options)) {
-        Ok(table) => table.print(None),
+        Ok(table) => table.print(),
         Err(error) => {
             eprintln!("cache: {error:#}");
             return ExitCode::FAILURE;

@@ -34,7 +34,7 @@ pub enum Figure {
     PerObject,
 }
 
-impl super::beside::Figure for Figure {
+impl super::table::Figure for Figure {
     const ALL: &'static [Self] = &[
         Figure::SmallCpu,
         Figure::SmallRate,

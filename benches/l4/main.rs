@@ -12,14 +12,16 @@ mod descriptors;
 mod endpoint;
 mod proxies;
 mod scenes;
+#[path = "../beside/table.rs"]
+mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use beside::Table;
 use proxies::Kind;
 use scenes::Figure;
+use table::Table;
 
 #[derive(Debug, Clone, Parser)]
 struct Options {
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     descriptors::raise(options.open as u64 * 2 + 1000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("a runtime");
     match runtime.block_on(measure(&options)) {
-        Ok(table) => table.print(None),
+        Ok(table) => table.print(),
         Err(error) => {
             eprintln!("l4: {error:#}");
             return ExitCode::FAILURE;

@@ -43,7 +43,7 @@ pub enum Figure {
     PerConnectionMany,
 }
 
-impl super::beside::Figure for Figure {
+impl super::table::Figure for Figure {
     const ALL: &'static [Self] = &[
         Figure::Connection,
         Figure::Echo,

@@ -1,16 +1,24 @@
 //! The client: one connection, in cleartext or over TLS, and what it does with it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, ensure};
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 
-use super::origin::{FRAME_HEAD, MASK, MESSAGE, WEBSOCKET_KEY};
+use super::origin::{FRAME_HEAD, HUGE, MASK, MESSAGE, WEBSOCKET_KEY};
 
 /// The host of all requests, and the name in the certificate.
 pub const HOST: &str = "bench.example";
@@ -18,8 +26,8 @@ pub const HOST: &str = "bench.example";
 /// Opens connections.
 #[derive(Clone)]
 pub struct Client {
-    http1: TlsConnector,
-    http2: TlsConnector,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
 }
 
 /// Where to, and how.
@@ -37,33 +45,84 @@ impl Client {
             kx_groups: vec![aws_lc_rs::kx_group::X25519],
             ..aws_lc_rs::default_provider()
         });
-        let connector = |protocol: &str| -> anyhow::Result<TlsConnector> {
+        let config = |protocol: &str| -> anyhow::Result<Arc<ClientConfig>> {
             let mut config = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&[&rustls::version::TLS13])?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(weir::tls::Unverified(provider.clone())))
+                .with_custom_certificate_verifier(Arc::new(Unverified))
                 .with_no_client_auth();
             config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
             // A resumed session would keep other memory than a new one.
-            config.resumption = rustls::client::Resumption::disabled();
-            Ok(TlsConnector::from(Arc::new(config)))
+            config.resumption = Resumption::disabled();
+            Ok(Arc::new(config))
         };
-        Ok(Self { http1: connector("http/1.1")?, http2: connector("h2")? })
+        Ok(Self { http1: config("http/1.1")?, http2: config("h2")? })
+    }
+
+    /// One that resumes the sessions of its own connections.
+    pub fn with_sessions(&self) -> Self {
+        let mut http1 = ClientConfig::clone(&self.http1);
+        http1.resumption = Resumption::in_memory_sessions(8);
+        Self { http1: Arc::new(http1), http2: self.http2.clone() }
     }
 
     pub async fn open(&self, target: Target) -> anyhow::Result<Connection> {
         let stream = connect(target.address).await?;
-        let stream: Box<dyn Stream> = match target.tls {
-            true => Box::new(self.http1.connect(ServerName::try_from(HOST)?, stream).await?),
-            false => Box::new(stream),
+        let mut resumed = false;
+        let stream: Box<dyn Stream> = if target.tls {
+            let stream = TlsConnector::from(self.http1.clone()).connect(ServerName::try_from(HOST)?, stream).await?;
+            resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+            Box::new(stream)
+        } else {
+            Box::new(stream)
         };
-        Ok(Connection { stream, buffer: vec![0; 128 << 10] })
+        Ok(Connection { stream, resumed, buffer: vec![0; 128 << 10] })
     }
 
     /// A connection for HTTP/2.
     pub async fn open_h2(&self, target: Target) -> anyhow::Result<impl Stream + use<>> {
         ensure!(target.tls, "HTTP/2 is measured over TLS");
-        Ok(self.http2.connect(ServerName::try_from(HOST)?, connect(target.address).await?).await?)
+        let connector = TlsConnector::from(self.http2.clone());
+        Ok(connector.connect(ServerName::try_from(HOST)?, connect(target.address).await?).await?)
+    }
+}
+
+/// Verifies nothing: a signature costs more to verify than to make, and the load must not be the slower side.
+#[derive(Debug)]
+struct Unverified;
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }
 
@@ -80,10 +139,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// An open connection.
 pub struct Connection {
     stream: Box<dyn Stream>,
+    /// The TLS handshake took up an earlier session.
+    pub resumed: bool,
     buffer: Vec<u8>,
 }
 
 impl Connection {
+    /// With room for small answers only, where many connections are open.
+    pub fn with_small_buffer(mut self) -> Self {
+        self.buffer = vec![0; 1 << 10];
+        self
+    }
+
     /// Sends a request and reads the answer, whose body has this length.
     pub async fn ask(&mut self, request: &[u8], length: usize) -> anyhow::Result<()> {
         self.send(request).await?;
@@ -99,9 +166,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Nothing may come any more, and the other side closes.
+    /// Nothing may come any more, and the other side closes. Over TLS, not all say so first.
     pub async fn closed(&mut self) -> anyhow::Result<()> {
-        ensure!(self.stream.read(&mut self.buffer).await? == 0, "bytes after the answer");
+        let more = match self.stream.read(&mut self.buffer).await {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+            more => more?,
+        };
+        ensure!(more == 0, "bytes after the answer");
         Ok(())
     }
 
@@ -164,6 +235,14 @@ fn content_length(head: &[u8]) -> anyhow::Result<usize> {
 
 pub fn request(path: &str, fields: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n{fields}\r\n").into_bytes()
+}
+
+/// A request with a body of 10 MiB.
+pub fn upload() -> Vec<u8> {
+    let mut upload =
+        format!("POST /upload HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nContent-Length: {HUGE}\r\n\r\n").into_bytes();
+    upload.resize(upload.len() + HUGE, b'u');
+    upload
 }
 
 /// A masked text message, and its payload.

@@ -9,9 +9,21 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
+use h2::client::SendRequest;
 use tokio::task::JoinSet;
 
-use super::client::{Client, HOST, Target, message, request};
+use super::{
+    client::{Client, HOST, Target, message, request, upload},
+    grpc,
+    origin::{FIELDS, SMALL, fields},
+};
+
+/// Streams of an HTTP/2 connection that ask at a time, as those of a browser do.
+pub const STREAMS: usize = 8;
+/// What a browser lets be sent to it on a stream, and on a connection.
+const STREAM_WINDOW: u32 = 6 << 20;
+const CONNECTION_WINDOW: u32 = 15 << 20;
 
 /// What a connection does again and again.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +32,17 @@ pub enum Exchange {
     Get(&'static str, usize),
     /// The same, on a new connection each time.
     GetAndClose(&'static str, usize),
+    /// The same, and each connection resumes the TLS session of the one before.
+    GetAndResume(&'static str, usize),
+    /// Asks with many header fields, and gets many.
+    Fields,
+    /// Sends a large body.
+    Upload,
     Echo,
-    /// As `Get`, by HTTP/2.
+    /// As `Get`, by HTTP/2, on several streams.
     Http2(&'static str, usize),
+    /// A unary call of gRPC, on several streams.
+    Grpc,
 }
 
 /// Load that goes on until it is stopped.
@@ -77,21 +97,25 @@ impl Load {
 
 async fn repeat(client: Client, target: Target, exchange: Exchange, progress: Arc<Progress>) -> anyhow::Result<()> {
     match exchange {
-        Exchange::Get(path, length) => {
-            let (mut connection, request) = (client.open(target).await?, request(path, ""));
-            while progress.goes_on() {
-                connection.ask(&request, length).await?;
-                progress.answered();
-            }
-        }
+        Exchange::Get(path, length) => ask(&client, target, &request(path, ""), length, &progress).await,
+        Exchange::Fields => ask(&client, target, &request("/fields", &fields(FIELDS - 3)), SMALL, &progress).await,
+        Exchange::Upload => ask(&client, target, &upload(), SMALL, &progress).await,
         Exchange::GetAndClose(path, length) => {
             let request = request(path, "Connection: close\r\n");
             while progress.goes_on() {
-                let mut connection = client.open(target).await?;
-                connection.ask(&request, length).await?;
-                connection.closed().await?;
+                ask_and_close(&client, target, &request, length).await?;
                 progress.answered();
             }
+            Ok(())
+        }
+        Exchange::GetAndResume(path, length) => {
+            let (client, request) = (client.with_sessions(), request(path, "Connection: close\r\n"));
+            ask_and_close(&client, target, &request, length).await?;
+            while progress.goes_on() {
+                ensure!(ask_and_close(&client, target, &request, length).await?, "a session was not resumed");
+                progress.answered();
+            }
+            Ok(())
         }
         Exchange::Echo => {
             let (mut connection, (frame, payload)) = (client.open(target).await?, message());
@@ -100,32 +124,79 @@ async fn repeat(client: Client, target: Target, exchange: Exchange, progress: Ar
                 connection.echo(&frame, &payload).await?;
                 progress.answered();
             }
+            Ok(())
         }
-        Exchange::Http2(path, length) => http2(&client, target, path, length, &progress).await?,
+        Exchange::Http2(path, length) => {
+            let call = Call::Get(format!("https://{HOST}{path}").parse()?, length);
+            on_streams(&client, target, call, &progress).await
+        }
+        Exchange::Grpc => on_streams(&client, target, Call::Grpc(grpc::message()), &progress).await,
+    }
+}
+
+async fn ask(client: &Client, target: Target, request: &[u8], length: usize, progress: &Progress) -> anyhow::Result<()> {
+    let mut connection = client.open(target).await?;
+    while progress.goes_on() {
+        connection.ask(request, length).await?;
+        progress.answered();
     }
     Ok(())
 }
 
-/// One stream at a time.
-async fn http2(client: &Client, target: Target, path: &str, length: usize, progress: &Progress) -> anyhow::Result<()> {
-    let (mut sender, connection) = h2::client::handshake(client.open_h2(target).await?).await?;
-    let connection = tokio::spawn(connection);
-    let uri: http::Uri = format!("https://{HOST}{path}").parse()?;
-    while progress.goes_on() {
-        sender = sender.ready().await?;
-        let request = http::Request::get(uri.clone()).header("user-agent", "bench").header("accept", "*/*").body(())?;
-        let response = sender.send_request(request, true)?.0.await?;
-        ensure!(response.status() == 200, "an answer with {}", response.status());
-        let (mut body, mut got) = (response.into_body(), 0);
-        while let Some(piece) = body.data().await {
-            let piece = piece?;
-            got += piece.len();
-            body.flow_control().release_capacity(piece.len())?;
+/// Whether the TLS session was an earlier one.
+async fn ask_and_close(client: &Client, target: Target, request: &[u8], length: usize) -> anyhow::Result<bool> {
+    let mut connection = client.open(target).await?;
+    connection.ask(request, length).await?;
+    connection.closed().await?;
+    Ok(connection.resumed)
+}
+
+/// What a stream does.
+#[derive(Clone)]
+enum Call {
+    Get(http::Uri, usize),
+    Grpc(Bytes),
+}
+
+impl Call {
+    async fn make(&self, sender: &mut SendRequest<Bytes>) -> anyhow::Result<()> {
+        match self {
+            Call::Get(uri, length) => get(sender, uri, *length).await,
+            Call::Grpc(message) => grpc::call(sender, message).await,
         }
-        ensure!(got == length, "an answer of another length: {got}");
-        progress.answered();
     }
-    drop(sender);
+}
+
+/// On an HTTP/2 connection, one call after another on each of its streams.
+async fn on_streams(client: &Client, target: Target, call: Call, progress: &Arc<Progress>) -> anyhow::Result<()> {
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    let (sender, connection) = builder.handshake(client.open_h2(target).await?).await?;
+    let connection = tokio::spawn(connection);
+    let mut streams = JoinSet::new();
+    for _ in 0..STREAMS {
+        let (mut sender, call, progress) = (sender.clone(), call.clone(), progress.clone());
+        streams.spawn(async move {
+            while progress.goes_on() {
+                sender = sender.ready().await?;
+                call.make(&mut sender).await?;
+                progress.answered();
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = streams.join_next().await {
+        ended??;
+    }
     connection.abort();
+    Ok(())
+}
+
+async fn get(sender: &mut SendRequest<Bytes>, uri: &http::Uri, length: usize) -> anyhow::Result<()> {
+    let request = http::Request::get(uri.clone()).header("user-agent", "bench").header("accept", "*/*").body(())?;
+    let response = sender.send_request(request, true)?.0.await?;
+    ensure!(response.status() == 200, "an answer with {}", response.status());
+    let got = grpc::read(&mut response.into_body()).await?;
+    ensure!(got == length, "an answer of another length: {got}");
     Ok(())
 }

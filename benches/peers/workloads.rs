@@ -1,207 +1,188 @@
-//! What is measured, and what it is called in the table.
+//! What is measured, what it is called, and where it is in the output.
 
 use super::{
     client::Target,
     load::Exchange,
-    origin::{LARGE, MIDDLE, SMALL},
-    programs::{Kind, Program},
+    origin::{LARGE, MIDDLE, Protocol, SMALL},
+    programs::{Kind, Program, Setup},
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Workload {
-    Small,
-    Logged,
-    Tls,
-    Close,
-    Large,
-    File,
-    Hit,
-    WebSocket,
-    Http2,
-    Idle,
-    IdleTls,
-    Latency,
+/// Something that is measured.
+pub struct Workload {
+    /// By which it is asked for.
+    pub name: &'static str,
+    /// Its rows.
+    pub title: &'static str,
+    pub way: Way,
+}
+
+/// How it is measured.
+pub enum Way {
+    /// Requests in a closed loop.
+    Requests(Scene),
+    /// The same, as something grows.
+    Scaling(Scene),
+    /// Idle connections.
+    Memory {
+        tls: bool,
+    },
+    /// Requests in an open loop.
+    Latency(Half),
     Syscalls,
     Workers,
 }
 
+/// Half of which rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Of what one of the programs reaches, the same for all.
+    OfOne,
+    /// Of what each reaches itself.
+    OfItsOwn,
+}
+
+/// Load in a closed loop, and what it meets.
+pub struct Scene {
+    pub exchange: Exchange,
+    pub tls: bool,
+    /// Without a number, as the options say.
+    pub connections: Option<usize>,
+    pub setup: Setup,
+    /// Only programs that serve files and have a cache.
+    only_complete: bool,
+}
+
+impl Scene {
+    const fn of(exchange: Exchange) -> Self {
+        Self { exchange, tls: false, connections: None, setup: Setup::USUAL, only_complete: false }
+    }
+
+    /// By weight of the exchange: so many are enough to keep a processor busy.
+    const fn on(mut self, connections: usize) -> Self {
+        self.connections = Some(connections);
+        self
+    }
+
+    const fn over_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    const fn with(mut self, setup: Setup) -> Self {
+        self.setup = setup;
+        self
+    }
+
+    const fn only_complete(mut self) -> Self {
+        self.only_complete = true;
+        self
+    }
+
+    pub fn target(&self, program: &Program) -> Target {
+        if self.tls { program.tls } else { program.cleartext }
+    }
+}
+
+const GET: Exchange = Exchange::Get("/small", SMALL);
+const USUAL: Setup = Setup::USUAL;
+/// Connections over HTTP/2, and for bodies of 10 MiB.
+const FEW: usize = 8;
+
+const fn requests(name: &'static str, title: &'static str, scene: Scene) -> Workload {
+    Workload { name, title, way: Way::Requests(scene) }
+}
+
+const fn scaling(name: &'static str, title: &'static str, scene: Scene) -> Workload {
+    Workload { name, title, way: Way::Scaling(scene) }
+}
+
+const fn other(name: &'static str, title: &'static str, way: Way) -> Workload {
+    Workload { name, title, way }
+}
+
+/// In the order of the rows.
+pub static ALL: &[Workload] = &[
+    requests("small", "100 bytes, keep-alive", Scene::of(GET)),
+    requests("logged", "the same with an access log", Scene::of(GET).with(Setup { access_log: true, ..USUAL })),
+    requests("tls", "100 bytes, keep-alive, TLS", Scene::of(GET).over_tls()),
+    requests("close", "100 bytes, new connection", Scene::of(Exchange::GetAndClose("/small", SMALL))),
+    requests("fields", "50 header fields each way", Scene::of(Exchange::Fields)),
+    requests("large", "100 KiB", Scene::of(Exchange::Get("/large", LARGE))),
+    requests("download", "10 MiB down", Scene::of(Exchange::Get("/huge", super::origin::HUGE)).on(FEW)),
+    requests("upload", "10 MiB up", Scene::of(Exchange::Upload).on(FEW)),
+    requests("file", "file of 1 KiB", Scene::of(Exchange::Get("/files/small", MIDDLE)).only_complete()),
+    requests("hit", "fresh cache hit of 1 KiB", Scene::of(Exchange::Get("/kept", MIDDLE)).only_complete()),
+    requests("websocket", "WebSocket echo of 64 bytes", Scene::of(Exchange::Echo)),
+    requests("h2", "HTTP/2 over TLS, 100 bytes", Scene::of(Exchange::Http2("/small", SMALL)).over_tls().on(FEW)),
+    requests("h2-large", "HTTP/2 over TLS, 100 KiB", Scene::of(Exchange::Http2("/large", LARGE)).over_tls().on(FEW)),
+    requests(
+        "grpc",
+        "gRPC unary over TLS, 100 bytes each way",
+        Scene::of(Exchange::Grpc).over_tls().on(FEW).with(Setup { protocol: Protocol::Grpc, ..USUAL }),
+    ),
+    requests("handshake", "TLS 1.3 handshake, full", Scene::of(Exchange::GetAndClose("/small", SMALL)).over_tls()),
+    requests("resumed", "TLS 1.3 handshake, resumed", Scene::of(Exchange::GetAndResume("/small", SMALL)).over_tls()),
+    scaling("connections-64", "64 connections", Scene::of(GET).on(64)),
+    scaling("connections-1000", "1,000 connections", Scene::of(GET).on(1000)),
+    scaling("endpoints-3", "3 endpoints", Scene::of(GET).with(Setup { endpoints: 3, ..USUAL })),
+    scaling("endpoints-10000", "10,000 endpoints", Scene::of(GET).with(Setup { endpoints: 10_000, ..USUAL })),
+    scaling(
+        "routes-10",
+        "10 routes",
+        Scene::of(Exchange::Get("/service4/small", SMALL)).with(Setup { routes: Some(10), ..USUAL }),
+    ),
+    scaling(
+        "routes-10000",
+        "10,000 routes",
+        Scene::of(Exchange::Get("/service5000/small", SMALL)).with(Setup { routes: Some(10_000), ..USUAL }),
+    ),
+    other("idle", "plain", Way::Memory { tls: false }),
+    other("idle-tls", "TLS", Way::Memory { tls: true }),
+    other("latency", "at the same rate", Way::Latency(Half::OfOne)),
+    other("latency-own", "at half of its own rate", Way::Latency(Half::OfItsOwn)),
+    other("syscalls", "system calls per request", Way::Syscalls),
+    other("workers", "two workers", Way::Workers),
+];
+
 impl Workload {
-    pub const ALL: &'static [Self] = &[
-        Workload::Small,
-        Workload::Logged,
-        Workload::Tls,
-        Workload::Close,
-        Workload::Large,
-        Workload::File,
-        Workload::Hit,
-        Workload::WebSocket,
-        Workload::Http2,
-        Workload::Idle,
-        Workload::IdleTls,
-        Workload::Latency,
-        Workload::Syscalls,
-        Workload::Workers,
-    ];
-
-    /// By which it is asked for.
-    pub fn name(self) -> &'static str {
-        match self {
-            Workload::Small => "small",
-            Workload::Logged => "logged",
-            Workload::Tls => "tls",
-            Workload::Close => "close",
-            Workload::Large => "large",
-            Workload::File => "file",
-            Workload::Hit => "hit",
-            Workload::WebSocket => "websocket",
-            Workload::Http2 => "h2",
-            Workload::Idle => "idle",
-            Workload::IdleTls => "idle-tls",
-            Workload::Latency => "latency",
-            Workload::Syscalls => "syscalls",
-            Workload::Workers => "workers",
-        }
+    /// Without a name, all are.
+    pub fn is_asked_for(&self, names: &[String]) -> bool {
+        names.is_empty() || names.iter().any(|name| self.name.contains(name.as_str()))
     }
 
-    /// Without a name, all but HTTP/2.
-    pub fn is_asked_for(self, names: &[String]) -> bool {
-        match names.is_empty() {
-            true => self != Workload::Http2,
-            false => names.iter().any(|name| self.name().contains(name.as_str())),
-        }
-    }
-
-    pub fn has(self, kind: Kind) -> bool {
-        match self {
-            Workload::Workers => kind == Kind::Weir,
-            Workload::File | Workload::Hit => matches!(kind, Kind::Weir | Kind::Nginx),
-            Workload::Latency => true,
-            _ => kind != Kind::Origin,
-        }
-    }
-
-    pub fn exchange(self) -> Exchange {
-        match self {
-            Workload::Close => Exchange::GetAndClose("/small", SMALL),
-            Workload::Large => Exchange::Get("/large", LARGE),
-            Workload::File => Exchange::Get("/files/small", MIDDLE),
-            Workload::Hit => Exchange::Get("/kept", MIDDLE),
-            Workload::WebSocket => Exchange::Echo,
-            Workload::Http2 => Exchange::Http2("/small", SMALL),
-            _ => Exchange::Get("/small", SMALL),
-        }
-    }
-
-    pub fn target(self, program: &Program) -> Target {
-        match self {
-            Workload::Tls | Workload::IdleTls | Workload::Http2 => program.tls,
-            _ => program.cleartext,
+    pub fn has(&self, kind: Kind) -> bool {
+        match &self.way {
+            Way::Requests(scene) | Way::Scaling(scene) => match kind {
+                Kind::Weir | Kind::WeirPingora | Kind::Nginx => true,
+                Kind::Haproxy | Kind::Envoy => !scene.only_complete,
+                Kind::Origin => false,
+            },
+            Way::Latency(Half::OfOne) => true,
+            Way::Workers => kind == Kind::Weir,
+            Way::Memory { .. } | Way::Latency(Half::OfItsOwn) | Way::Syscalls => kind != Kind::Origin,
         }
     }
 }
 
+/// What is measured of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Figure {
-    /// In microseconds for each answer.
-    Cpu(Workload),
-    /// In bytes for each connection.
-    Memory(Workload),
-    /// In seconds.
-    Median,
-    P99,
+pub enum Quantity {
+    /// In seconds for each answer.
+    Cpu,
+    /// Answers per second, in rounds in which the program was the bottleneck.
+    Rate,
+    /// The same in the other rounds: it could do more.
+    AtLeast,
+    /// Latency in seconds, not exceeded by so many of 1000 requests.
+    Latency(u32),
+    /// In bytes, with so many idle connections.
+    Memory(usize),
+    /// In bytes for each of them.
+    PerConnection,
     Syscalls,
-    /// Answers per second.
-    Rate(Workload),
-    UnpinnedCpu(Workers),
-    UnpinnedRate(Workers),
+    /// Of so many workers, with the load on the same processors.
+    UnpinnedCpu(usize),
+    UnpinnedRate(usize),
     /// How much faster two workers are than one.
     Speedup,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Workers {
-    One = 1,
-    Two = 2,
-}
-
-impl super::beside::Figure for Figure {
-    const ALL: &'static [Self] = &[
-        Figure::Cpu(Workload::Small),
-        Figure::Cpu(Workload::Logged),
-        Figure::Cpu(Workload::Tls),
-        Figure::Cpu(Workload::Close),
-        Figure::Cpu(Workload::Large),
-        Figure::Cpu(Workload::File),
-        Figure::Cpu(Workload::Hit),
-        Figure::Cpu(Workload::WebSocket),
-        Figure::Cpu(Workload::Http2),
-        Figure::Syscalls,
-        Figure::Memory(Workload::Idle),
-        Figure::Memory(Workload::IdleTls),
-        Figure::Median,
-        Figure::P99,
-        Figure::Rate(Workload::Small),
-        Figure::Rate(Workload::Logged),
-        Figure::Rate(Workload::Tls),
-        Figure::Rate(Workload::Close),
-        Figure::Rate(Workload::Large),
-        Figure::Rate(Workload::File),
-        Figure::Rate(Workload::Hit),
-        Figure::Rate(Workload::WebSocket),
-        Figure::Rate(Workload::Http2),
-        Figure::UnpinnedCpu(Workers::One),
-        Figure::UnpinnedCpu(Workers::Two),
-        Figure::UnpinnedRate(Workers::One),
-        Figure::UnpinnedRate(Workers::Two),
-        Figure::Speedup,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Figure::Cpu(workload) => match workload {
-                Workload::Small => "CPU per request: 100 bytes, keep-alive, µs",
-                Workload::Logged => "the same with an access log, µs",
-                Workload::Tls => "the same over TLS, µs",
-                Workload::Close => "CPU per request: 100 bytes, new connection, µs",
-                Workload::Large => "CPU per request: 100 KiB, keep-alive, µs",
-                Workload::File => "CPU per request: file of 1 KiB, µs",
-                Workload::Hit => "CPU per request: fresh cache hit of 1 KiB, µs",
-                Workload::WebSocket => "CPU per WebSocket echo of 64 bytes, µs",
-                Workload::Http2 => "CPU per request: 100 bytes, HTTP/2 over TLS, µs",
-                _ => "CPU per request, µs",
-            },
-            Figure::Rate(workload) => match workload {
-                Workload::Small => "requests per second: 100 bytes, keep-alive",
-                Workload::Logged => "the same with an access log",
-                Workload::Tls => "the same over TLS",
-                Workload::Close => "requests per second: 100 bytes, new connection",
-                Workload::Large => "requests per second: 100 KiB, keep-alive",
-                Workload::File => "requests per second: file of 1 KiB",
-                Workload::Hit => "requests per second: fresh cache hit of 1 KiB",
-                Workload::WebSocket => "WebSocket echoes per second",
-                Workload::Http2 => "requests per second: 100 bytes, HTTP/2 over TLS",
-                _ => "requests per second",
-            },
-            Figure::Memory(Workload::IdleTls) => "memory per idle connection over TLS, kB",
-            Figure::Memory(_) => "memory per idle connection, kB",
-            Figure::Median => "median latency at half load, ms",
-            Figure::P99 => "p99 latency at half load, ms",
-            Figure::Syscalls => "system calls per request: 100 bytes, keep-alive",
-            Figure::UnpinnedCpu(Workers::One) => "CPU per request, not pinned, one worker, µs",
-            Figure::UnpinnedCpu(Workers::Two) => "CPU per request, not pinned, two workers, µs",
-            Figure::UnpinnedRate(Workers::One) => "requests per second, not pinned, one worker",
-            Figure::UnpinnedRate(Workers::Two) => "requests per second, not pinned, two workers",
-            Figure::Speedup => "two workers over one, as a ratio",
-        }
-    }
-
-    fn show(self, value: f64) -> String {
-        match self {
-            Figure::Rate(_) | Figure::UnpinnedRate(_) => format!("{value:.0}"),
-            Figure::Cpu(_) | Figure::UnpinnedCpu(_) => format!("{value:.1}"),
-            Figure::Memory(_) => format!("{:.1}", value / 1e3),
-            Figure::Median | Figure::P99 => format!("{:.3}", value * 1e3),
-            Figure::Syscalls | Figure::Speedup => format!("{value:.2}"),
-        }
-    }
 }

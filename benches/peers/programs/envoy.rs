@@ -1,21 +1,29 @@
-//! Envoy: a static configuration. A failed connect is tried once more, as in Weir.
+//! Envoy: a static configuration. A failed connect is tried once more, as in Weir. Routes under one host are a tree of prefixes.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 
 use super::Place;
+use crate::{client::HOST, origin::Protocol};
 
 /// Where `tools/envoy` puts the program.
 pub(super) const FROM_PYPI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy/envoy/_bin/envoy");
 
 const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.Route";
+const FIELD: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
 const DOWNSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+const UPSTREAM: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Of the circuit breaker, which is 1024 otherwise.
+const NO_LIMIT: u32 = 1_000_000;
 
 pub(super) fn config(place: &Place) -> String {
-    let endpoints = place.endpoints.map(|endpoint| {
+    let endpoints: Vec<Value> = place.endpoints.iter().map(|endpoint| {
         json!({"endpoint": {"address": {"socket_address": {"address": endpoint.ip().to_string(), "port_value": endpoint.port()}}}})
-    });
+    }).collect();
     let tls = json!({"name": "envoy.transport_sockets.tls", "typed_config": {"@type": DOWNSTREAM_TLS, "common_tls_context": {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_certificates": [{
@@ -23,14 +31,24 @@ pub(super) fn config(place: &Place) -> String {
             "private_key": {"filename": place.key()},
         }],
     }}});
+    let mut cluster = json!({
+        "name": "origin",
+        "type": "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": {"thresholds": [{
+            "max_connections": NO_LIMIT, "max_pending_requests": NO_LIMIT, "max_requests": NO_LIMIT, "max_retries": NO_LIMIT,
+        }]},
+        "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": endpoints}]},
+    });
+    if place.setup.protocol == Protocol::Grpc {
+        cluster["typed_extension_protocol_options"] = json!({UPSTREAM: {
+            "@type": format!("type.googleapis.com/{UPSTREAM}"),
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }});
+    }
     let config = json!({"static_resources": {
         "listeners": [listener(place, "cleartext", place.cleartext, None), listener(place, "tls", place.tls, Some(tls))],
-        "clusters": [{
-            "name": "origin",
-            "type": "STATIC",
-            "lb_policy": "LEAST_REQUEST",
-            "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": endpoints}]},
-        }],
+        "clusters": [cluster],
     }});
     // JSON is YAML.
     config.to_string()
@@ -38,14 +56,6 @@ pub(super) fn config(place: &Place) -> String {
 
 fn listener(place: &Place, name: &str, port: u16, tls: Option<Value>) -> Value {
     let log = json!({"name": "envoy.access_loggers.file", "typed_config": {"@type": FILE_LOG, "path": place.access_log()}});
-    let route = json!({"match": {"prefix": "/"}, "route": {
-        "cluster": "origin",
-        "timeout": "0s",
-        "retry_policy": {"retry_on": "connect-failure", "num_retries": 1},
-    }, "request_headers_to_add": [{
-        "header": {"key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%"},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }]});
     let manager = json!({
         "@type": MANAGER,
         "stat_prefix": name,
@@ -53,7 +63,7 @@ fn listener(place: &Place, name: &str, port: u16, tls: Option<Value>) -> Value {
         "generate_request_id": false,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": if place.setup.access_log { vec![log] } else { vec![] },
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "route_config": {"virtual_hosts": hosts(place)},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
     });
     let mut chain = json!({"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]});
@@ -65,4 +75,40 @@ fn listener(place: &Place, name: &str, port: u16, tls: Option<Value>) -> Value {
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [chain],
     })
+}
+
+/// One for all hosts, or one for each of those that routes name.
+fn hosts(place: &Place) -> Vec<Value> {
+    let Some(routes) = place.setup.routes else {
+        return vec![json!({"name": "all", "domains": ["*"], "routes": [route("/")]})];
+    };
+    let mut hosts = BTreeMap::from([(HOST.to_owned(), Map::new())]);
+    for (host, path) in place.routes(routes) {
+        hosts.entry(host).or_default().insert(path.clone(), action(&path));
+    }
+    let host = |(host, prefixes)| {
+        let path = json!({"name": "path", "typed_config": {"@type": FIELD, "header_name": ":path"}});
+        json!({"name": host, "domains": [host], "matcher": {
+            "matcher_tree": {"input": path, "prefix_match_map": {"map": prefixes}},
+            "on_no_match": action("/"),
+        }})
+    };
+    hosts.into_iter().filter(|(_, prefixes)| !prefixes.is_empty()).map(host).collect()
+}
+
+fn action(prefix: &str) -> Value {
+    let mut route = route(prefix);
+    route["@type"] = ROUTE.into();
+    json!({"action": {"name": "route", "typed_config": route}})
+}
+
+fn route(prefix: &str) -> Value {
+    json!({"match": {"prefix": prefix}, "route": {
+        "cluster": "origin",
+        "timeout": "0s",
+        "retry_policy": {"retry_on": "connect-failure", "num_retries": 1},
+    }, "request_headers_to_add": [{
+        "header": {"key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }]})
 }

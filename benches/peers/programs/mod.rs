@@ -11,23 +11,29 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
     beside::{Contender, Process, search_path},
-    client::{HOST, Target},
+    client::{HOST, Target, request},
     cores::Cores,
-    origin::MIDDLE,
+    origin::{MIDDLE, Origin, Protocol},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Weir,
+    /// Weir with `driver: pingora`.
+    WeirPingora,
     Nginx,
     Haproxy,
     Envoy,
@@ -36,11 +42,12 @@ pub enum Kind {
 }
 
 impl Contender for Kind {
-    const ALL: &'static [Self] = &[Kind::Weir, Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Origin];
+    const ALL: &'static [Self] = &[Kind::Weir, Kind::WeirPingora, Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Origin];
 
     fn name(self) -> &'static str {
         match self {
             Kind::Weir => "Weir",
+            Kind::WeirPingora => "Weir, `pingora`",
             Kind::Nginx => "nginx",
             Kind::Haproxy => "HAProxy",
             Kind::Envoy => "Envoy",
@@ -50,7 +57,7 @@ impl Contender for Kind {
 
     fn program(self) -> &'static str {
         match self {
-            Kind::Weir => env!("CARGO_BIN_EXE_weir"),
+            Kind::Weir | Kind::WeirPingora => env!("CARGO_BIN_EXE_weir"),
             Kind::Nginx => "nginx",
             Kind::Haproxy => "haproxy",
             Kind::Envoy if Path::new(envoy::FROM_PYPI).is_file() => envoy::FROM_PYPI,
@@ -75,8 +82,20 @@ impl Kind {
         let said = String::from_utf8_lossy(&said);
         let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no version");
         // Envoy says where it is.
-        line.rsplit_once("version: ").map_or(line, |(_, version)| version).to_owned()
+        let line = line.rsplit_once("version: ").map_or(line, |(_, version)| version);
+        match (self, commit()) {
+            (Kind::Weir, Some(commit)) => format!("{line} at {commit}"),
+            _ => line.to_owned(),
+        }
     }
+}
+
+/// Of the sources, if git is there.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    let said = git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
+    let commit = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+    (!commit.is_empty()).then_some(commit)
 }
 
 /// What differs from one workload to another.
@@ -86,7 +105,23 @@ pub struct Setup {
     pub access_log: bool,
     /// On one processor that nothing else uses.
     pub pinned: bool,
+    pub endpoints: usize,
+    pub protocol: Protocol,
+    /// In all. Without a number, Weir has 1000 and the others those that they need.
+    pub routes: Option<usize>,
 }
+
+impl Setup {
+    pub const USUAL: Self =
+        Self { workers: 1, access_log: false, pinned: true, endpoints: 2, protocol: Protocol::Http1, routes: None };
+}
+
+/// How long a program may take until it answers.
+const START: Duration = Duration::from_secs(60);
+/// Client connections that each program must be able to keep open.
+const MAX_CONNECTIONS: usize = 16_000;
+/// Routes that are there for paths of this bench: everything, files, what is cached.
+const OWN_ROUTES: usize = 3;
 
 /// What a configuration is made of.
 struct Place<'a> {
@@ -94,10 +129,18 @@ struct Place<'a> {
     directory: &'a Path,
     cleartext: u16,
     tls: u16,
-    endpoints: [SocketAddr; 2],
+    endpoints: &'a [SocketAddr],
 }
 
 impl Place<'_> {
+    /// Further routes, so that there are so many: hosts, and prefixes of paths. Half of them have a host of their own.
+    fn routes(&self, in_all: usize) -> impl Iterator<Item = (String, String)> {
+        (OWN_ROUTES..in_all).map(|number| {
+            let host = if number % 2 == 0 { HOST.to_owned() } else { format!("h{number}.example") };
+            (host, format!("/service{number}/"))
+        })
+    }
+
     fn certificate(&self) -> PathBuf {
         self.directory.join("certificate.pem")
     }
@@ -109,6 +152,11 @@ impl Place<'_> {
     /// HAProxy reads both from one file.
     fn certificate_and_key(&self) -> PathBuf {
         self.directory.join("both.pem")
+    }
+
+    /// Routes of HAProxy.
+    fn map(&self) -> PathBuf {
+        self.directory.join("routes.map")
     }
 
     fn access_log(&self) -> PathBuf {
@@ -133,9 +181,9 @@ impl Place<'_> {
         let mut command = Command::new(kind.program());
         command.env("PATH", search_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let text = match kind {
-            Kind::Weir => {
+            Kind::Weir | Kind::WeirPingora => {
                 command.args(["run", "-c"]).arg(&config);
-                weir::config(self)
+                weir::config(self, if kind == Kind::Weir { "auto" } else { "pingora" })
             }
             Kind::Nginx => {
                 command.arg("-p").arg(self.directory).args(["-g", "pid nginx.pid;", "-c"]).arg(&config);
@@ -146,6 +194,7 @@ impl Place<'_> {
                 if self.setup.access_log {
                     command.stdout(File::create(self.access_log())?);
                 }
+                fs::write(self.map(), haproxy::map(self))?;
                 haproxy::config(self)
             }
             Kind::Envoy => {
@@ -169,19 +218,21 @@ pub struct Program {
 }
 
 impl Program {
-    pub async fn start(kind: Kind, setup: Setup, endpoints: [SocketAddr; 2], cores: &Cores) -> anyhow::Result<Self> {
+    pub async fn start(kind: Kind, setup: Setup, origin: &Origin, cores: &Cores) -> anyhow::Result<Self> {
         let directory = temporary()?;
         // Held together, so that they differ.
         let ports = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
         let [cleartext, tls] = [ports[0].local_addr()?, ports[1].local_addr()?];
         drop(ports);
+        let endpoints = &origin.endpoints(setup.protocol, setup.endpoints);
         let place = Place { setup, directory: directory.path(), cleartext: cleartext.port(), tls: tls.port(), endpoints };
         place.prepare()?;
         let mut command = place.command(kind)?;
         let child = if setup.pinned { cores.spawn(&mut command) } else { cores.spawn_anywhere(&mut command) };
         let mut process = Process(child.with_context(|| format!("cannot start {}", kind.name()))?);
-        for _ in 0..400 {
-            if TcpStream::connect(tls).await.is_ok() && TcpStream::connect(cleartext).await.is_ok() {
+        let patience = Instant::now() + START;
+        while Instant::now() < patience {
+            if TcpStream::connect(tls).await.is_ok() && matches!(timeout(START, answers(cleartext)).await, Ok(Ok(()))) {
                 // What only the start takes is over then.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 let [cleartext, tls] = [(cleartext, false), (tls, true)].map(|(address, tls)| Target { address, tls });
@@ -192,7 +243,7 @@ impl Program {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("{} does not listen", kind.name())
+        bail!("{} does not answer", kind.name())
     }
 
     /// Lines in the access log.
@@ -209,6 +260,14 @@ impl Program {
             io::BufRead::consume(&mut reader, length);
         }
     }
+}
+
+/// Whatever it is: an endpoint with gRPC has nothing for it. A large configuration may be read after the socket is bound.
+async fn answers(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(&request("/small", "Connection: close\r\n")).await?;
+    stream.read_u8().await?;
+    Ok(())
 }
 
 /// In memory where that can be, so that no disk is measured.

@@ -1,13 +1,13 @@
 //! Weir as it would be run: metrics, circuit breaker and retries are on, two endpoints, and many routes.
 
-use super::Place;
-use crate::client::HOST;
+use super::{MAX_CONNECTIONS, Place};
+use crate::{client::HOST, origin::Protocol};
 
-/// Routes in all.
+/// Routes in all, if the workload does not say it.
 const ROUTES: usize = 1000;
 
-pub(super) fn config(place: &Place) -> String {
-    let Place { setup, cleartext, tls, endpoints: [first, second], .. } = place;
+pub(super) fn config(place: &Place, driver: &str) -> String {
+    let Place { setup, cleartext, tls, endpoints, .. } = place;
     let directory = place.directory.display();
     let log = if setup.access_log { place.access_log().display().to_string() } else { "off".to_owned() };
     let (certificate, key) = (place.certificate(), place.key());
@@ -20,19 +20,25 @@ pub(super) fn config(place: &Place) -> String {
     let served = served.map(|(name, path, more)| {
         format!("- {{name: {name}, match: {{host: {HOST}{path}}}, {more}retry: {{}}, upstream: origin}}\n")
     });
-    let others = (served.len()..ROUTES).map(|number| {
-        // Half of them under the same host.
-        let host = if number % 2 == 0 { HOST.to_owned() } else { format!("h{number}.example") };
-        format!("- {{name: r{number}, match: {{host: {host}, path: /service{number}/*}}, retry: {{}}, upstream: origin}}\n")
+    let others = place.routes(setup.routes.unwrap_or(ROUTES)).enumerate().map(|(number, (host, path))| {
+        format!("- {{name: r{number}, match: {{host: {host}, path: {path}*}}, retry: {{}}, upstream: origin}}\n")
     });
+    let protocol = match setup.protocol {
+        Protocol::Http1 => "h1",
+        Protocol::Grpc => "h2c",
+    };
+    let endpoints: Vec<String> = endpoints.iter().map(|endpoint| format!("'{endpoint}'")).collect();
     format!(
-        "server: {{threads: {}}}\nadmin: {{address: '127.0.0.1:0'}}\nobservability: {{access_log: {{path: '{log}'}}}}\n\
+        "server: {{driver: {driver}, threads: {}, max_connections: {MAX_CONNECTIONS}}}\nadmin: {{address: '127.0.0.1:0'}}\n\
+         observability: {{access_log: {{path: '{log}'}}}}\n\
          cache: {{memory: 64MiB}}\nlisteners:\n  cleartext: {{address: '127.0.0.1:{cleartext}', {http}}}\n  \
          tls: {{address: '127.0.0.1:{tls}', tls: {{certificates: [{{cert: '{}', key: '{}'}}]}}, {http}}}\n\
-         upstreams: {{origin: {{strategy: least_connections, endpoints: ['{first}', '{second}']}}}}\nroutes:\n{}",
+         upstreams: {{origin: {{strategy: least_connections, connections: {{protocol: {protocol}}}, endpoints: [{}]}}}}\n\
+         routes:\n{}",
         setup.workers,
         certificate.display(),
         key.display(),
+        endpoints.join(", "),
         others.chain(served).collect::<String>(),
     )
 }

@@ -1,11 +1,11 @@
-# `make demo` shows Weir at work, `make test` runs every test, `make check` everything else that must hold.
+# `make demo` shows Weir at work, `make test` runs every test, `make check` and `make guard` everything else that must hold.
 # Nothing has to be installed first: tools/prerequisites does it, or says what is missing.
 
 CARGO ?= cargo
 # Of `make bench-l4`, `make bench-cache` and `make bench-peers`; `PROFILE=bench-quick` builds faster.
 PROFILE ?= release
 
-.PHONY: help demo build test test-browser test-api test-docker image check fmt lint docs bench bench-balance bench-l4 bench-cache bench-peers prerequisites test-tools
+.PHONY: help demo build test test-browser test-api test-docker image check fmt lint docs guard guard-update bench bench-balance bench-l4 bench-cache bench-peers prerequisites test-tools
 
 help:
 	@echo 'make demo    build Weir and run it in front of backends of its own'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-docker   the image and the Compose demo on a real engine; WEIR_IMAGE=weir for the image of `make image`'
 	@echo 'make image   the image: weir:latest'
 	@echo 'make check   formatting, lints, documentation'
+	@echo 'make guard   instructions and allocations of a request, held against a baseline; make guard-update writes that anew'
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-balance   how each strategy treats a slow and a failing endpoint, under load; three minutes'
 	@echo 'make bench-l4        layer 4 beside HAProxy and nginx: CPU, memory, latency; five minutes'
@@ -63,6 +64,22 @@ lint: prerequisites
 
 docs: prerequisites
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+# Only the crate itself is optimised: its dependencies are those of the tests, which takes minutes less than a profile of its own.
+# Not incremental, and one codegen unit: otherwise the compiler cuts the crate in other places after each change, and what is inlined changes
+# where nobody has changed anything.
+GUARD = CARGO_INCREMENTAL=0 $(CARGO) bench --locked --profile dev --bench guard $(addprefix --config profile.dev.package.weir.,\
+	opt-level=2 codegen-units=1 debug=false debug-assertions=false overflow-checks=false)
+
+# `ARGS='route h1'` for scenes with these in their names.
+guard: prerequisites
+	@sh tools/prerequisites guard
+	$(GUARD) -- $(ARGS)
+
+# Scenes that are within the tolerance keep their figures.
+guard-update: prerequisites
+	@sh tools/prerequisites guard
+	$(GUARD) -- --update
 
 bench: prerequisites
 	$(CARGO) bench --locked

@@ -1,32 +1,15 @@
 //! What choosing an endpoint costs: each strategy over 3, 100 and 10,000 endpoints, all healthy, and with
 //! one in ten unhealthy. `cargo bench --bench balance`.
 
-use std::{hint::black_box, net::SocketAddr, sync::Arc};
+use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use weir::{
-    balance::StrategySpec,
-    discovery::{ListedEndpoint, Target},
-    endpoint::{EndpointRegistry, HealthStatus},
-    types::{Address, Problems},
-    upstream::{Upstream, UpstreamSpec},
-};
+use weir::{balance::StrategySpec, endpoint::HealthStatus};
 
-fn upstream(strategy: &str, endpoints: u32) -> Arc<Upstream> {
-    let mut spec: UpstreamSpec = serde_yaml::from_str("endpoints: []").expect("a valid spec");
-    let name = format!("{strategy}: {{}}");
-    let deserializer = serde_yaml::Deserializer::from_str(&name);
-    spec.strategy = serde_yaml::with::singleton_map::deserialize(deserializer).expect("a strategy without options");
-    let address = |index: u32| SocketAddr::from((std::net::Ipv4Addr::from(0x7f00_0001 + index), 80));
-    spec.endpoints = (0..endpoints)
-        .map(|index| ListedEndpoint { weight: (index % 3 + 1) as u16, ..Target::from(Address::from(address(index))).into() })
-        .collect();
-    let upstream =
-        Upstream::compile(&"pool".parse().expect("a name"), &spec, &EndpointRegistry::default(), &Problems::default().root());
-    let upstream = upstream.expect("a valid upstream");
-    upstream.publish();
-    upstream
-}
+#[path = "parts/upstream.rs"]
+mod upstream;
+
+use self::upstream::upstream;
 
 fn select(c: &mut Criterion) {
     for strategy in StrategySpec::KINDS {

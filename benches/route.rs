@@ -2,34 +2,22 @@
 //!
 //! The allocations of one look-up are counted first and must be none; then criterion measures the time.
 
-use std::{collections::BTreeMap, hint::black_box, sync::Arc};
+use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
-use serde_json::{Value, json};
+use serde_json::json;
 use weir::{
-    filter::Chains,
-    route::{Route, RouteSpec, Table},
-    types::{Client, Problems, RequestHead, Scheme},
+    route::Table,
+    types::{Client, RequestHead, Scheme},
 };
 
 #[path = "counting/mod.rs"]
 mod counting;
+#[path = "parts/routes.rs"]
+mod routes;
 
-use self::counting::allocations;
-
-fn table(count: usize, matches: impl Fn(usize) -> Value) -> Table {
-    let problems = Problems::default();
-    let at = problems.root().key("routes");
-    let routes = (0..count).map(|index| {
-        let spec = json!({"name": format!("r{index}"), "match": matches(index), "respond": {"status": 204}});
-        let spec: RouteSpec = serde_json::from_value(spec).expect("a route");
-        Route::compile(index, &spec, &BTreeMap::new(), &Chains::default(), &at.index(index)).expect("compiles")
-    });
-    let table = Table::build(routes.collect::<Vec<Arc<Route>>>(), &at);
-    assert!(problems.take().is_empty(), "no route shadows another");
-    table
-}
+use self::{counting::allocations, routes::table};
 
 fn find(c: &mut Criterion) {
     let client = Client {

@@ -6,7 +6,6 @@ use crate::support::{
     client::RawClient,
     edge::{Edge, edge},
     h2_client::{H2Client, H2Request},
-    only_pingora,
     origin::{origin, refused_address},
 };
 

@@ -11,7 +11,6 @@ use crate::support::{
     edge::{Edge, EdgeBuilder, edge},
     h2_client::{H2Client, H2Request},
     h2_origin::h2_origin,
-    only_pingora,
     origin::{Answer, Origin, origin, refused_address},
 };
 

@@ -72,6 +72,16 @@ pub fn h1_hit() -> Round {
     exchange(Setting { routes: "[{name: all, filters: [{cache: {ttl: 1h}}], upstream: app}]", ..PLAIN })
 }
 
+/// The same as [`h1`] over HTTP/2.
+pub fn h2() -> Round {
+    exchange_h2(PLAIN)
+}
+
+/// What Weir answers itself, over HTTP/2.
+pub fn h2_answer() -> Round {
+    exchange_h2(Setting { routes: "[{name: all, respond: {status: 200, body: hello}}]", ..PLAIN })
+}
+
 /// The other driver.
 pub fn h1_pingora() -> Round {
     exchange(Setting { driver: "pingora", ..PLAIN })
@@ -94,12 +104,39 @@ fn exchange(setting: Setting<'_>) -> Round {
     })
 }
 
+/// One request after another as streams of one connection; its answer is that of [`PLAIN`].
+fn exchange_h2(setting: Setting<'_>) -> Round {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (server, client) = runtime.block_on(async {
+        let server = edge(setting, endpoint(setting.request.as_bytes(), setting.response.as_bytes().to_vec()).await).await;
+        let stream = TcpStream::connect(server.address("web").expect("a port")).await.expect("a connection");
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(apart(async move { connection.await.expect("a connection that stays") }));
+        (server, client)
+    });
+    Box::new(move || {
+        // Moved in, so that it runs as long as the rounds do.
+        let _running = &server;
+        runtime.block_on(apart(async {
+            let request = http::Request::get("http://example.com/v1/path?query").body(()).expect("a request");
+            let mut client = client.clone().ready().await.expect("room for a stream");
+            let (response, _) = client.send_request(request, true).expect("it is taken");
+            let response = response.await.expect("an answer");
+            assert_eq!(response.status(), 200);
+            let mut body = response.into_body();
+            let piece = body.data().await.expect("a body").expect("no error");
+            assert_eq!(piece, "hello");
+            assert!(body.is_end_stream() || body.data().await.is_none(), "more than was asked for");
+        }));
+    })
+}
+
 /// The number of threads is given, for what goes by it would be another one on another machine.
 async fn edge(setting: Setting<'_>, endpoint: SocketAddr) -> RunningServer {
     let Setting { driver, access_log, routes, .. } = setting;
     let yaml = format!(
         "server: {{threads: 1, driver: {driver}}}\nadmin: off\nobservability: {{access_log: {{path: '{access_log}'}}}}\n\
-         listeners: {{web: {{address: '127.0.0.1:0'}}}}\nroutes: {routes}\n\
+         listeners: {{web: {{address: '127.0.0.1:0', http: {{h2c: true, max_requests_per_connection: 1000000}}}}}}\nroutes: {routes}\n\
          upstreams: {{app: {{strategy: {{least_connections: {{}}}}, endpoints: ['{endpoint}']}}}}\n",
     );
     let spec = config::parse_str("guard.yaml", &yaml, Path::new("/"), &|_| None).spec.expect("a configuration");

@@ -28,4 +28,6 @@ pub const SCENES: &[(&str, Scene)] = &[
     ("h1-answer", edge::h1_answer),
     ("h1-hit", edge::h1_hit),
     ("h1-pingora", edge::h1_pingora),
+    ("h2", edge::h2),
+    ("h2-answer", edge::h2_answer),
 ];

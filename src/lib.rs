@@ -25,7 +25,7 @@
 //! | 4 | [`config`] | text to Spec, with every problem placed |
 //! | 5 | [`snapshot`] | Spec to what requests are served by |
 //! | 6 | [`exchange`] | the program of one exchange: what becomes of a request, whichever driver carries it |
-//! | 7 | [`lane`] | the direct driver: HTTP/1 from the client's socket to the endpoint's |
+//! | 7 | [`lane`] | the direct driver: from a client, whichever version it speaks, to an HTTP/1 endpoint |
 //! | 7 | [`proxy`] | the driver on Pingora: the `ProxyHttp` implementation, one file per phase |
 //! | 7 | [`l4`] | connections passed on as bytes: the name in a TLS greeting, both directions, splice |
 //! | 7 | [`explain`] | why a request goes where it goes |

@@ -121,7 +121,7 @@ impl Default for ServerSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriverChoice {
-    /// Weir's own HTTP/1 driver where both sides speak HTTP/1, Pingora for everything else.
+    /// Weir's own driver where the endpoint speaks HTTP/1, Pingora for everything else.
     #[default]
     Auto,
     /// Pingora, for everything.

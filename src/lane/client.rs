@@ -52,6 +52,9 @@ pub enum After {
     Cut,
 }
 
+/// Takes what was read of a request's body: content, and whether the body ends behind it.
+pub type See<'a> = dyn FnMut(&[u8], bool) -> Result<(), Ended> + 'a;
+
 /// What a driver needs of a client: the body of its request, and a way to send it a response.
 ///
 /// Heads are queued. Content is queued as well, and sent as far as the client takes it at once; what waits goes first.
@@ -63,11 +66,7 @@ pub trait Client: Sized + Send {
     fn is_read(&self) -> bool;
 
     /// Lends `see` what has come of the request's body: content, and whether the body ends behind it. Nothing of it may have been content.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        see: &mut dyn FnMut(&[u8], bool) -> Result<(), Ended>,
-    ) -> Poll<Result<(), Ended>>;
+    fn poll_body(&mut self, cx: &mut Context<'_>, see: &mut See<'_>) -> Poll<Result<(), Ended>>;
 
     /// Ready when the client is gone. For when its body was read.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     body::{Body, framed},
-    client::{After, Client, Piece, flush},
+    client::{After, Client, Piece, See, flush},
     head,
     run::Ended,
     scratch,
@@ -186,7 +186,7 @@ impl H1Client {
     }
 
     /// Takes the body's content out of these bytes. Returns how many were used.
-    fn decode(&mut self, bytes: &[u8], see: &mut dyn FnMut(&[u8], bool) -> Result<(), Ended>) -> Result<usize, Ended> {
+    fn decode(&mut self, bytes: &[u8], see: &mut See<'_>) -> Result<usize, Ended> {
         let mut used = 0;
         while used < bytes.len() && !self.body.is_done() {
             let here = &bytes[used..];
@@ -252,11 +252,7 @@ impl Client for H1Client {
         self.body.is_done()
     }
 
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        see: &mut dyn FnMut(&[u8], bool) -> Result<(), Ended>,
-    ) -> Poll<Result<(), Ended>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, see: &mut See<'_>) -> Poll<Result<(), Ended>> {
         if !self.ahead.is_empty() {
             let ahead = std::mem::take(&mut self.ahead);
             let used = self.decode(&ahead, see)?;

@@ -11,11 +11,15 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode, header};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
-    client::{self, After, Client, Piece},
+    client::{self, After, Client, Piece, See},
     head,
+    own::FAREWELL,
     run::Ended,
 };
 use crate::{
@@ -135,6 +139,15 @@ impl H2Client {
         Ok(())
     }
 
+    /// Ready when the client has taken all content, or never will.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_gone(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.stream.pace.window.watch(cx);
+        if self.unsent() == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Reads the rest of the request's body, for a while.
     async fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN;
@@ -160,11 +173,7 @@ impl Client for H2Client {
         self.is_read
     }
 
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        see: &mut dyn FnMut(&[u8], bool) -> Result<(), Ended>,
-    ) -> Poll<Result<(), Ended>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, see: &mut See<'_>) -> Poll<Result<(), Ended>> {
         let body = &mut self.stream.body;
         match ready!(body.poll_data(cx)) {
             Some(Ok(piece)) => {
@@ -277,7 +286,12 @@ impl Client for H2Client {
 
     async fn end(mut self, after: After) -> Option<Self> {
         match after {
-            After::Cut if !self.stream.sent.is_whole => self.stream.respond.send_reset(Reason::INTERNAL_ERROR),
+            After::Cut if !self.stream.sent.is_whole => {
+                // A reset drops what the library still has: its connection, polled in between, sends that first.
+                yield_now().await;
+                let _ = timeout(FAREWELL, poll_fn(|cx| self.poll_taken(cx))).await;
+                self.stream.respond.send_reset(Reason::INTERNAL_ERROR);
+            }
             After::Cut | After::Close { .. } => {}
             After::Open => self.drain().await,
         }

@@ -76,8 +76,8 @@ pub fn takes(exchange: &Exchange, request: &Parts, decision: &mut Decision) -> b
 }
 
 /// Serves a request. Returns its client, when another request may follow.
+#[expect(clippy::manual_async_fn, reason = "an async fn would hold its argument twice")]
 pub fn serve<C: Client>(mut arrival: Arrival<C>, decision: Decision, pool: &Arc<Pool>) -> impl Future<Output = Option<C>> + Send {
-    // Not an `async fn`, which would hold its argument twice.
     async move {
         arrival.exchange.outcome.driver = Some(Driver::Lane);
         arrival.client.begin(&arrival.exchange);

@@ -1,6 +1,6 @@
 //! Cases as bytes.
 
-use super::case::{Answer, Behaviour, Body, Case, Course, Ending, Fault, Request};
+use super::case::{Answer, Behaviour, Body, Case, Course, Ending, Fault, Request, parts};
 
 /// Content that tells where a piece of it belongs.
 pub fn content(length: usize) -> Vec<u8> {
@@ -91,6 +91,75 @@ pub fn request(case: &Case, number: usize) -> Sent {
         content += if is_content { piece.len() } else { 0 };
     }
     Sent { head: latin1(&(head + "\r\n")), body: bytes, content }
+}
+
+/// A request as a client of HTTP/2 sends it.
+pub struct Stream {
+    pub fields: Vec<(String, String)>,
+    /// What each DATA frame holds, unless it is too long for one. None when the head is the end.
+    pub pieces: Vec<Vec<u8>>,
+    /// Behind the content.
+    pub trailers: Vec<(String, String)>,
+    /// Of a body that ends too early: how much content there is in it.
+    pub content: usize,
+}
+
+/// The request with this number as HTTP/2 has it.
+pub fn stream(case: &Case, number: usize) -> Stream {
+    let request = &case.requests[number];
+    let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let (method, target) = (request.method, target(case, number));
+    let first = [(":method", method), (":scheme", "http"), (":authority", "Example.com"), (":path", &target)];
+    let mut fields: Vec<_> = first.into_iter().map(|(name, value)| owned(name, value)).collect();
+    fields.extend(request.fields.iter().map(|line| parts(line)).map(|(name, value)| (name, value.to_owned())));
+    if request.expects() {
+        fields.push(owned("expect", "100-continue"));
+    }
+    let (mut pieces, mut trailers, mut length) = (vec![], vec![], None);
+    match &request.body {
+        Body::None => {}
+        // In a frame of its own, the end would race with the response.
+        Body::Length(0) => length = Some(0),
+        Body::Length(whole) => {
+            pieces = self::pieces(&content(*whole), &case.cuts).into_iter().map(<[u8]>::to_vec).collect();
+            length = Some(*whole);
+        }
+        Body::Chunked { sizes, trailer, .. } => {
+            let framed = framed(&request.body).into_iter();
+            pieces = framed.filter_map(|(piece, is_content)| is_content.then_some(piece)).collect();
+            if sizes.is_empty() {
+                pieces.push(vec![]);
+            }
+            trailers.extend(trailer.split_once(": ").map(|(name, value)| owned(&name.to_ascii_lowercase(), value.trim())));
+        }
+    }
+    let mut whole: usize = pieces.iter().map(Vec::len).sum();
+    match request.course {
+        // There are no chunks here that could be malformed.
+        Course::Malformed("zz\r\n") => length = Some(whole + 1),
+        Course::Malformed("3\r\nabcd") => {
+            // In one frame: what was said would be a whole request by itself.
+            (pieces, length) = (vec![pieces.concat()], whole.checked_sub(1).filter(|length| *length > 0));
+        }
+        Course::Malformed("3\nabc\r\n") => trailers = vec![owned("connection", "close")],
+        Course::Malformed("0\r\nx\r\n\r\n") => trailers = vec![owned(":path", "/")],
+        Course::Malformed(_) => trailers = vec![owned("content-length", "3")],
+        Course::Cut { after, .. } => {
+            whole = whole.saturating_sub(1) * usize::from(after) / 256;
+            let mut left = whole;
+            for piece in &mut pieces {
+                piece.truncate(left);
+                left -= piece.len();
+            }
+            pieces.retain(|piece| !piece.is_empty());
+        }
+        Course::Paced if pieces.len() == 1 && whole > 0 => {
+            pieces = pieces[0].chunks(whole.div_ceil(2)).map(<[u8]>::to_vec).collect();
+        }
+        _ => {}
+    }
+    fields.extend(length.map(|length| owned("content-length", &length.to_string())));
+    Stream { fields, pieces, trailers, content: whole }
 }
 
 /// A response as the origin sends it.

@@ -7,12 +7,16 @@ use proptest::{prelude::*, sample::subsequence};
 pub struct Case {
     /// Which upstream they go to.
     pub route: Route,
-    /// Sent at once when there are two.
+    /// Over HTTP/1, sent at once when there are two.
     pub requests: Vec<Request>,
     /// How the origin answers the first attempt of each. All others are answered well.
     pub behaviours: Vec<Behaviour>,
     /// Where what the client sends is cut, in parts of 65536.
     pub cuts: Vec<u16>,
+    /// Over HTTP/2: both streams are open at a time, and not one after the other.
+    pub together: bool,
+    /// Over HTTP/2: how much of a response the client allows to be sent before it has read it.
+    pub window: Option<u32>,
 }
 
 /// A route and its upstream.
@@ -41,6 +45,10 @@ impl Route {
     }
     pub fn retries(self) -> bool {
         matches!(self, Self::Retry | Self::RetryFresh)
+    }
+    /// The same without connections that wait.
+    fn fresh(self) -> Self {
+        if self.retries() { Self::RetryFresh } else { Self::Fresh }
     }
 }
 
@@ -131,6 +139,12 @@ pub enum Ending {
     Reset,
 }
 
+/// The name of a field, in lower case, and its value.
+pub fn parts(line: &'static str) -> (String, &'static str) {
+    let (name, value) = line.split_once(':').unwrap_or((line, ""));
+    (name.to_ascii_lowercase(), value.trim())
+}
+
 /// A response to which nobody objects.
 pub fn good() -> Behaviour {
     Behaviour {
@@ -162,7 +176,26 @@ pub fn chunked(sizes: &[usize]) -> Body {
 
 impl Case {
     pub fn of(route: Route, request: Request, behaviour: Behaviour) -> Self {
-        Self { route, requests: vec![request], behaviours: vec![behaviour], cuts: vec![] }
+        Self { route, requests: vec![request], behaviours: vec![behaviour], cuts: vec![], together: false, window: None }
+    }
+    /// The same case as a client of HTTP/2 can play it.
+    pub fn over_h2(mut self) -> Self {
+        const HOP_BY_HOP: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "upgrade"];
+        for request in &mut self.requests {
+            request.old = false;
+            request.fields.retain(|line| !HOP_BY_HOP.contains(&parts(line).0.as_str()));
+        }
+        self.together &= self.requests.len() > 1;
+        if self.together {
+            // Which of them gets a connection that waits is left to chance.
+            self.route = self.route.fresh();
+            for behaviour in &mut self.behaviours {
+                if behaviour.end == Ending::KeepAlive && !matches!(behaviour.fault, Fault::Head(_)) {
+                    behaviour.end = Ending::SaysClose;
+                }
+            }
+        }
+        self
     }
     /// The same case without what cannot be compared.
     fn sensible(mut self) -> Self {
@@ -178,11 +211,7 @@ impl Case {
         let follows = self.requests.len() > 1;
         if follows && matches!(self.behaviours[0].fault, Fault::Absent | Fault::HalfHead) {
             // What Pingora opens in the place of a closed connection serves one request, so that the second would find another state.
-            self.route = match self.route {
-                Route::Plain => Route::Fresh,
-                Route::Retry => Route::RetryFresh,
-                fresh => fresh,
-            };
+            self.route = self.route.fresh();
         }
         for (request, behaviour) in self.requests.iter().zip(&mut self.behaviours) {
             // Whether the next request finds the connection ended is left to chance, as is what belongs to no response where it
@@ -399,8 +428,11 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
 pub fn cases() -> impl Strategy<Value = Case> {
     let cuts = proptest::collection::vec(any::<u16>(), 0..5);
     let both = prop_oneof![3 => proptest::collection::vec((request(), behaviour()), 1), 1 => proptest::collection::vec((request(), behaviour()), 2)];
-    (proptest::sample::select(&Route::ALL[..]), both, cuts).prop_map(|(route, both, cuts)| {
-        let (requests, behaviours) = both.into_iter().unzip();
-        Case { route, requests, behaviours, cuts }.sensible()
-    })
+    let window = prop_oneof![6 => Just(None), 1 => Just(Some(1000)), 1 => Just(Some(20_000))];
+    (proptest::sample::select(&Route::ALL[..]), both, cuts, any::<bool>(), window).prop_map(
+        |(route, both, cuts, together, window)| {
+            let (requests, behaviours) = both.into_iter().unzip();
+            Case { route, requests, behaviours, cuts, together, window }.sensible()
+        },
+    )
 }

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Nothing in these tests takes as long.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Over {
 pub struct Response {
     pub interim: Vec<Message>,
     pub message: Message,
+    /// The code of a reset of its stream, within the response or behind it.
+    pub reset: Option<u32>,
 }
 
 /// What a client came to know.
@@ -73,7 +75,7 @@ impl Ear {
                 message.end = End::Whole;
             }
             let whole = message.end == End::Whole;
-            responses.push(Response { interim: std::mem::take(&mut interim), message });
+            responses.push(Response { interim: std::mem::take(&mut interim), message, reset: None });
             if !whole {
                 break;
             }
@@ -117,7 +119,7 @@ async fn listen(mut half: OwnedReadHalf, ear: Arc<Ear>, stage: Arc<Stage>, metho
             }
         }
         ear.changed.send_replace(());
-        stage.heard(ear.heard(&methods).responses.len());
+        (0..ear.heard(&methods).responses.len()).for_each(|number| stage.heard(number));
         if !matches!(read, Ok(1..)) {
             return half;
         }
@@ -179,11 +181,7 @@ impl Client<'_> {
         let mut heard = self.ear.heard(&self.methods);
         heard.stuck = self.stuck;
         if probed && heard.responses.len() == count + 1 {
-            let probe = heard.responses.pop().expect("the answer to the probe");
-            heard.answered_probe = probe.message.status() == 418;
-            if !heard.answered_probe {
-                heard.responses.push(probe);
-            }
+            heard.take_probe();
         }
         heard
     }
@@ -240,6 +238,14 @@ impl Client<'_> {
 }
 
 impl Heard {
+    /// The last response is one to a probe.
+    pub fn take_probe(&mut self) {
+        let Some(probe) = self.responses.pop() else { return };
+        self.answered_probe = probe.message.status() == 418;
+        if !self.answered_probe {
+            self.responses.push(probe);
+        }
+    }
     /// Are there so many whole responses?
     fn is_answered(&self, count: usize) -> bool {
         self.responses.len() >= count && self.responses[..count].iter().all(|response| response.message.end == End::Whole)

@@ -9,34 +9,34 @@ pub struct Row {
     pub expected: &'static [(&'static str, &'static str)],
 }
 
-fn row(name: &'static str, case: Case, expected: &'static [(&'static str, &'static str)]) -> Row {
+pub fn row(name: &'static str, case: Case, expected: &'static [(&'static str, &'static str)]) -> Row {
     Row { name, case, expected }
 }
 
 /// A case with one request on a route without connections that wait.
-fn fresh(request: Request, behaviour: Behaviour) -> Case {
+pub fn fresh(request: Request, behaviour: Behaviour) -> Case {
     Case::of(Route::Fresh, request, behaviour)
 }
 
-fn answers(status: u16, body: Body) -> Behaviour {
+pub fn answers(status: u16, body: Body) -> Behaviour {
     Behaviour { status, body: Answer::Framed(body), ..good() }
 }
 
-fn faulty(fault: Fault, end: Ending) -> Behaviour {
+pub fn faulty(fault: Fault, end: Ending) -> Behaviour {
     Behaviour { fault, end, ..answers(200, chunked(&[10, 20])) }
 }
 
-fn waits(method: &'static str) -> Request {
+pub fn waits(method: &'static str) -> Request {
     Request { method, course: Course::Waits, ..post(Body::Length(20)) }
 }
 
-fn early(status: u16, body: Body) -> Behaviour {
+pub fn early(status: u16, body: Body) -> Behaviour {
     Behaviour { early: true, ..answers(status, body) }
 }
 
-const DONE: &str = r#"{"who":"upstream","phase":"done","type":null,"reason":null}"#;
-const NOT_HTTP: &str = r#"{"who":"upstream","phase":"response","type":"http_protocol_error","reason":null}"#;
-const CUT: &str = r#"{"who":"upstream","phase":"response","type":"http_response_incomplete","reason":null}"#;
+pub const DONE: &str = r#"{"who":"upstream","phase":"done","type":null,"reason":null}"#;
+pub const NOT_HTTP: &str = r#"{"who":"upstream","phase":"response","type":"http_protocol_error","reason":null}"#;
+pub const CUT: &str = r#"{"who":"upstream","phase":"response","type":"http_response_incomplete","reason":null}"#;
 
 /// The table.
 pub fn rows() -> Vec<Row> {

@@ -1,7 +1,7 @@
 //! The origin behind an edge: behaves as the case has it, and remembers what it was sent.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -43,8 +43,8 @@ pub struct Stage {
     waiting: Mutex<usize>,
     /// Connections since the case began.
     opened: Mutex<usize>,
-    /// How many responses the client has the heads of.
-    heads: watch::Sender<usize>,
+    /// Which responses the client has the heads of.
+    heads: watch::Sender<BTreeSet<usize>>,
     /// Turned when connections that wait for a request are to end.
     rests: watch::Sender<()>,
     changed: watch::Sender<()>,
@@ -56,11 +56,11 @@ impl Stage {
         *self.behaviours.lock() = behaviours;
         self.arrivals.lock().clear();
         *self.opened.lock() = 0;
-        self.heads.send_replace(0);
+        self.heads.send_replace(BTreeSet::new());
     }
-    /// The client has the heads of so many responses.
-    pub fn heard(&self, heads: usize) {
-        self.heads.send_replace(heads);
+    /// The client has the head of the response to the request with this number.
+    pub fn heard(&self, number: usize) {
+        self.heads.send_if_modified(|heads| heads.insert(number));
     }
     /// How many connections there were since the case began.
     pub fn opened(&self) -> usize {
@@ -183,7 +183,7 @@ async fn passed_on(stream: &mut TcpStream, ahead: &mut Vec<u8>, stage: &Stage, t
     let mut heads = stage.heads.subscribe();
     let given_up = async { while matches!(stream.read_buf(ahead).await, Ok(1..)) {} };
     tokio::select! {
-        _ = heads.wait_for(|heads| *heads > number) => {}
+        _ = heads.wait_for(|heads| heads.contains(&number)) => {}
         () = given_up => {}
     }
 }

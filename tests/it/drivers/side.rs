@@ -16,6 +16,7 @@ use super::{
     bytes,
     case::{Behaviour, Case, Route, good},
     client::{self, Heard},
+    h2_client,
     origin::{Arrival, Stage, endpoints},
     wire::{End, Fields, text},
 };
@@ -27,10 +28,18 @@ use crate::support::{
 /// What was seen of a case: a name and a value for everything that must be the same.
 pub type Seen = Vec<(String, String)>;
 
+/// What clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    H1,
+    H2,
+}
+
 /// An edge, and the origin behind it.
 pub struct Side {
     pub edge: Edge,
     driver: &'static str,
+    pub version: Version,
     /// Behind each route.
     stages: Vec<Arc<Stage>>,
     addresses: Vec<SocketAddr>,
@@ -46,11 +55,11 @@ struct Log {
 
 const UPSTREAM: &str =
     "circuit_breaker: off\nretry_budget: {ratio: 100%, min_per_second: 1000}\nconnections: {response_timeout: 4s}";
-const LISTENER: &str = "http: {body_idle_timeout: 4s}";
+const LISTENER: &str = "http: {h2c: true, body_idle_timeout: 4s}";
 
 impl Side {
     /// Starts one with this driver, as the log calls it.
-    pub async fn start(driver: &'static str) -> Self {
+    pub async fn start(driver: &'static str, version: Version) -> Self {
         let (mut stages, mut addresses) = (vec![], vec![]);
         let mut builder = edge().listener(LISTENER);
         if driver == "pingora" {
@@ -67,9 +76,9 @@ impl Side {
             stages.push(stage);
         }
         let edge = builder.route("own", "match: {path: /*}\nrespond: {status: 418, body: own}").start().await;
-        let side = Self { edge, driver, stages, addresses, log: Mutex::default() };
+        let side = Self { edge, driver, version, stages, addresses, log: Mutex::default() };
         for route in Route::ALL {
-            side.settle(route).await;
+            side.settle(route, 0).await;
         }
         side
     }
@@ -82,19 +91,36 @@ impl Side {
     pub async fn play(&self, case: &Case) -> Seen {
         let behaviours = case.behaviours.iter().enumerate();
         let behaviours = behaviours.map(|(number, behaviour)| (bytes::target(case, number), VecDeque::from(attempts(behaviour))));
+        // Whatever follows from that both are served at a time is left to chance.
+        let together = case.together && self.version == Version::H2;
         let stage = self.stage(case.route);
         stage.begin(behaviours.collect::<HashMap<_, _>>());
-        let heard = Box::pin(client::play(case, self.edge.address("web"), stage)).await;
+        let edge = self.edge.address("web");
+        let heard = match self.version {
+            Version::H1 => Box::pin(client::play(case, edge, stage)).await,
+            Version::H2 => Box::pin(h2_client::play(case, edge, stage, || self.idle())).await,
+        };
         let settled = stage.wait(|arrivals| arrivals.iter().all(|arrival| arrival.over));
         let settled = tokio::time::timeout(Duration::from_secs(8), settled).await.is_ok();
-        let arrivals = stage.arrivals();
+        let mut arrivals = stage.arrivals();
+        if together {
+            arrivals.sort_by_key(|arrival| arrival.message.word(1).to_owned());
+        }
         let mut seen = vec![];
         self.ended().await;
         // Tells of connections that were not kept for the next request.
         self.ask(case.route).await;
-        seen.push(("origin connections".to_owned(), stage.opened().to_string()));
-        let log = self.settle(case.route).await;
-        self.at_the_origin(&arrivals, &mut seen);
+        if !together {
+            seen.push(("origin connections".to_owned(), stage.opened().to_string()));
+        }
+        // A connection of HTTP/2 can end before its requests do.
+        let requests = if self.version == Version::H2 { case.requests.len() } else { 0 };
+        let mut log = self.settle(case.route, requests).await;
+        if self.version == Version::H2 {
+            // Which of two streams that are served at a time is over first is left to chance, and the probe comes last.
+            log.sort_by_key(|line| (line["path"] == "/probe", line["path"].to_string()));
+        }
+        self.at_the_origin(&arrivals, together, &mut seen);
         self.at_the_client(&heard, &mut seen);
         for (number, line) in log.iter().enumerate() {
             self.in_the_log(number, line, &mut seen);
@@ -111,6 +137,11 @@ impl Side {
         eventually!(self.edge.metric("weir_listener_connections", &labels).await.unwrap_or_default() == 0.0);
     }
 
+    /// Waits until no request is being served.
+    async fn idle(&self) {
+        eventually!(self.edge.metric("weir_http_requests_in_flight", &[]).await.unwrap_or_default() == 0.0);
+    }
+
     /// Has every endpoint of a route answer a request.
     async fn ask(&self, route: Route) {
         for _ in 0..if route.retries() { 2 } else { 1 } {
@@ -120,8 +151,9 @@ impl Side {
         }
     }
 
-    /// Leaves each endpoint of the route with one idle connection, and returns the lines of the log that are new.
-    async fn settle(&self, route: Route) -> Vec<Value> {
+    /// Leaves each endpoint of the route with one idle connection, and returns the lines of the log that are new: so many of them
+    /// at least.
+    async fn settle(&self, route: Route, requests: usize) -> Vec<Value> {
         let stage = self.stage(route);
         stage.rest().await;
         self.ended().await;
@@ -140,13 +172,14 @@ impl Side {
             format!("/mark/{}", log.cases)
         };
         self.edge.get(&mark).await;
+        let is_own = |line: &Value| line["path"].as_str().is_some_and(|path| path.contains("/mark/") || path.contains("/settle"));
         let mut lines: Vec<Value> = vec![];
         eventually!({
             lines.extend(self.new_lines());
-            lines.iter().any(|line| line["path"] == *mark)
+            let others = lines.iter().filter(|line| !is_own(line) && line["path"] != "/probe").count();
+            lines.iter().any(|line| line["path"] == *mark) && others >= requests
         });
-        lines
-            .retain(|line| !["/mark/", "/settle"].iter().any(|own| line["path"].as_str().is_some_and(|path| path.contains(own))));
+        lines.retain(|line| !is_own(line));
         lines
     }
 
@@ -161,12 +194,14 @@ impl Side {
         complete.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    fn at_the_origin(&self, arrivals: &[Arrival], seen: &mut Seen) {
+    fn at_the_origin(&self, arrivals: &[Arrival], together: bool, seen: &mut Seen) {
         for (number, Arrival { message, reused, .. }) in arrivals.iter().enumerate() {
             let mut see = |what: &str, value: String| seen.push((format!("origin {number} {what}"), value));
             see("start", message.start.clone());
             see("fields", self.fields(&message.fields));
-            see("reused", reused.to_string());
+            if !together {
+                see("reused", reused.to_string());
+            }
             let whole = message.end == End::Whole;
             see("whole", whole.to_string());
             if whole {
@@ -193,6 +228,7 @@ impl Side {
             see("content", content);
             see("trailers", self.fields(&message.trailers));
             see("end", format!("{:?}", message.end));
+            see("reset", response.reset.map(|code| format!("{:?}", h2::Reason::from(code))).unwrap_or_default());
         }
         seen.push(("client behind".to_owned(), text(&heard.rest)));
         let how = match (heard.answered_probe, heard.over) {

@@ -331,6 +331,7 @@ fn whole(ear: &Ear) -> Result<(), String> {
     let heard = ear.now();
     ear.end(End::Whole);
     match heard.framing {
+        Some(Framing::Length(_)) if heard.to_head && heard.body.is_empty() => Ok(()),
         Some(Framing::Length(length)) if length != heard.body.len() => {
             Err(format!("{} bytes of {length}: {:?}", heard.body.len(), heard.fields))
         }

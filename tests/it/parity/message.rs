@@ -354,13 +354,15 @@ pub struct Heard {
     pub end: Option<End>,
     /// The code of a RST_STREAM, also of one that came after the end.
     pub reset: Option<u32>,
+    /// A response to HEAD, whose length is that of another response. Said by whoever has asked.
+    pub to_head: bool,
     /// The other side went before it had its answer.
     pub gone: bool,
 }
 
 impl fmt::Debug for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interim, status, method, target, fields, framing, body, trailers, end, reset, gone } = self;
+        let Self { interim, status, method, target, fields, framing, body, trailers, end, reset, to_head: _, gone } = self;
         let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
         write!(f, "{method}{target}{status} {body:?} {framing:?} end {end:?} reset {reset:?} gone {gone} ")?;
         write!(f, "interim {interim:?} trailers {trailers:?} fields {fields:?}")

@@ -9,9 +9,9 @@ mod course;
 mod endpoint;
 mod frames;
 mod h1;
-mod h2;
+pub mod h2;
 mod judge;
-mod message;
+pub mod message;
 mod row;
 mod rows;
 

@@ -1,0 +1,240 @@
+//! From rules of which the first that matches counts to routes of which the most specific counts.
+//!
+//! Other proxies ask one rule after the other. Weir asks the most specific route first, in the order of
+//! [`docs/routing.md`]. Where that would put a later rule before an earlier one, the requests that both would take get
+//! a route of their own, more specific than both, with what the earlier one does.
+//!
+//! [`docs/routing.md`]: https://github.com/weir-proxy/weir
+
+use super::matching::{Match, PathMatch};
+use crate::types::HostPattern;
+
+/// So many pairs of rules are looked at: a file of some thousand rules is imported within seconds.
+const PAIRS: usize = 4_000_000;
+
+/// A rule and what it does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule<T> {
+    /// Which requests.
+    pub matches: Match,
+    /// What becomes of them.
+    pub body: T,
+    /// This was made of a rule, for some of its requests.
+    pub derived: bool,
+}
+
+impl<T> Rule<T> {
+    /// A rule as it was written.
+    pub fn new(matches: Match, body: T) -> Self {
+        Self { matches, body, derived: false }
+    }
+}
+
+/// The rules as routes, in an order in which the first of equals counts.
+#[derive(Debug)]
+pub struct Ordered<T> {
+    /// The routes.
+    pub rules: Vec<Rule<T>>,
+    /// Rules that can never match, since an earlier one takes all of their requests.
+    pub dead: Vec<Rule<T>>,
+    /// There are too many to compare them: the order may be another.
+    pub too_many: bool,
+}
+
+/// Makes routes of rules.
+pub fn ordered<T: Clone + PartialEq>(rules: Vec<Rule<T>>) -> Ordered<T> {
+    let mut rules = lowered(rules);
+    let mut dead = Vec::new();
+    let mut budget = PAIRS;
+    let mut too_many = rules.len().pow(2) > PAIRS;
+    if !too_many {
+        drop_dead(&mut rules, &mut dead);
+        too_many = !mend(&mut rules, &mut budget);
+        drop_dead(&mut rules, &mut dead);
+        merge(&mut rules);
+    }
+    dead.retain(|rule| !rule.derived);
+    Ordered { rules, dead, too_many }
+}
+
+/// Our file knows segments and expressions, and no prefixes of characters: `/api/` is `/api/*` without `/api` itself.
+fn lowered<T: Clone + PartialEq>(rules: Vec<Rule<T>>) -> Vec<Rule<T>> {
+    let mut out: Vec<Rule<T>> = Vec::with_capacity(rules.len());
+    for (index, rule) in rules.iter().enumerate() {
+        let mut rule = rule.clone();
+        let PathMatch::Begins(start) = &rule.matches.path else {
+            out.push(rule);
+            continue;
+        };
+        let parent = start.strip_suffix('/').unwrap_or_default().to_owned();
+        if start == "/" {
+            rule.matches.path = PathMatch::Any;
+        } else if parent.is_empty() || canonical(&parent).is_none() {
+            rule.matches.path = PathMatch::Regex(format!("^{}", regex::escape(start)));
+        } else {
+            let itself = Match { path: PathMatch::Exact(parent.clone()), ..rule.matches.clone() };
+            let others = rules[index + 1..].iter().filter(|other| other.matches.path.takes(&parent));
+            let mut open = true;
+            let mut apart = Vec::new();
+            for other in others {
+                if let Some(matches) = itself.meet(&other.matches).filter(|_| open) {
+                    open = !other.matches.covers(&itself);
+                    apart.push(Rule { matches, body: other.body.clone(), derived: true });
+                }
+            }
+            // With nobody to take `/api`, it is not to be taken by this one.
+            rule.matches.path = match open && !out.iter().any(|earlier| earlier.matches.covers(&itself)) {
+                true => PathMatch::Regex(format!("^{}", regex::escape(start))),
+                false => PathMatch::Below(parent),
+            };
+            if rule.matches.path.rank().0 == 1 {
+                out.extend(apart.into_iter().filter(|apart| apart.body != rule.body));
+            }
+        }
+        out.push(rule);
+    }
+    out
+}
+
+/// The path as it can be written in a `match`.
+pub fn canonical(path: &str) -> Option<&str> {
+    crate::route::PathPattern::parse(path).is_ok().then_some(path)
+}
+
+/// Prefixes come before expressions: one that would take what an earlier expression takes becomes an expression itself.
+fn demote<T>(rules: &mut [Rule<T>], later: usize) {
+    let PathMatch::Below(prefix) = &rules[later].matches.path else { return };
+    let expression = format!("^{}(/|$)", regex::escape(prefix));
+    let own = &rules[later].matches;
+    let met = rules[..later].iter().any(|earlier| {
+        let regex = matches!(earlier.matches.path, PathMatch::Regex(_));
+        regex && same_host(&earlier.matches, own) && earlier.matches.meet(own).is_some()
+    });
+    if met {
+        rules[later].matches.path = PathMatch::Regex(expression);
+    }
+}
+
+fn hosts(matches: &Match) -> Vec<HostPattern> {
+    if matches.hosts.is_empty() { vec![HostPattern::Any] } else { matches.hosts.clone() }
+}
+
+/// Do they stand beside each other, on one host?
+fn same_host(one: &Match, other: &Match) -> bool {
+    let theirs = hosts(other);
+    hosts(one).iter().any(|host| theirs.contains(host))
+}
+
+fn host_rank(host: &HostPattern) -> (u8, isize) {
+    match host {
+        HostPattern::Exact(_) => (0, 0),
+        HostPattern::Suffix(suffix) => (1, -(suffix.len() as isize)),
+        HostPattern::Any => (2, 0),
+    }
+}
+
+/// Adds the routes for what a later rule would take from an earlier one. False when there are too many pairs to look at.
+fn mend<T: Clone + PartialEq>(rules: &mut Vec<Rule<T>>, budget: &mut usize) -> bool {
+    let mut later = 1;
+    'rules: while later < rules.len() {
+        demote(rules, later);
+        for earlier in 0..later {
+            match budget.checked_sub(1) {
+                Some(left) => *budget = left,
+                None => return false,
+            }
+            if rules[earlier].body == rules[later].body {
+                continue;
+            }
+            let Some(missing) = missing(rules, earlier, later) else { continue };
+            let body = rules[earlier].body.clone();
+            rules.insert(earlier, Rule { matches: missing, body, derived: true });
+            // The new one has to give way to those before it, too, and those behind to it.
+            later = earlier.max(1);
+            continue 'rules;
+        }
+        later += 1;
+    }
+    true
+}
+
+/// Rules that differ in their hosts alone become one, unless one in between is tried among them.
+fn merge<T: PartialEq>(rules: &mut Vec<Rule<T>>) {
+    let mut later = 1;
+    while later < rules.len() {
+        let alike = |earlier: &Rule<T>| {
+            let rule = &rules[later];
+            let hosts = earlier.matches.hosts.clone();
+            earlier.body == rule.body && earlier.matches == Match { hosts, ..rule.matches.clone() }
+        };
+        let Some(earlier) = rules[..later].iter().position(alike) else {
+            later += 1;
+            continue;
+        };
+        let own = &rules[later].matches;
+        let between = rules[earlier + 1..later].iter().any(|rule| {
+            let beside = rule.matches.path.rank() == own.path.rank() && rule.matches.rank() == own.rank();
+            beside && same_host(&rule.matches, own) && rule.matches.meet(own).is_some()
+        });
+        if between {
+            later += 1;
+            continue;
+        }
+        let own = rules.remove(later);
+        let mut all = hosts(&rules[earlier].matches);
+        all.extend(hosts(&own.matches));
+        if all.contains(&HostPattern::Any) {
+            // A name beside `*` counts only where another route has a wildcard for it.
+            all.retain(|host| *host != HostPattern::Any);
+            all.push(HostPattern::Any);
+        }
+        rules[earlier].derived &= own.derived;
+        rules[earlier].matches.hosts = all;
+    }
+}
+
+/// The requests that the earlier rule should take and the later one would.
+fn missing<T>(rules: &[Rule<T>], earlier: usize, later: usize) -> Option<Match> {
+    let (first, second) = (&rules[earlier].matches, &rules[later].matches);
+    let met = first.meet(second)?;
+    let mut found = Vec::new();
+    for ours in hosts(first) {
+        for theirs in hosts(second) {
+            let Some(host) = narrower(&ours, &theirs) else { continue };
+            let key = |host: &HostPattern, matches: &Match| (host_rank(host), matches.path.rank(), matches.rank());
+            if key(&theirs, second) >= key(&ours, first) || found.contains(&host) {
+                continue;
+            }
+            // Another rule in front, or one of these, may see to it already.
+            let matches = Match { hosts: vec![host.clone()], ..met.clone() };
+            let seen_to = rules[..=earlier].iter().any(|rule| {
+                let in_front = |own: &HostPattern| own.covers(&host) && key(own, &rule.matches) <= key(&theirs, second);
+                rule.matches.covers(&matches) && hosts(&rule.matches).iter().any(in_front)
+            });
+            if !seen_to {
+                found.push(host);
+            }
+        }
+    }
+    (!found.is_empty()).then(|| Match { hosts: found, ..met })
+}
+
+fn narrower(one: &HostPattern, other: &HostPattern) -> Option<HostPattern> {
+    match (one.covers(other), other.covers(one)) {
+        (true, _) => Some(other.clone()),
+        (_, true) => Some(one.clone()),
+        _ => None,
+    }
+}
+
+/// Takes out what an earlier rule leaves nothing for.
+fn drop_dead<T: Clone>(rules: &mut Vec<Rule<T>>, dead: &mut Vec<Rule<T>>) {
+    let mut kept: Vec<Rule<T>> = Vec::with_capacity(rules.len());
+    for rule in rules.drain(..) {
+        match kept.iter().any(|earlier| earlier.matches.covers(&rule.matches)) {
+            true => dead.push(rule),
+            false => kept.push(rule),
+        }
+    }
+    *rules = kept;
+}

@@ -74,10 +74,14 @@ impl Sources {
     }
 
     /// The files that a pattern names, in order. A path is taken as the program takes it: as it is, or below the
-    /// directory of the first file. What is in `home` on the machine that runs the program may be a copy here.
+    /// directory of the first file, or of one of the two above it, for a file of `conf.d`. What is in `home` on the machine that
+    /// runs the program may be a copy here.
     pub fn find(&self, pattern: &str, home: &str) -> Vec<PathBuf> {
-        let copied = pattern.strip_prefix(home).map(|rest| self.root.join(rest.trim_start_matches('/')));
-        let places = std::iter::once(self.root.join(pattern)).chain(copied);
+        let below = pattern.strip_prefix(home).map(|rest| rest.trim_start_matches('/'));
+        let roots = [self.root.clone(), self.root.join(".."), self.root.join("../..")];
+        let copied = roots.iter().filter_map(|root| Some(root.join(below?)));
+        let relative = Path::new(pattern).is_relative();
+        let places = roots.iter().take(if relative { 3 } else { 1 }).map(|root| root.join(pattern)).chain(copied);
         for place in places {
             let Some(place) = place.to_str() else { continue };
             let mut found: Vec<PathBuf> = glob::glob(place).map(|paths| paths.flatten().collect()).unwrap_or_default();

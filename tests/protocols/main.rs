@@ -10,6 +10,7 @@ mod support;
 
 mod haproxy;
 mod idle;
+mod imports;
 mod postgres;
 mod programs;
 mod redis;

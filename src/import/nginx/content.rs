@@ -139,6 +139,9 @@ impl Ctx {
         }
         if files.iter().any(|file| file.starts_with("$uri")) {
             self.files(location, &extensions, body);
+            if !files.iter().any(|file| file.starts_with("$uri/")) {
+                only_files(body);
+            }
         }
         self.fall_back(site, location.directive, last, body, tried, hops);
     }
@@ -156,10 +159,11 @@ impl Ctx {
             return;
         }
         let last = site.scope.text(last);
-        let path = last.split('?').next().unwrap_or_default();
+        // What is made of the request behind the page's own path does not choose the location.
+        let path = last.split(['?', '$']).next().unwrap_or_default();
         let target = match last.strip_prefix('@') {
             Some(_) => site.named.get(&last).cloned(),
-            None if path.starts_with('/') && !path.contains('$') => site.find(path).cloned(),
+            None if path.starts_with('/') => site.find(path).cloned(),
             None => None,
         };
         let Some(target) = target else {
@@ -199,13 +203,15 @@ impl Ctx {
     }
 }
 
-/// The page for paths that lead to no file.
+/// The page for paths that lead to no file. `fallback` of `static_files` leaves out those whose last segment has a dot.
 fn fall_back_to(file: &str, body: &mut Body) {
-    if let Some(filter) = body.filters.iter_mut().find(|filter| filter.kind == "static_files")
-        && let Node::Map(options) = &mut filter.options
-    {
-        options.push(("fallback".into(), Node::text(file)));
-    }
+    let Some(files) = body.filters.iter().find(|filter| filter.kind == "static_files").cloned() else { return };
+    let all = Node::map([("regex", Node::text("^.*$")), ("replace", Node::text(format!("/{}", file.replace('$', "$$"))))]);
+    let mut rewrite = Filter::new("rewrite", all);
+    rewrite
+        .comments
+        .push(format!("`fallback: {file}` above does the same, but a missing file with a dot in its name is 404 then"));
+    body.filters.extend([rewrite, files]);
     body.action = Action::status(404);
 }
 
@@ -221,6 +227,16 @@ pub(super) fn strip(prefix: &str, body: &mut Body) {
         Node::map([("regex", Node::text(format!("^{}", regex::escape(prefix)))), ("replace", Node::text("/"))])
     };
     body.filters.push(Filter::new("rewrite", options));
+}
+
+/// No page stands for its directory.
+fn only_files(body: &mut Body) {
+    let Some(filter) = body.filters.iter_mut().find(|filter| filter.kind == "static_files") else { return };
+    if let Node::Map(options) = &mut filter.options {
+        options.retain(|(key, _)| key != "index");
+        options.push(("index".into(), Node::text("no-index")));
+        filter.comments.push("without `$uri/` no page stands for its directory: a name that there is not".into());
+    }
 }
 
 /// Files below a directory; what is none of them goes on.

@@ -33,7 +33,7 @@ const UNNEEDED: &str = "\
 const READ: &str = "\
     add_header alias allow auth_basic auth_basic_user_file auth_request auth_request_set break brotli \
     brotli_comp_level brotli_min_length brotli_types client_body_timeout client_header_timeout client_max_body_size \
-    deny error_page expires fastcgi_pass grpc_pass grpc_set_header gzip gzip_comp_level gzip_min_length gzip_types \
+    deny error_page expires fastcgi_pass grpc_connect_timeout grpc_pass grpc_read_timeout grpc_send_timeout grpc_set_header gzip gzip_comp_level gzip_min_length gzip_types \
     http if index keepalive_timeout limit_conn limit_conn_status limit_conn_zone limit_req limit_req_status \
     limit_req_zone listen location map memcached_pass more_clear_headers more_clear_input_headers more_set_headers \
     proxy_connect_timeout proxy_hide_header proxy_intercept_errors proxy_next_upstream proxy_next_upstream_timeout \

@@ -27,12 +27,15 @@ pub struct ImportArgs {
 enum From {
     /// nginx.conf, or a file of sites-enabled.
     Nginx,
+    /// haproxy.cfg.
+    Haproxy,
 }
 
 /// Runs `weir import`.
 pub fn run(args: &ImportArgs) -> ExitCode {
     let kind = match args.from {
         From::Nginx => Kind::Nginx,
+        From::Haproxy => Kind::Haproxy,
     };
     let imported = match import::import(kind, &args.file) {
         Ok(imported) => imported,

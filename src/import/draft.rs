@@ -396,7 +396,13 @@ impl Upstream {
                 yaml::entry(out, 4, key, value);
             }
         }
-        yaml::entry(out, 4, "endpoints", &Node::List(self.endpoints.iter().map(Endpoint::node).collect()));
+        // An endpoint is in an upstream once.
+        let mut seen = BTreeSet::new();
+        let once: Vec<&Endpoint> = self.endpoints.iter().filter(|endpoint| seen.insert(&endpoint.address)).collect();
+        if once.len() < self.endpoints.len() {
+            yaml::comment(out, 4, "some of them were there twice: write a `weight` for a larger share");
+        }
+        yaml::entry(out, 4, "endpoints", &Node::List(once.into_iter().map(Endpoint::node).collect()));
         for (key, value) in self.more.iter().filter(|(key, _)| !matches!(key.as_str(), "strategy" | "sticky")) {
             yaml::entry(out, 4, key, value);
         }

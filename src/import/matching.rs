@@ -1,11 +1,33 @@
 //! What a rule of another proxy asks of a request, in the terms of a `match`, and what two of them have in common.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+};
 
 use ipnet::IpNet;
 use regex::Regex;
 
 use crate::types::HostPattern;
+
+thread_local! {
+    /// Rules are compared with each other many times, and compiling an expression takes a thousand times as long as asking it.
+    static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+}
+
+/// More expressions than this are not kept.
+const KEPT: usize = 1000;
+
+/// Is the expression found in the text? One that is not understood never is.
+fn found(expression: &str, text: &str) -> bool {
+    COMPILED.with_borrow_mut(|compiled| {
+        if compiled.len() > KEPT {
+            compiled.clear();
+        }
+        let known = compiled.entry(expression.to_owned()).or_insert_with(|| Regex::new(expression).ok());
+        known.as_ref().is_some_and(|regex| regex.is_match(text))
+    })
+}
 
 /// Which paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,7 +53,7 @@ impl PathMatch {
             PathMatch::Exact(exact) => exact == path,
             PathMatch::Below(prefix) => is_below(path, prefix),
             PathMatch::Begins(start) => path.starts_with(start),
-            PathMatch::Regex(regex) => Regex::new(regex).is_ok_and(|regex| regex.is_match(path)),
+            PathMatch::Regex(regex) => found(regex, path),
         }
     }
 
@@ -42,6 +64,8 @@ impl PathMatch {
             (_, PathMatch::Exact(path)) => self.takes(path),
             (PathMatch::Below(prefix), PathMatch::Below(path)) => is_below(path, prefix),
             (PathMatch::Regex(ours), PathMatch::Regex(theirs)) => ours == theirs,
+            // The same as an expression.
+            (PathMatch::Regex(expression), PathMatch::Below(path)) => ancestors(path).any(|prefix| *expression == below(prefix)),
             _ => false,
         }
     }
@@ -72,6 +96,17 @@ impl PathMatch {
             PathMatch::Any => (3, 0),
         }
     }
+}
+
+/// A prefix as an expression.
+pub(super) fn below(prefix: &str) -> String {
+    format!("^{}(/|$)", regex::escape(prefix))
+}
+
+/// A path and those that it is below of, but for the root.
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
+    ends.chain([path.len()]).map(|end| &path[..end])
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {
@@ -178,7 +213,7 @@ fn both_values(ours: &BTreeMap<String, Value>, theirs: &BTreeMap<String, Value>)
             (Value::Present(false), Some(Value::Exact(_) | Value::Regex(_) | Value::Present(true))) => return None,
             (Value::Present(true), Some(Value::Present(false))) => return None,
             (Value::Regex(regex), Some(Value::Exact(text))) | (Value::Exact(text), Some(Value::Regex(regex)))
-                if Regex::new(regex).is_ok_and(|regex| !regex.is_match(text)) =>
+                if !found(regex, text) =>
             {
                 return None;
             }

@@ -4,11 +4,13 @@
 //! in the place where it would be, and a line of the [`Report`].
 
 pub mod draft;
+mod haproxy;
 mod matching;
 mod nginx;
 mod order;
 pub mod report;
 mod source;
+mod text;
 mod yaml;
 
 use std::path::Path;
@@ -21,6 +23,8 @@ pub use report::{ImportError, Report};
 pub enum Kind {
     /// nginx.
     Nginx,
+    /// HAProxy.
+    Haproxy,
 }
 
 /// What came of it.
@@ -43,6 +47,7 @@ impl Imported {
 pub fn import(kind: Kind, path: &Path) -> Result<Imported, ImportError> {
     let mut imported = match kind {
         Kind::Nginx => nginx::import(path),
+        Kind::Haproxy => haproxy::import(path),
     }?;
     let head = format!(
         "Written by `weir import` from {}. Look at each `not carried over` and `differs`, then run `weir check`.",

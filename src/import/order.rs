@@ -6,11 +6,11 @@
 //!
 //! [`docs/routing.md`]: https://github.com/weir-proxy/weir
 
-use super::matching::{Match, PathMatch};
+use super::matching::{Match, PathMatch, below};
 use crate::types::HostPattern;
 
 /// So many pairs of rules are looked at: a file of some thousand rules is imported within seconds.
-const PAIRS: usize = 4_000_000;
+const PAIRS: usize = 1_000_000;
 
 /// A rule and what it does.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,43 @@ pub fn ordered<T: Clone + PartialEq>(rules: Vec<Rule<T>>) -> Ordered<T> {
     }
     dead.retain(|rule| !rule.derived);
     Ordered { rules, dead, too_many }
+}
+
+/// So many rules are made for exceptions.
+const EXCEPTIONS: usize = 200;
+
+/// Rules with exceptions, in which they leave requests to those behind them, as rules without: what those behind do with the
+/// exceptions is put in front. The positions of rules whose exceptions cannot be told so, which hold without them.
+pub fn without_exceptions<T: Clone>(rules: Vec<(Rule<T>, Vec<Match>)>) -> (Vec<Rule<T>>, Vec<usize>) {
+    let mut done: Vec<Rule<T>> = Vec::new();
+    let mut failed = Vec::new();
+    // From the end, so that what is behind has no exceptions any more. `done` is in reverse.
+    for (index, (rule, exceptions)) in rules.into_iter().enumerate().rev() {
+        let behind: Vec<Rule<T>> = done.iter().rev().cloned().collect();
+        let mut front = Vec::new();
+        let mut sound = true;
+        for exception in exceptions.iter().filter_map(|exception| exception.meet(&rule.matches).map(|met| (exception, met))) {
+            let (exception, met) = exception;
+            let mut open = true;
+            for other in behind.iter().filter(|_| done.len() < EXCEPTIONS) {
+                let Some(matches) = met.meet(&other.matches).filter(|_| open) else { continue };
+                let exact = exception.covers(&matches) && other.matches.covers(&matches);
+                sound &= exact;
+                if exact {
+                    open = !other.matches.covers(&met);
+                    front.push(Rule { matches, body: other.body.clone(), derived: true });
+                }
+            }
+            sound &= !open || done.len() < EXCEPTIONS;
+        }
+        if !sound {
+            failed.push(index);
+        }
+        done.push(rule);
+        done.extend(front.into_iter().rev());
+    }
+    done.reverse();
+    (done, failed)
 }
 
 /// Our file knows segments and expressions, and no prefixes of characters: `/api/` is `/api/*` without `/api` itself.
@@ -104,7 +141,7 @@ pub fn canonical(path: &str) -> Option<&str> {
 /// Prefixes come before expressions: one that would take what an earlier expression takes becomes an expression itself.
 fn demote<T>(rules: &mut [Rule<T>], later: usize) {
     let PathMatch::Below(prefix) = &rules[later].matches.path else { return };
-    let expression = format!("^{}(/|$)", regex::escape(prefix));
+    let expression = below(prefix);
     let own = &rules[later].matches;
     let met = rules[..later].iter().any(|earlier| {
         let regex = matches!(earlier.matches.path, PathMatch::Regex(_));

@@ -54,6 +54,11 @@ fn nginx() {
     imported(Kind::Nginx, "nginx");
 }
 
+#[test]
+fn haproxy() {
+    imported(Kind::Haproxy, "haproxy");
+}
+
 /// Writes a file of its own, and says why it cannot be imported.
 fn refused(kind: Kind, text: &str) -> String {
     let directory = tempfile::TempDir::new().unwrap();
@@ -70,6 +75,12 @@ fn what_is_no_configuration_is_refused_with_its_line() {
         (Kind::Nginx, "events {}\nhttp {}}\n", "DIR/conf:2: unexpected `}`: no block is open"),
         (Kind::Nginx, "worker_processes 1", "DIR/conf:1: `worker_processes` is not ended by `;`"),
         (Kind::Nginx, "a;\n\nb 'x;\n", "DIR/conf:3: a text that begins with ' here is not closed"),
+        (
+            Kind::Haproxy,
+            "bind :80\n",
+            "DIR/conf:1: `bind` stands in no section: `frontend`, `backend`, `listen` and so on begin one",
+        ),
+        (Kind::Haproxy, "global\n log \"x\n", "DIR/conf:2: a text that begins with \" is not closed on its line"),
         (Kind::Nginx, "events {}\ninclude conf;\n", "DIR/conf:2: `DIR/conf` includes itself"),
     ] {
         assert_eq!(refused(kind, text), says, "{text}");
@@ -119,5 +130,10 @@ proptest! {
     #[test]
     fn any_words_of_nginx(text in prop_oneof![soup("nginx"), damaged("nginx")]) {
         survives(Kind::Nginx, &text);
+    }
+
+    #[test]
+    fn any_words_of_haproxy(text in prop_oneof![soup("haproxy"), damaged("haproxy")]) {
+        survives(Kind::Haproxy, &text);
     }
 }

@@ -123,6 +123,7 @@ impl Ctx {
         rules.sort_by_key(rank);
         let done = ordered(rules);
         for dead in done.dead {
+            self.draft.comments.extend(dead.body.comments);
             self.draft.comments.push(format!("never reached, so left out: the rule `{}`", dead.body.name));
         }
         if done.too_many {

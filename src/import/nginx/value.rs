@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use super::super::text::{expression, millis, whole};
+
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
@@ -139,11 +141,6 @@ pub fn duration(text: &str) -> Option<String> {
     }
 }
 
-/// The milliseconds of a duration of ours.
-pub fn millis(text: &str) -> u128 {
-    text.parse::<crate::types::Span>().map_or(0, |span| span.get().as_millis())
-}
-
 /// A size as nginx writes it: `1024`, `8k`, `10m`, `1g`; `0` is none.
 pub fn size(text: &str) -> Option<String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
@@ -155,28 +152,6 @@ pub fn size(text: &str) -> Option<String> {
         "g" | "G" => format!("{digits}GiB"),
         _ => return None,
     })
-}
-
-/// An expression of PCRE as one of ours, if it is one.
-pub fn expression(text: &str, ignore_case: bool) -> Option<String> {
-    // The slash needs no backslash.
-    let text = text.replace("\\/", "/");
-    let text = if ignore_case { format!("(?i){text}") } else { text };
-    regex::RegexBuilder::new(&text).size_limit(1 << 20).build().ok().map(|_| text)
-}
-
-/// The expression so that it matches the whole path, with the same groups.
-pub fn whole(expression: &str) -> String {
-    let (flags, bare) = match expression.strip_prefix("(?i)") {
-        Some(bare) => ("(?i)", bare),
-        None => ("", expression),
-    };
-    match (bare.contains('|'), bare.starts_with('^'), bare.ends_with('$') && !bare.ends_with("\\$")) {
-        (false, true, true) => expression.to_owned(),
-        (false, true, false) => format!("{flags}{bare}.*$"),
-        (false, false, true) => format!("{flags}^.*?{bare}"),
-        _ => format!("{flags}^.*?(?:{bare}).*$"),
-    }
 }
 
 #[cfg(test)]
@@ -200,15 +175,5 @@ mod tests {
         assert_eq!(template("/new?$args", Use::Redirect).unwrap(), "/new{query}");
         assert_eq!(template("{$http_x_user}", Use::Request).unwrap(), "{{{header:x-user}}}");
         assert_eq!(template("$made_up", Use::Redirect), Err("made_up".into()));
-    }
-
-    #[test]
-    fn an_expression_is_made_to_match_the_whole_path() {
-        for (expression, made) in
-            [("^/a/(.*)$", "^/a/(.*)$"), ("^/a/", "^/a/.*$"), ("/a$", "^.*?/a$"), ("(?i)^/a|/b$", "(?i)^.*?(?:^/a|/b$).*$")]
-        {
-            assert_eq!(whole(expression), made);
-            assert!(regex::Regex::new(made).is_ok());
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The same requests to another program and to Weir with its configuration imported: the same endpoint gets the same path, or the
 //! client gets the same answer.
 
+mod haproxy;
 mod nginx;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};

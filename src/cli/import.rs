@@ -29,6 +29,10 @@ enum From {
     Nginx,
     /// haproxy.cfg.
     Haproxy,
+    /// A Caddyfile.
+    Caddy,
+    /// A file of the file provider, a static configuration that names some, or a Compose file with labels.
+    Traefik,
 }
 
 /// Runs `weir import`.
@@ -36,6 +40,8 @@ pub fn run(args: &ImportArgs) -> ExitCode {
     let kind = match args.from {
         From::Nginx => Kind::Nginx,
         From::Haproxy => Kind::Haproxy,
+        From::Caddy => Kind::Caddy,
+        From::Traefik => Kind::Traefik,
     };
     let imported = match import::import(kind, &args.file) {
         Ok(imported) => imported,

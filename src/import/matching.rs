@@ -63,6 +63,10 @@ impl PathMatch {
             (PathMatch::Any, _) => true,
             (_, PathMatch::Exact(path)) => self.takes(path),
             (PathMatch::Below(prefix), PathMatch::Below(path)) => is_below(path, prefix),
+            (PathMatch::Begins(start), PathMatch::Begins(path) | PathMatch::Below(path)) => path.starts_with(start),
+            (PathMatch::Below(prefix), PathMatch::Begins(start)) => {
+                start.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
+            }
             (PathMatch::Regex(ours), PathMatch::Regex(theirs)) => ours == theirs,
             // The same as an expression.
             (PathMatch::Regex(expression), PathMatch::Below(path)) => ancestors(path).any(|prefix| *expression == below(prefix)),
@@ -72,18 +76,18 @@ impl PathMatch {
 
     /// A condition that takes what both take, and nothing that this one does not; `None` when there is no such path.
     fn meet(&self, other: &Self) -> Option<Self> {
-        use PathMatch::{Any, Below, Exact, Regex};
+        use PathMatch::{Any, Begins, Below, Exact, Regex};
         match (self, other) {
             (Any, other) => Some(other.clone()),
             (ours, Any) => Some(ours.clone()),
             (ours, Exact(path)) => ours.takes(path).then(|| other.clone()),
             (Exact(path), theirs) => theirs.takes(path).then(|| self.clone()),
-            (Below(ours), Below(theirs)) if is_below(theirs, ours) => Some(other.clone()),
-            (Below(ours), Below(theirs)) => is_below(ours, theirs).then(|| self.clone()),
-            (Regex(expression), Below(prefix)) | (Below(prefix), Regex(expression)) => {
+            (Regex(expression), Below(prefix) | Begins(prefix)) | (Below(prefix) | Begins(prefix), Regex(expression)) => {
                 may_meet(expression, prefix).then(|| self.clone())
             }
-            (ours, _) => Some(ours.clone()),
+            (Begins(_) | Below(_), Begins(_) | Below(_)) if self.covers(other) => Some(other.clone()),
+            (Begins(_) | Below(_), Begins(_) | Below(_)) => other.covers(self).then(|| self.clone()),
+            (Regex(_), Regex(_)) => Some(self.clone()),
         }
     }
 

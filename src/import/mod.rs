@@ -3,6 +3,7 @@
 //! Each program has a room that reads its files and fills a [`Draft`]. Nothing is dropped silently: what cannot be carried over is a comment
 //! in the place where it would be, and a line of the [`Report`].
 
+mod caddy;
 pub mod draft;
 mod haproxy;
 mod matching;
@@ -11,6 +12,7 @@ mod order;
 pub mod report;
 mod source;
 mod text;
+mod traefik;
 mod yaml;
 
 use std::path::Path;
@@ -25,6 +27,10 @@ pub enum Kind {
     Nginx,
     /// HAProxy.
     Haproxy,
+    /// Caddy.
+    Caddy,
+    /// Traefik.
+    Traefik,
 }
 
 /// What came of it.
@@ -48,6 +54,8 @@ pub fn import(kind: Kind, path: &Path) -> Result<Imported, ImportError> {
     let mut imported = match kind {
         Kind::Nginx => nginx::import(path),
         Kind::Haproxy => haproxy::import(path),
+        Kind::Caddy => caddy::import(path),
+        Kind::Traefik => traefik::import(path),
     }?;
     let head = format!(
         "Written by `weir import` from {}. Look at each `not carried over` and `differs`, then run `weir check`.",

@@ -112,14 +112,15 @@ fn lowered<T: Clone + PartialEq>(rules: Vec<Rule<T>>) -> Vec<Rule<T>> {
             let itself = Match { path: PathMatch::Exact(parent.clone()), ..rule.matches.clone() };
             let others = rules[index + 1..].iter().filter(|other| other.matches.path.takes(&parent));
             let mut open = true;
-            let mut apart = Vec::new();
+            let mut apart: Vec<Rule<T>> = Vec::new();
             for other in others {
                 if let Some(matches) = itself.meet(&other.matches).filter(|_| open) {
                     open = !other.matches.covers(&itself);
                     apart.push(Rule { matches, body: other.body.clone(), derived: true });
                 }
             }
-            // With nobody to take `/api`, it is not to be taken by this one.
+            // With nobody to take `/api`, it is not to be taken by this one; and with many, an expression says it in less.
+            let open = open || apart.len() > 1;
             rule.matches.path = match open && !out.iter().any(|earlier| earlier.matches.covers(&itself)) {
                 true => PathMatch::Regex(format!("^{}", regex::escape(start))),
                 false => PathMatch::Below(parent),

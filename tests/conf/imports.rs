@@ -59,6 +59,16 @@ fn haproxy() {
     imported(Kind::Haproxy, "haproxy");
 }
 
+#[test]
+fn caddy() {
+    imported(Kind::Caddy, "caddy");
+}
+
+#[test]
+fn traefik() {
+    imported(Kind::Traefik, "traefik");
+}
+
 /// Writes a file of its own, and says why it cannot be imported.
 fn refused(kind: Kind, text: &str) -> String {
     let directory = tempfile::TempDir::new().unwrap();
@@ -81,6 +91,13 @@ fn what_is_no_configuration_is_refused_with_its_line() {
             "DIR/conf:1: `bind` stands in no section: `frontend`, `backend`, `listen` and so on begin one",
         ),
         (Kind::Haproxy, "global\n log \"x\n", "DIR/conf:2: a text that begins with \" is not closed on its line"),
+        (Kind::Caddy, "a.example {\n respond ok\n", "DIR/conf:1: the block of `a.example` is not closed by `}`"),
+        (Kind::Caddy, "(x) {\n import x\n}\n:80 {\n import x\n}\n", "DIR/conf:2: snippets import each other without an end"),
+        (
+            Kind::Traefik,
+            "a: 1\n",
+            "DIR/conf: this is no configuration of Traefik: `http`, `entryPoints`, or `services` of a Compose file were expected",
+        ),
         (Kind::Nginx, "events {}\ninclude conf;\n", "DIR/conf:2: `DIR/conf` includes itself"),
     ] {
         assert_eq!(refused(kind, text), says, "{text}");
@@ -135,5 +152,21 @@ proptest! {
     #[test]
     fn any_words_of_haproxy(text in prop_oneof![soup("haproxy"), damaged("haproxy")]) {
         survives(Kind::Haproxy, &text);
+    }
+
+    #[test]
+    fn any_words_of_caddy(text in prop_oneof![soup("caddy"), damaged("caddy")]) {
+        survives(Kind::Caddy, &text);
+    }
+
+    #[test]
+    fn any_words_of_traefik(text in damaged("traefik")) {
+        survives(Kind::Traefik, &text);
+    }
+
+    #[test]
+    fn any_rule_of_traefik(rule in "(Host|PathPrefix|Path|Method|&&|\\|\\||!|\\(|\\)|`/?[a-z.*{}]{0,6}`|,| ){0,14}") {
+        let text = format!("http:\n  routers:\n    r: {{rule: \"{rule}\", service: s}}\n  services: {{s: {{loadBalancer: {{servers: [{{url: 'http://127.0.0.1:1'}}]}}}}}}\n");
+        survives(Kind::Traefik, &text);
     }
 }

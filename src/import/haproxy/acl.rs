@@ -107,7 +107,7 @@ pub fn criterion(words: &[String], listeners: &Listeners) -> Result<Vec<Match>, 
             Ok(at(&own, own.len() == all.count()))
         }
         ("hdr" | "fhdr", "host") | ("ssl_fc_sni", _) => each(&|value| {
-            host(suffix, value, ignore_case)
+            host(suffix, value)
                 .ok_or_else(|| format!("hosts are matched as `example.com` or `*.example.com`, and not by `{sample} {value}`"))
         }),
         ("hdr" | "fhdr", header) if suffix == "found" => {
@@ -158,22 +158,27 @@ fn at(own: &[(String, String)], all: bool) -> Vec<Match> {
     }
 }
 
-fn host(kind: &str, value: &str, ignore_case: bool) -> Option<Match> {
-    let _ = ignore_case;
+/// Hosts are compared without regard to case, and without the port.
+fn host(kind: &str, value: &str) -> Option<Match> {
     let value = value.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    let pattern = match kind {
-        "str" => value,
-        "end" if value.starts_with('.') => format!("*{value}"),
+    let patterns = match kind {
+        "str" => vec![value],
+        "end" if value.starts_with('.') => vec![format!("*{value}")],
         // `^(.*\.)?example\.com$` and the like.
         "reg" => {
             let plain = value.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
-            let rest = [".*.", ".+.", "[^.]+.", "(.*).", "(.+)."].iter().find_map(|any| plain.strip_prefix(any));
-            rest.map_or(plain.clone(), |rest| format!("*.{rest}"))
+            let optional = ["(.*.)?", "(.+.)?", "([^.]+.)?"].iter().find_map(|any| plain.strip_prefix(any));
+            let below = [".*.", ".+.", "[^.]+.", "(.*).", "(.+)."].iter().find_map(|any| plain.strip_prefix(any));
+            match (optional, below) {
+                (Some(host), _) => vec![host.to_owned(), format!("*.{host}")],
+                (_, Some(host)) => vec![format!("*.{host}")],
+                _ => vec![plain],
+            }
         }
         _ => return None,
     };
-    let host: HostPattern = pattern.parse().ok()?;
-    Some(Match { hosts: vec![host], ..Match::default() })
+    let hosts = patterns.iter().map(|pattern| pattern.parse::<HostPattern>().ok()).collect::<Option<Vec<_>>>()?;
+    Some(Match { hosts, ..Match::default() })
 }
 
 fn path(kind: &str, value: &str, ignore_case: bool) -> Option<PathMatch> {
@@ -195,7 +200,14 @@ fn path(kind: &str, value: &str, ignore_case: bool) -> Option<PathMatch> {
 
 /// `if a b or { test } !c`, `unless ...`, as the ways to meet it.
 pub fn condition(words: &[String], acls: &Acls, listeners: &Listeners) -> Result<Vec<Way>, String> {
-    let Some((kind, words)) = words.split_first() else { return Ok(vec![Way::default()]) };
+    let Some((mut kind, words)) = words.split_first() else { return Ok(vec![Way::default()]) };
+    // What is not over TLS has listeners of its own.
+    let (negative, positive) = ("unless".to_owned(), "if".to_owned());
+    let flipped: Vec<String> = std::iter::once("!".to_owned()).chain(words.iter().cloned()).collect();
+    let mut words = words;
+    if *kind == negative && words.join(" ") == "{ ssl_fc }" {
+        (kind, words) = (&positive, &flipped);
+    }
     let mut all = Vec::new();
     let mut ways = vec![Way::default()];
     let mut words = words.iter().peekable();

@@ -43,6 +43,13 @@ impl Ctx {
                 _ => {}
             }
         }
+        let plain = section.lines.iter().filter(|line| line.word(0) == "server" && !line.has("ssl"));
+        let defaults = section.one(&["default-server"]).is_some_and(|line| line.has("ssl"));
+        if let Some(line) = plain.clone().next().filter(|_| upstream.tls.is_some() && !defaults) {
+            upstream
+                .comments
+                .push(self.left(&line.clone(), "an upstream is over TLS as a whole: give these servers one of their own"));
+        }
         if upstream.endpoints.is_empty() {
             return Err(format!("the backend `{}` has no server", section.name));
         }
@@ -211,7 +218,9 @@ fn health_check(section: &Section, server: &Line) -> Node {
     if let Some(time) = option("inter").and_then(duration) {
         check.push(("interval".to_owned(), Node::text(time)));
     }
-    if let Some(time) = section.timeout("check") {
+    // Without a timeout of its own, a check has the time until the next one.
+    let interval = option("inter").and_then(duration).filter(|time| super::super::text::millis(time) < 3000);
+    if let Some(time) = section.timeout("check").or(interval) {
         check.push(("timeout".to_owned(), Node::text(time)));
     }
     for (theirs, ours) in [("rise", "healthy_after"), ("fall", "unhealthy_after")] {

@@ -34,6 +34,12 @@ impl Ctx {
             }
             return Vec::new();
         }
+        let has = |word: &str| section.lines.iter().any(|line| line.word(0) == word);
+        if section.kind == "listen" && has("stats") && !has("server") && !has("default_backend") && !has("use_backend") {
+            self.draft.listeners.retain(|listener| !names.contains(&listener.name));
+            self.report.unneeded("listen stats (the admin listener has a dashboard)");
+            return Vec::new();
+        }
         if section.is_tcp() {
             self.tcp(section, &names);
             return Vec::new();
@@ -347,6 +353,7 @@ impl Ctx {
     fn tcp(&mut self, section: &Section, names: &[String]) {
         let mut comments = Vec::new();
         let mut by_name: Vec<(String, Node)> = Vec::new();
+        let mut used: Vec<String> = Vec::new();
         let mut acls: std::collections::BTreeMap<&str, Vec<String>> = Default::default();
         let sni = |words: &[String]| {
             let fetch = words.first().is_some_and(|fetch| fetch.starts_with("req_ssl_sni") || fetch.starts_with("req.ssl_sni"));
@@ -377,6 +384,7 @@ impl Ctx {
                     let backend = words.get(1).cloned().unwrap_or_default();
                     match (hosts, self.upstream(&backend)) {
                         (Some(hosts), Ok(upstream)) => {
+                            used.push(backend);
                             self.report.carried(&line.place, &line.text());
                             for host in hosts.iter().filter(|host| host.parse::<crate::types::HostPattern>().is_ok()) {
                                 if !by_name.iter().any(|(known, _)| known == host) {
@@ -397,12 +405,13 @@ impl Ctx {
             Some(line) => Some(line.word(1).to_owned()),
             None => (section.kind == "listen").then(|| section.name.clone()),
         };
-        let default = backend.map(|backend| (self.upstream(&backend), backend));
+        used.extend(backend.clone());
+        let default = backend.map(|backend| self.upstream(&backend));
         let mut tcp = Vec::new();
         match default {
-            Some((Ok(upstream), _)) if by_name.is_empty() => tcp.push(("upstream".to_owned(), Node::text(upstream))),
-            Some((Ok(upstream), _)) => by_name.push(("*".into(), Node::text(upstream))),
-            Some((Err(why), _)) => comments.push(self.left(&section.head, why)),
+            Some(Ok(upstream)) if by_name.is_empty() => tcp.push(("upstream".to_owned(), Node::text(upstream))),
+            Some(Ok(upstream)) => by_name.push(("*".into(), Node::text(upstream))),
+            Some(Err(why)) => comments.push(self.left(&section.head, why)),
             None => {}
         }
         if !by_name.is_empty() {
@@ -416,9 +425,9 @@ impl Ctx {
         if let Some(time) = section.timeout("client") {
             tcp.push(("idle_timeout".into(), Node::text(time)));
         }
-        let sends = self
-            .backends
-            .values()
+        let sends = used
+            .iter()
+            .filter_map(|name| self.backends.get(name))
             .flat_map(|section| &section.lines)
             .find(|line| line.word(0) == "server" && (line.has("send-proxy") || line.has("send-proxy-v2")));
         if let Some(server) = sends {

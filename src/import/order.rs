@@ -1,16 +1,14 @@
 //! From rules of which the first that matches counts to routes of which the most specific counts.
 //!
 //! Other proxies ask one rule after the other. Weir asks the most specific route first, in the order of
-//! [`docs/routing.md`]. Where that would put a later rule before an earlier one, the requests that both would take get
+//! `docs/routing.md`. Where that would put a later rule before an earlier one, the requests that both would take get
 //! a route of their own, more specific than both, with what the earlier one does.
-//!
-//! [`docs/routing.md`]: https://github.com/weir-proxy/weir
 
 use super::matching::{Match, PathMatch, below};
 use crate::types::HostPattern;
 
 /// So many pairs of rules are looked at: a file of some thousand rules is imported within seconds.
-const PAIRS: usize = 1_000_000;
+const PAIRS: usize = 20_000_000;
 
 /// A rule and what it does.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,24 +172,23 @@ fn host_rank(host: &HostPattern) -> (u8, isize) {
 /// Adds the routes for what a later rule would take from an earlier one. False when there are too many pairs to look at.
 fn mend<T: Clone + PartialEq>(rules: &mut Vec<Rule<T>>, budget: &mut usize) -> bool {
     let mut later = 1;
-    'rules: while later < rules.len() {
+    while later < rules.len() {
         demote(rules, later);
-        for earlier in 0..later {
-            match budget.checked_sub(1) {
-                Some(left) => *budget = left,
-                None => return false,
-            }
-            if rules[earlier].body == rules[later].body {
-                continue;
-            }
-            let Some(missing) = missing(rules, earlier, later) else { continue };
-            let body = rules[earlier].body.clone();
-            rules.insert(earlier, Rule { matches: missing, body, derived: true });
-            // The new one has to give way to those before it, too, and those behind to it.
-            later = earlier.max(1);
-            continue 'rules;
+        match budget.checked_sub(later) {
+            Some(left) => *budget = left,
+            None => return false,
         }
-        later += 1;
+        let others = (0..later).filter(|earlier| rules[*earlier].body != rules[later].body);
+        let Some((earlier, matches)) =
+            others.map(|earlier| (earlier, missing(rules, earlier, later))).find_map(|(at, found)| Some((at, found?)))
+        else {
+            later += 1;
+            continue;
+        };
+        let body = rules[earlier].body.clone();
+        rules.insert(earlier, Rule { matches, body, derived: true });
+        // The new one has to give way to those before it, too, and those behind to it.
+        later = earlier.max(1);
     }
     true
 }
@@ -254,7 +251,7 @@ fn missing<T>(rules: &[Rule<T>], earlier: usize, later: usize) -> Option<Match> 
             }
         }
     }
-    (!found.is_empty()).then(|| Match { hosts: found, ..met })
+    (!found.is_empty()).then_some(Match { hosts: found, ..met })
 }
 
 fn narrower(one: &HostPattern, other: &HostPattern) -> Option<HostPattern> {
@@ -275,4 +272,126 @@ fn drop_dead<T: Clone>(rules: &mut Vec<Rule<T>>, dead: &mut Vec<Rule<T>>) {
         }
     }
     *rules = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path, time::SystemTime};
+
+    use proptest::prelude::*;
+
+    use super::{
+        super::{
+            draft::{Action, Body, Draft, Listener, Route},
+            matching::Value,
+        },
+        *,
+    };
+    use crate::{
+        config,
+        explain::{DescribedRequest, explain},
+        snapshot::{self, Registries},
+        types::{OneOrMany, Problems},
+    };
+
+    const HOSTS: [&str; 4] = ["a.example", "b.a.example", "c.example", "other.test"];
+    const PATHS: [&str; 10] = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/a/bc", "/c.png", "/a/c.png", "/a/b/c.png"];
+    const METHODS: [&str; 2] = ["GET", "POST"];
+
+    fn conditions() -> impl Strategy<Value = Match> {
+        let hosts = proptest::sample::subsequence(vec!["a.example", "*.a.example", "*.example", "c.example"], 0..3);
+        let path = prop_oneof![
+            3 => Just(PathMatch::Any),
+            2 => proptest::sample::select(vec!["/a", "/a/b", "/c.png"]).prop_map(|path| PathMatch::Exact(path.into())),
+            2 => proptest::sample::select(vec!["/a", "/a/b"]).prop_map(|path| PathMatch::Below(path.into())),
+            3 => proptest::sample::select(vec!["/a", "/a/", "/a/b", "/a/b/"]).prop_map(|path| PathMatch::Begins(path.into())),
+            2 => proptest::sample::select(vec![r"\.png$", "^/a/b", "^/(a|c)"]).prop_map(|path| PathMatch::Regex(path.into())),
+        ];
+        let methods = proptest::sample::subsequence(METHODS.to_vec(), 0..2);
+        (hosts, path, methods, any::<bool>()).prop_map(|(hosts, path, methods, header)| Match {
+            hosts: hosts.into_iter().map(|host| host.parse().unwrap()).collect(),
+            path,
+            methods: methods.into_iter().map(str::to_owned).collect(),
+            headers: if header { BTreeMap::from([("x-a".to_owned(), Value::Exact("1".into()))]) } else { BTreeMap::new() },
+            ..Match::default()
+        })
+    }
+
+    /// Does a request meet it?
+    fn meets(matches: &Match, host: &str, path: &str, method: &str, header: bool) -> bool {
+        (matches.hosts.is_empty() || matches.hosts.iter().any(|pattern| pattern.matches(host)))
+            && matches.path.takes(path)
+            && (matches.methods.is_empty() || matches.methods.iter().any(|own| own == method))
+            && (matches.headers.is_empty() || header)
+    }
+
+    /// What each request gets of these rules by Weir: the number in the body of the route that serves it.
+    fn served(rules: Vec<Rule<usize>>, requests: &[(&str, &str, &str, bool)]) -> Vec<Option<usize>> {
+        let mut draft = Draft::default();
+        draft.listeners.push(Listener { name: "web".into(), addresses: vec!["127.0.0.1:80".into()], ..Listener::default() });
+        for (index, rule) in rules.iter().enumerate() {
+            let body = Body::new(format!("r{index}x{}", rule.body), Action::status(200));
+            draft.routes.push(Route { matches: rule.matches.clone(), body });
+        }
+        let loaded = snapshot::check(config::parse_str("test.yaml", &draft.text(), Path::new(""), &|_| None));
+        assert!(loaded.is_ok(), "{:?}\n{}", loaded.errors().next(), draft.text());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let (problems, registries) = (Problems::default(), Registries::default());
+        let snapshot = snapshot::compile(loaded.spec.unwrap(), 0, &registries, SystemTime::now(), &problems).unwrap();
+        let one = |(host, path, method, header): &(&str, &str, &str, bool)| {
+            let mut described = DescribedRequest::get(format!("http://{host}{path}"));
+            described.method = (*method).to_owned();
+            if *header {
+                described.headers.insert("x-a".into(), OneOrMany(vec!["1".into()]));
+            }
+            let told = explain(&snapshot, &described).unwrap();
+            told.route.and_then(|name| name.split_once('x')?.1.parse().ok())
+        };
+        requests.iter().map(one).collect()
+    }
+
+    fn requests() -> Vec<(&'static str, &'static str, &'static str, bool)> {
+        let mut all = Vec::new();
+        for (host, path) in HOSTS.iter().flat_map(|host| PATHS.iter().map(move |path| (host, path))) {
+            all.extend(METHODS.iter().flat_map(|method| [false, true].map(|header| (*host, *path, *method, header))));
+        }
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_first_rule_that_matches_serves(matches in proptest::collection::vec(conditions(), 1..7)) {
+            let rules: Vec<Rule<usize>> = matches.iter().cloned().enumerate().map(|(index, matches)| Rule::new(matches, index)).collect();
+            let requests = requests();
+            let served = served(ordered(rules).rules, &requests);
+            for (request, found) in requests.iter().zip(served) {
+                let (host, path, method, header) = *request;
+                let first = matches.iter().position(|matches| meets(matches, host, path, method, header));
+                prop_assert_eq!(found, first, "{:?}", request);
+            }
+        }
+
+        #[test]
+        fn exceptions_go_to_the_rules_behind(matches in proptest::collection::vec(conditions(), 2..5), except in conditions()) {
+            let mut rules: Vec<(Rule<usize>, Vec<Match>)> =
+                matches.iter().cloned().enumerate().map(|(index, matches)| (Rule::new(matches, index), Vec::new())).collect();
+            rules[0].1 = vec![except.clone()];
+            rules.push((Rule::new(Match::default(), rules.len()), Vec::new()));
+            let last = rules.len() - 1;
+            let (rules, failed) = without_exceptions(rules);
+            // Expressions cannot be cut by each other, and that is told.
+            prop_assume!(failed.is_empty());
+            let requests = requests();
+            let served = served(ordered(rules).rules, &requests);
+            for (request, found) in requests.iter().zip(served) {
+                let (host, path, method, header) = *request;
+                let meets = |matches: &Match| meets(matches, host, path, method, header);
+                let first = matches.iter().enumerate().position(|(index, matches)| meets(matches) && (index > 0 || !meets(&except)));
+                prop_assert_eq!(found, first.or(Some(last)), "{:?}", request);
+            }
+        }
+    }
 }

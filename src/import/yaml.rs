@@ -161,8 +161,9 @@ fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 10] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", ".inf"];
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | ':' | '+' | '@' | '%' | '=');
     let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_'));
-    let number =
-        text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-' | b'+' | b':' | b'e' | b'E' | b'x' | b'o'));
+    // `0x1f`, `1e3`, `1_000`, and `12:30`, which is a number to older readers.
+    let digits = |b: u8| b.is_ascii_hexdigit() || matches!(b, b'.' | b'_' | b':' | b'x' | b'o');
+    let number = text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(digits);
     // An address with a port is all digits and signs, and no number to anybody.
     let address =
         text.matches('.').count() == 3 && text.parse::<std::net::SocketAddr>().is_ok() || text.parse::<ipnet::Ipv4Net>().is_ok();

@@ -205,8 +205,7 @@ impl Reader<'_> {
                 current.push(Directive { name, args, block: None, place });
             }
         };
-        let mut tokens = tokens.into_iter().peekable();
-        while let Some((token, place)) = tokens.next() {
+        for (token, place) in tokens {
             match token {
                 Token::Line => {
                     // Addresses go on behind a comma.

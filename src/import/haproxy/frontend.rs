@@ -82,15 +82,15 @@ impl Ctx {
                 continue;
             }
             match condition(cond, &acls, &listeners) {
-                Ok(ways) => self.to_backend(&backend, line, &ways, &branches, &listeners, &mut rules),
+                Ok(ways) => self.forward(&backend, line, &ways, &branches, &listeners, &mut rules),
                 Err(why) => comments.push(self.left(line, why)),
             }
         }
         let default = section.one(&["default_backend"]).cloned();
         let all = [Way::default()];
         match (&default, section.kind.as_str()) {
-            (Some(line), _) => self.to_backend(line.word(1), line, &all, &branches, &listeners, &mut rules),
-            (None, "listen") => self.to_backend(&section.name, &section.head, &all, &branches, &listeners, &mut rules),
+            (Some(line), _) => self.forward(line.word(1), line, &all, &branches, &listeners, &mut rules),
+            (None, "listen") => self.forward(&section.name, &section.head, &all, &branches, &listeners, &mut rules),
             _ => {
                 // Nobody is there.
                 for (way, _) in &branches {
@@ -133,8 +133,7 @@ impl Ctx {
                 body.comments.push(self.left(line, why));
                 (Effect::Ends(body), if words.get(1).is_some_and(|word| word == "auth") { vec![Way::default()] } else { ways })
             }
-            (Ok(Effect::Ends(_)) | Err(_), Err(why)) if words.get(1).is_some_and(|word| word == "auth") => {
-                let _ = why;
+            (Ok(Effect::Ends(_)) | Err(_), Err(_)) if words.get(1).is_some_and(|word| word == "auth") => {
                 let mut body = Body::new(name, Action::status(403));
                 body.comments.push(
                     self.left(line, "write `basic_auth` with a file of users (`htpasswd -B`); until then nobody is let in"),
@@ -179,7 +178,7 @@ impl Ctx {
     }
 
     /// Requests that go to a backend, with what that does to them itself.
-    fn to_backend(
+    fn forward(
         &mut self,
         backend: &str,
         line: &Line,

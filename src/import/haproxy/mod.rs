@@ -112,8 +112,10 @@ pub(super) fn import(path: &Path) -> Result<Imported, ImportError> {
         .collect();
     // Backends that nobody uses are carried over too.
     for (name, section) in ctx.backends.clone() {
-        if section.kind == "backend" && !ctx.used.contains_key(&name) {
-            let _ = ctx.upstream(&name);
+        let unused = section.kind == "backend" && !ctx.used.contains_key(&name);
+        if unused && let Err(why) = ctx.upstream(&name) {
+            let comment = ctx.left(&section.head, why);
+            ctx.draft.comments.push(comment);
         }
     }
     Ok(Imported { draft: ctx.draft, report: ctx.report })

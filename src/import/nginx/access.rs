@@ -109,7 +109,7 @@ impl Ctx {
             let scope = site.find(page).map_or(scope, |location| &location.scope);
             match scope.value("root").map(|root| scope.text(root)).filter(|root| !root.contains('$')) {
                 Some(root) if known && page.starts_with('/') && !page.contains('$') && page.ends_with("html") => {
-                    let statuses = codes.iter().map(|code| Node::bare(code)).collect();
+                    let statuses = codes.iter().map(Node::bare).collect();
                     let file = format!("{}{page}", root.trim_end_matches('/'));
                     pages.push(Node::map([("status", Node::List(statuses)), ("html", Node::text(file))]));
                 }

@@ -190,7 +190,10 @@ impl Ctx {
         for name in names {
             if !self.used.keys().any(|key| key.rsplit_once("://").is_some_and(|(_, place)| place == name)) {
                 let place = self.declared[&name].place.clone();
-                let _ = self.upstream("http", &name, &Scope::default(), &place);
+                if let Err(why) = self.upstream("http", &name, &Scope::default(), &place) {
+                    let comment = self.report.left(&place, &format!("upstream {name}"), why);
+                    self.draft.comments.push(comment);
+                }
             }
         }
     }

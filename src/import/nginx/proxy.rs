@@ -32,8 +32,8 @@ impl Ctx {
             return refused(self, body, format!("there is no such scheme: `{url}`"));
         };
         // A unix socket's path goes on to the next colon.
-        let start = if rest.starts_with("unix:") {
-            rest[5..].find(':').map_or(rest.len(), |at| at + 6)
+        let start = if let Some(path) = rest.strip_prefix("unix:") {
+            path.find(':').map_or(rest.len(), |at| at + 6)
         } else {
             rest.find(['/', '?']).or_else(|| rest.find("${request_uri}").or_else(|| rest.find("${uri}"))).unwrap_or(rest.len())
         };

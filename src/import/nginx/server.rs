@@ -95,8 +95,7 @@ fn suffix(expression: &str) -> Option<HostPattern> {
     let end = plain.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')))? + 1;
     let rest = plain[end..].strip_prefix('.')?;
     // A dot that is no literal one, or a suffix that is a top-level domain, takes too much.
-    (body.matches("\\.").count() >= rest.matches('.').count() + 1 && rest.contains('.'))
-        .then(|| format!("*.{rest}").parse().ok())?
+    (body.matches("\\.").count() > rest.matches('.').count() && rest.contains('.')).then(|| format!("*.{rest}").parse().ok())?
 }
 
 impl Ctx {

@@ -304,8 +304,11 @@ impl Ctx {
     fn unused(&mut self) {
         let dynamic = self.dynamic.clone();
         for (name, _) in entries(at(&dynamic, &["http", "services"])) {
-            if !self.used.contains_key(&name) {
-                let _ = self.target(&name);
+            if !self.used.contains_key(&name)
+                && let Err(why) = self.target(&name)
+            {
+                let comment = self.report.left(&self.place(&["services", &name]), &format!("service {name}"), why);
+                self.draft.comments.push(comment);
             }
         }
     }

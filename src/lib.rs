@@ -33,7 +33,7 @@
 //! | 9 | [`admin`] | the API that operators and Prometheus ask |
 //! | 10 | [`control`] | the single writer: reload, runtime changes, probation |
 //! | 11 | [`server`] | assembly, signals, drain |
-//! | - | [`lab`], [`cli`] | test backends; the commands |
+//! | - | [`lab`], [`import`], [`cli`] | test backends; configurations of other programs as ours; the commands |
 
 pub mod admin;
 pub mod balance;
@@ -49,6 +49,7 @@ pub mod filter;
 pub mod gate;
 pub mod geo;
 pub mod health;
+pub mod import;
 pub mod l4;
 pub mod lab;
 pub mod lane;

@@ -6,3 +6,5 @@ mod agreement;
 mod bad;
 #[path = "conf/hostile.rs"]
 mod hostile;
+#[path = "conf/imports.rs"]
+mod imports;

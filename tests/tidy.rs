@@ -22,7 +22,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     // What changes a running edge, what puts the parts together, and what happens to the whole from outside.
     (10, &["control"]),
     (11, &["server"]),
-    (BESIDE, &["lab", "cli"]),
+    (BESIDE, &["lab", "import", "cli"]),
 ];
 const BESIDE: u8 = u8::MAX;
 

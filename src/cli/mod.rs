@@ -5,6 +5,7 @@ mod demo;
 pub mod diff;
 mod explain;
 mod health;
+mod import;
 pub mod lab;
 mod orders;
 pub mod remote;
@@ -52,6 +53,8 @@ enum Command {
     Top(top::TopArgs),
     /// Ask a running edge how it is; for health checks of containers
     Health(health::HealthArgs),
+    /// Read the configuration of nginx, HAProxy, Caddy or Traefik and write it as ours
+    Import(import::ImportArgs),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::SchemaArgs),
     /// Run a complete edge with backends and a certificate of its own: nothing to install or edit
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => run_lab(args),

@@ -163,6 +163,18 @@ impl Endpoint {
         Self { address: address.into(), more: Vec::new() }
     }
 
+    /// An address that an endpoint can have; `Err` says why this is none.
+    pub fn checked(address: impl Into<String>) -> Result<Self, String> {
+        let address = address.into();
+        let target: crate::discovery::Target = address.parse()?;
+        match target.name() {
+            Some((name, _)) if name.contains('_') => {
+                Err(format!("`{name}` is not a name in DNS, because of its `_`: write another name or the address"))
+            }
+            _ => Ok(Self::new(address)),
+        }
+    }
+
     fn node(&self) -> Node {
         if self.more.is_empty() {
             return Node::text(&self.address);

@@ -170,3 +170,28 @@ async fn the_demo_prints_its_configuration() {
     assert_eq!((printed.status.code(), err(&printed)), (Some(0), ""));
     assert_eq!(out(&printed), std::fs::read_to_string("conf/demo.yaml").expect("the file"));
 }
+
+#[tokio::test]
+async fn import_writes_a_configuration_and_sums_up() {
+    let source = "tests/conf/import/nginx/rules.conf";
+    let imported = weir(&["import", "nginx", source]).await;
+    assert_eq!(imported.status.code(), Some(0), "{}", err(&imported));
+    assert!(out(&imported).contains("\nroutes:\n") && out(&imported).contains("# not carried over: "), "{}", out(&imported));
+    assert!(err(&imported).starts_with("carried over: ") && err(&imported).contains("\nnot needed: "), "{}", err(&imported));
+
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let file = directory.path().join("weir.yaml");
+    let path = file.to_str().expect("UTF-8");
+    fails(&weir(&["import", "nginx", source, "--output", path]).await, 0);
+    assert_eq!(std::fs::read_to_string(&file).expect("a file"), out(&imported));
+    fails(&weir(&["check", path]).await, 0);
+    // What is there is not written over.
+    let again = weir(&["import", "nginx", source, "--output", path]).await;
+    fails(&again, 1);
+    assert!(err(&again).contains("exists"), "{}", err(&again));
+
+    let missing = weir(&["import", "haproxy", "/nonexistent/haproxy.cfg"]).await;
+    fails(&missing, 1);
+    assert!(err(&missing).contains("/nonexistent/haproxy.cfg: cannot read"), "{}", err(&missing));
+    fails(&weir(&["import", "apache", source]).await, 64);
+}

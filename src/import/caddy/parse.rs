@@ -301,8 +301,16 @@ fn tokens(file: &Rc<str>, text: &str) -> Result<Vec<(Token, Place)>, ImportError
                             text.push(c);
                         }
                         line += 1;
-                        if text.trim() == mark {
+                        // More words may stand behind the mark.
+                        let behind = text
+                            .trim_start()
+                            .strip_prefix(mark.as_str())
+                            .filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+                        if let Some(behind) = behind {
                             tokens.push((Token::Word { text: lines.join("\n"), quoted: true }, place.clone()));
+                            let words =
+                                behind.split_whitespace().map(|word| Token::Word { text: word.to_owned(), quoted: false });
+                            tokens.extend(words.map(|word| (word, place.clone())));
                             tokens.push((Token::Line, place.clone()));
                             break;
                         }

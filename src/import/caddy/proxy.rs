@@ -23,12 +23,12 @@ impl Ctx {
         let listed = directive.inside().iter().filter(|inner| inner.name == "to").flat_map(|inner| inner.args.clone());
         let all: Vec<String> = addresses.iter().cloned().chain(listed).collect();
         for text in &all {
-            let (address, scheme) = endpoint(text)?;
+            let (endpoint, scheme) = endpoint(text)?;
             tls |= scheme == "https";
             if scheme == "h2c" {
                 upstream.connections.insert("protocol".into(), Node::text("h2c"));
             }
-            upstream.endpoints.push(Endpoint::new(address));
+            upstream.endpoints.push(endpoint);
         }
         if upstream.endpoints.is_empty() {
             return Err("there is no address to go to".into());
@@ -216,12 +216,12 @@ impl Directive {
 }
 
 /// An address as Caddy writes it, as an endpoint and its scheme.
-fn endpoint(text: &str) -> Result<(String, &str), String> {
+fn endpoint(text: &str) -> Result<(Endpoint, &str), String> {
     if text.contains(['{', '$']) {
         return Err(format!("`{text}`: an endpoint is named in the configuration, and not by a variable"));
     }
     if let Some(path) = text.strip_prefix("unix/") {
-        return Ok((format!("unix:{path}"), "http"));
+        return Ok((Endpoint::checked(format!("unix:{path}"))?, "http"));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let rest = rest.trim_end_matches('/');
@@ -232,8 +232,7 @@ fn endpoint(text: &str) -> Result<(String, &str), String> {
         (_, true) => rest,
         (_, false) => format!("{rest}:80"),
     };
-    address.parse::<crate::discovery::Target>()?;
-    Ok((address, scheme))
+    Ok((Endpoint::checked(address)?, scheme))
 }
 
 /// `lb_policy`, as a key of the upstream.

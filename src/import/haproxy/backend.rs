@@ -97,10 +97,10 @@ impl Ctx {
         if port.is_none_or(|port| port.is_empty()) && !address.starts_with("unix:") {
             return Some(self.left(line, "an endpoint has a port"));
         }
-        if let Err(why) = address.parse::<crate::discovery::Target>() {
-            return Some(self.left(line, why));
-        }
-        let mut endpoint = Endpoint::new(address);
+        let mut endpoint = match Endpoint::checked(address) {
+            Ok(endpoint) => endpoint,
+            Err(why) => return Some(self.left(line, why)),
+        };
         let defaults = section.one(&["default-server"]).cloned();
         let option = |name: &str| line.after(name).or_else(|| defaults.as_ref().and_then(|line| line.after(name)));
         let has = |name: &str| line.has(name) || defaults.as_ref().is_some_and(|line| line.has(name));

@@ -94,6 +94,12 @@ impl Ctx {
         {
             return Err("Weir writes this field itself".into());
         }
+        if http::HeaderName::from_bytes(field.as_bytes()).is_err() {
+            return Err(format!("`{field}` is not the name of a header field"));
+        }
+        if field == "host" && !value.contains('%') && crate::types::parse_authority(value).is_none() {
+            return Err(format!("`{value}` is not a host"));
+        }
         let change = match kind {
             "del-header" if field == "host" => return Err("a request has one host".into()),
             "del-header" => Node::map([("remove", Node::text(field))]),

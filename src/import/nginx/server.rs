@@ -80,7 +80,11 @@ impl<'d> Server<'d> {
                     Err(_) => self.comments.push(ctx.report.left(
                         &directive.place,
                         &format!("server_name {name}"),
-                        "a host is `example.com` or `*.example.com`",
+                        if name.ends_with(".*") {
+                            "a wildcard stands at the front: write each name"
+                        } else {
+                            "a host is `example.com` or `*.example.com`"
+                        },
                     )),
                 }
             }

@@ -19,7 +19,7 @@ impl Ctx {
                 let declared = self.declared.get(place).cloned();
                 let mut upstream = match &declared {
                     Some(block) => self.declared_upstream(block, scheme)?,
-                    None => Upstream { endpoints: vec![Endpoint::new(endpoint(place, scheme)?)], ..Upstream::default() },
+                    None => Upstream { endpoints: vec![endpoint(place, scheme)?], ..Upstream::default() },
                 };
                 let wished = match declared {
                     Some(_) if matches!(scheme, "https" | "grpcs") => format!("{place}-tls"),
@@ -142,12 +142,11 @@ impl Ctx {
 
     /// `server address options;` as an endpoint; a comment where something of it is left.
     fn server_of(&mut self, directive: &Directive, scheme: &str, upstream: &mut Upstream) -> Option<String> {
-        let address = match endpoint(directive.arg(0), scheme) {
-            Ok(address) => address,
+        let mut endpoint = match endpoint(directive.arg(0), scheme) {
+            Ok(endpoint) => endpoint,
             Err(reason) => return Some(self.left(directive, reason)),
         };
         self.report.carried(&directive.place, &directive.words());
-        let mut endpoint = Endpoint::new(address);
         let mut left = Vec::new();
         for option in &directive.args[1..] {
             match option.split_once('=').unwrap_or((option, "")) {
@@ -202,14 +201,14 @@ fn hash_key(text: &str) -> Option<String> {
 }
 
 /// An address as nginx writes it, as an endpoint.
-fn endpoint(text: &str, scheme: &str) -> Result<String, String> {
+fn endpoint(text: &str, scheme: &str) -> Result<Endpoint, String> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(format!("unix:{}", path.trim_end_matches(':')));
+        return Endpoint::checked(format!("unix:{}", path.trim_end_matches(':')));
     }
     let default = if matches!(scheme, "https" | "grpcs") { 443 } else { 80 };
     let has_port = text
         .rsplit_once(':')
         .is_some_and(|(host, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':'));
     let bare = if has_port { text.to_owned() } else { format!("{}:{default}", text.trim_end_matches(':')) };
-    bare.parse::<crate::discovery::Target>().map(|_| bare)
+    Endpoint::checked(bare)
 }

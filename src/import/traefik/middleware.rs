@@ -241,21 +241,14 @@ impl Ctx {
             (_, true) => host.to_owned(),
             (_, false) => format!("{host}:80"),
         };
-        address.parse::<crate::discovery::Target>()?;
-        let known = self
-            .draft
-            .upstreams
-            .iter()
-            .find(|upstream| upstream.endpoints == [Endpoint::new(&address)] && upstream.more.is_empty());
+        let endpoint = Endpoint::checked(address)?;
+        let known =
+            self.draft.upstreams.iter().find(|upstream| upstream.endpoints == [endpoint.clone()] && upstream.more.is_empty());
         let name = match known {
             Some(upstream) => upstream.name.clone(),
             None => {
                 let name = self.names.take(host);
-                self.draft.upstreams.push(Upstream {
-                    name: name.clone(),
-                    endpoints: vec![Endpoint::new(address)],
-                    ..Upstream::default()
-                });
+                self.draft.upstreams.push(Upstream { name: name.clone(), endpoints: vec![endpoint], ..Upstream::default() });
                 name
             }
         };

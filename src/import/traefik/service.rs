@@ -103,11 +103,10 @@ impl Ctx {
                 (_, true) => host.to_owned(),
                 (_, false) => format!("{host}:80"),
             };
-            address.parse::<crate::discovery::Target>()?;
             if behind.len() > 1 {
                 path.get_or_insert_with(|| behind.trim_end_matches('/').to_owned());
             }
-            let mut endpoint = Endpoint::new(address);
+            let mut endpoint = Endpoint::checked(address)?;
             endpoint.more.extend(
                 weight
                     .as_ref()

@@ -4,6 +4,7 @@
 //! in the place where it would be, and a line of the [`Report`].
 
 mod caddy;
+mod directive;
 pub mod draft;
 mod haproxy;
 mod matching;

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     exchange::{DRAIN, Exchange, Framing, Plan, refusal_reply, standard_head},
     gate::{Refusal, Spelling, Version, hop::CONNECTION_FIELDS, response::admit_trailers},
-    pace::{Clock, Pace, Sent},
+    pace::{Clock, Pace, Sent, Window},
     upstream::Fault,
     wire::Stream,
 };
@@ -111,17 +111,9 @@ impl H2Client {
                 break;
             }
             let Some(send) = &mut self.send else { return Poll::Ready(Err(gone())) };
-            ready!(self.stream.pace.window.poll_turn(cx));
-            let wanted = self.waiting.len().min(PIECE);
-            send.reserve_capacity(wanted);
-            let capacity = match send.capacity() {
-                0 => match ready!(send.poll_capacity(cx)) {
-                    Some(Ok(capacity)) => capacity,
-                    Some(Err(_)) | None => return Poll::Ready(Err(gone())),
-                },
-                capacity => capacity,
-            };
-            let part = self.waiting.split_to(capacity.min(wanted));
+            let capacity = ready!(poll_capacity(send, &self.stream.pace.window, self.waiting.len(), cx));
+            let Some(Ok(count)) = capacity else { return Poll::Ready(Err(gone())) };
+            let part = self.waiting.split_to(count);
             let end = self.ends && self.waiting.is_empty() && self.gathered.is_empty();
             self.hand_over(part, end)?;
         }
@@ -158,6 +150,30 @@ impl H2Client {
             }
         }
     }
+}
+
+/// Resolves to how many of so many bytes may be handed to the library now. `None` when the client wants no more of the stream.
+pub fn poll_capacity(
+    send: &mut SendStream<Bytes>,
+    window: &Window,
+    bytes: usize,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<usize, h2::Error>>> {
+    ready!(window.poll_turn(cx));
+    let wanted = bytes.min(PIECE);
+    send.reserve_capacity(wanted);
+    match send.capacity() {
+        0 => send.poll_capacity(cx).map_ok(|capacity| capacity.min(wanted)),
+        capacity => Poll::Ready(Some(Ok(capacity.min(wanted)))),
+    }
+}
+
+/// A head without what no message of HTTP/2 has.
+fn response(status: StatusCode, mut fields: HeaderMap) -> Response<()> {
+    CONNECTION_FIELDS.iter().for_each(|name| drop(fields.remove(name)));
+    let mut head = Response::new(());
+    (*head.status_mut(), *head.headers_mut()) = (status, fields);
+    head
 }
 
 fn gone() -> io::Error {
@@ -206,12 +222,9 @@ impl Client for H2Client {
         reset.map(drop)
     }
 
-    fn interim(&mut self, status: StatusCode, mut fields: HeaderMap, _spelling: &Spelling) {
-        CONNECTION_FIELDS.iter().for_each(|name| drop(fields.remove(name)));
-        let mut head = Response::new(());
-        (*head.status_mut(), *head.headers_mut()) = (status, fields);
+    fn interim(&mut self, status: StatusCode, fields: HeaderMap, _spelling: &Spelling) {
         // A client that is gone by now is told of by whatever is sent next.
-        let _ = self.stream.respond.send_informational(head);
+        let _ = self.stream.respond.send_informational(response(status, fields));
     }
 
     fn head(
@@ -222,14 +235,11 @@ impl Client for H2Client {
         plan: &Plan,
         _version: Version,
     ) -> io::Result<()> {
-        CONNECTION_FIELDS.iter().for_each(|name| drop(fields.remove(name)));
         if !fields.contains_key(header::DATE) {
             fields.insert(header::DATE, head::date());
         }
-        let mut head = Response::new(());
-        (*head.status_mut(), *head.headers_mut()) = (status, fields);
         let end = matches!(plan.framing, Framing::None | Framing::Length(0));
-        self.send = Some(self.stream.respond.send_response(head, end).map_err(|_| gone())?);
+        self.send = Some(self.stream.respond.send_response(response(status, fields), end).map_err(|_| gone())?);
         self.stream.sent.is_whole = end;
         Ok(())
     }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 pub use h1::H1Client;
-pub use h2::{H2Client, RequestStream};
+pub use h2::{H2Client, RequestStream, poll_capacity};
 pub use pool::Pool;
 
 use self::{

@@ -79,6 +79,7 @@ impl Filter for Probe {
                 let body = BodyStream::new(Some(9), stream::iter([Ok(Bytes::from("half"))]));
                 Verdict::Stream { reply: reply(200), body, reason: "probe" }
             }
+            "/panic" => panic!("a fault of ours"),
             "/own" => Verdict::Answer { reply: Reply::text(200, "text/plain", "own\n"), reason: "probe" },
             _ => Verdict::Continue,
         }
@@ -224,11 +225,16 @@ impl TestEdge {
         self.h1(&format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
     }
 
+    async fn h2_client(&self) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+        let socket = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
     /// Head and body over HTTP/2; the body as far as it came, with whether it ended.
     async fn h2(&self, method: &str, target: &str, body: &'static str) -> (http::response::Parts, Bytes, bool) {
-        let socket = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
-        let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await.unwrap();
-        tokio::spawn(connection);
+        let mut client = self.h2_client().await;
         let request = hyper::Request::builder().method(method).uri(format!("http://x{target}"));
         let Ok(answer) = client.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await else {
             // A reset overtakes what was queued before it.
@@ -344,6 +350,15 @@ async fn a_filter_that_fails_in_a_body_cuts_it_visibly() {
     assert_eq!(chunks(&edge.get("/fail").await.1), ("ok".to_owned(), false));
     let (_, body, ended) = edge.h2("GET", "/fail", "").await;
     assert_eq!((&*body, ended), (&b"OK"[..], false));
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_stream_of_its_connection() {
+    let edge = edge("30s").await;
+    let mut client = edge.h2_client().await;
+    let get = |path: &str| hyper::Request::get(format!("http://x{path}")).body(Full::default()).unwrap();
+    assert!(client.send_request(get("/panic")).await.is_err());
+    assert_eq!(client.send_request(get("/own")).await.expect("the connection lives on").status(), 200);
 }
 
 #[tokio::test]

@@ -146,6 +146,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     let allowance = Allowance::new();
     let elsewhere = Arc::<Elsewhere>::default();
     let mut streams = FuturesUnordered::new();
+    // Until a GOAWAY was sent.
     let mut door: Option<Attendance> = Some(connection.door.attend());
     let mut idleness = Idleness { patience: http.keepalive_timeout.get(), since: None, clock: Clock::default() };
     let mut left = http.max_requests_per_connection.get();
@@ -223,9 +224,11 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 break;
             }
             // A GOAWAY first; a client that is idle and does not react is let go after as long again.
-            Event::Closing | Event::Idle if door.take().is_some() => conn.graceful_shutdown(),
-            Event::Closing => {}
-            Event::Idle | Event::Ended => break,
+            Event::Closing | Event::Idle => match door.take() {
+                Some(_) => conn.graceful_shutdown(),
+                None => break,
+            },
+            Event::Ended => break,
         }
     }
     drop(conn);

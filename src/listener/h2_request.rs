@@ -31,15 +31,12 @@ use tokio::time::timeout;
 
 use crate::{
     gate::{Refusal, hop::CONNECTION_FIELDS, response::admit_trailers},
-    lane::RequestStream,
+    lane::{self, RequestStream},
     pace::{Pace, Sent, Watch},
 };
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
-
-/// Bytes that are handed to the library at a time: one frame of the size that every client takes.
-const PIECE: usize = 16 * 1024;
 
 /// One request and its response.
 pub(super) struct H2Request {
@@ -173,19 +170,10 @@ impl H2Request {
         if send.poll_reset(cx).is_ready() {
             return Poll::Ready(Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream"));
         }
-        ready!(self.pace.window.poll_turn(cx));
-        let wanted = piece.min(PIECE);
-        send.reserve_capacity(wanted);
-        match send.capacity() {
-            0 => match ready!(send.poll_capacity(cx)) {
-                Some(capacity) => {
-                    let capacity = capacity.or_err(ErrorType::WriteError, "waiting for the window of an HTTP/2 client")?;
-                    Poll::Ready(Ok(capacity.min(wanted)))
-                }
-                None => Poll::Ready(Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream")),
-            },
-            capacity => Poll::Ready(Ok(capacity.min(wanted))),
-        }
+        Poll::Ready(match ready!(lane::poll_capacity(send, &self.pace.window, piece, cx)) {
+            Some(capacity) => capacity.or_err(ErrorType::WriteError, "waiting for the window of an HTTP/2 client"),
+            None => Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream"),
+        })
     }
 
     async fn send_body(&mut self, mut piece: Bytes, end: bool) -> Result<()> {

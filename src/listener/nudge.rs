@@ -102,19 +102,37 @@ mod tests {
 
     #[test]
     fn no_wake_is_lost_between_work_and_rest() {
+        const ROUNDS: usize = 400_000;
+        let until = |count: &AtomicUsize, wanted: usize| {
+            while count.load(SeqCst) != wanted {
+                std::thread::yield_now();
+            }
+        };
         let (counting, whole) = (Arc::<Counting>::default(), Arc::<Whole>::default());
         let task = Waker::from(counting.clone());
         let ((one, waker), (other, _)) = (Part::of(&whole), Part::of(&whole));
         other.take();
-        for _ in 0..2000 {
-            whole.work(&Context::from_waker(&task));
-            one.take();
-            counting.0.store(0, Relaxed);
-            let waiting = std::thread::scope(|scope| {
-                scope.spawn(|| waker.wake_by_ref());
-                whole.rest([&one, &other])
+        let (begun, over, mut lost) = (AtomicUsize::new(0), AtomicUsize::new(0), 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    until(&begun, round);
+                    waker.wake_by_ref();
+                    over.store(round, SeqCst);
+                }
             });
-            assert!(!waiting || counting.0.load(Relaxed) == 1, "it rests, and was not woken");
-        }
+            for round in 1..=ROUNDS {
+                whole.work(&Context::from_waker(&task));
+                one.take();
+                counting.0.store(0, Relaxed);
+                begun.store(round, SeqCst);
+                // Meets the other thread at another place each time.
+                (0..round % 64).for_each(|_| std::hint::spin_loop());
+                let waiting = whole.rest([&one, &other]);
+                until(&over, round);
+                lost += usize::from(waiting && counting.0.load(SeqCst) == 0);
+            }
+        });
+        assert_eq!(lost, 0, "times it rested, and was not woken");
     }
 }

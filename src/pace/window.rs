@@ -239,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn more_may_wait_of_a_response_that_is_in_memory_once() {
+        let window = Window::default();
+        window.widen();
+        assert_eq!(room(&window), Some(MOST_ONCE));
+        window.passed(MOST_ONCE);
+        window.handed(MOST_ONCE - 1);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(room(&window).is_none() && window.poll_turn(cx).is_ready());
+        window.handed(1);
+        assert!(window.poll_turn(cx).is_pending());
+    }
+
+    #[test]
     fn bytes_that_are_in_no_piece_do_not_stop_the_reader() {
         let window = Window::default();
         window.read(MOST);

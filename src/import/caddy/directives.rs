@@ -2,8 +2,7 @@
 
 use super::{
     super::{draft::Filter, yaml::Node},
-    Ctx,
-    parse::Directive,
+    Ctx, Directive,
 };
 
 /// A field that is there once.

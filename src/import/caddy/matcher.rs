@@ -10,7 +10,7 @@ use super::{
         order::canonical,
         text::expression,
     },
-    parse::Directive,
+    Directive,
 };
 
 /// Requests: one of these, and none of those.

@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Imported,
+    directive::Directive,
     draft::{Action, Body, Draft, Listener, Names, Route, Tls},
     matching::Match,
     order::{Rule, ordered, without_exceptions},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::types::HostPattern;
 use address::Address;
-use parse::{Directive, Site};
+use parse::Site;
 
 /// What is known while a file is read.
 #[derive(Debug, Default)]

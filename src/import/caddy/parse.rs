@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use super::super::{
+    directive::Directive,
     report::{ImportError, Place, Report},
     source::Sources,
 };
@@ -11,41 +12,6 @@ use super::super::{
 const MAX_DEPTH: usize = 32;
 /// Snippets may import each other; so many lines come of it at most.
 const MAX_LINES: usize = 50_000;
-
-/// A line and the block that it opens.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Directive {
-    /// The first word.
-    pub name: String,
-    /// The others.
-    pub args: Vec<String>,
-    /// What is in its block.
-    pub block: Option<Vec<Directive>>,
-    /// Where it begins.
-    pub place: Place,
-}
-
-impl Directive {
-    /// An argument, or nothing.
-    pub fn arg(&self, index: usize) -> &str {
-        self.args.get(index).map_or("", String::as_str)
-    }
-
-    /// As it was written, without its block.
-    pub fn words(&self) -> String {
-        std::iter::once(&self.name).chain(&self.args).cloned().collect::<Vec<_>>().join(" ")
-    }
-
-    /// What is in its block.
-    pub fn inside(&self) -> &[Directive] {
-        self.block.as_deref().unwrap_or_default()
-    }
-
-    /// The line of this name in its block.
-    pub fn option(&self, name: &str) -> Option<&Directive> {
-        self.inside().iter().find(|directive| directive.name == name)
-    }
-}
 
 /// A site: its addresses and what is in its block.
 #[derive(Debug)]

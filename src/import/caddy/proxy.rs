@@ -5,9 +5,8 @@ use super::{
         draft::{Endpoint, Filter, Upstream},
         yaml::Node,
     },
-    Ctx,
+    Ctx, Directive,
     directives::{put, template},
-    parse::Directive,
 };
 
 impl Ctx {

@@ -7,10 +7,10 @@ use super::{
         order::Rule,
         yaml::Node,
     },
-    Ctx,
+    Ctx, Directive,
     directives::target,
     matcher::{self, Named, Which},
-    parse::{Directive, Site},
+    parse::Site,
 };
 
 /// Directives that change requests and responses.

@@ -5,8 +5,7 @@ use super::{
         draft::{Action, Body, Filter},
         yaml::Node,
     },
-    Ctx, Scope,
-    parse::Directive,
+    Ctx, Directive, Scope,
     server::Site,
     value::{self, Use, template},
 };

@@ -5,9 +5,8 @@ use super::{
         draft::{Action, Body, Filter},
         yaml::Node,
     },
-    Ctx, Scope,
+    Ctx, Directive, Scope,
     location::{Kind, Location},
-    parse::Directive,
     server::Site,
     value,
 };

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    super::draft::Listener, super::draft::Names, super::draft::Tls, super::yaml::Node, Ctx, Scope, parse::Directive,
-    server::Server, value,
+    super::draft::Listener, super::draft::Names, super::draft::Tls, super::yaml::Node, Ctx, Directive, Scope, server::Server,
+    value,
 };
 
 /// One `listen` of a server.

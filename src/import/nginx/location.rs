@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ctx, Scope, parse::Directive, server::Site, value};
+use super::{Ctx, Directive, Scope, server::Site, value};
 
 /// How a location is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]

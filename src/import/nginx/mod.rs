@@ -20,10 +20,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Imported,
+    directive::Directive,
     draft::{Draft, Names},
     report::{ImportError, Report},
 };
-use parse::Directive;
 use words::{Fate, fate, why};
 
 /// What is known while a configuration is read.

@@ -3,47 +3,13 @@
 use std::rc::Rc;
 
 use super::super::{
+    directive::Directive,
     report::{ImportError, Place, Report},
     source::Sources,
 };
 
 /// Blocks deeper than this are not nginx.
 const MAX_DEPTH: usize = 64;
-
-/// `name args;` or `name args { ... }`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Directive {
-    /// The first word.
-    pub name: String,
-    /// The others.
-    pub args: Vec<String>,
-    /// What is in its block.
-    pub block: Option<Vec<Directive>>,
-    /// Where it begins.
-    pub place: Place,
-}
-
-impl Directive {
-    /// An argument, or nothing.
-    pub fn arg(&self, index: usize) -> &str {
-        self.args.get(index).map_or("", String::as_str)
-    }
-
-    /// As it was written, without its block.
-    pub fn words(&self) -> String {
-        let mut words = self.name.clone();
-        for arg in &self.args {
-            words.push(' ');
-            words.push_str(arg);
-        }
-        words
-    }
-
-    /// What is in its block.
-    pub fn inside(&self) -> &[Directive] {
-        self.block.as_deref().unwrap_or_default()
-    }
-}
 
 /// Reads a file and all that it includes.
 pub fn read(path: &std::path::Path, report: &mut Report) -> Result<Vec<Directive>, ImportError> {

@@ -5,10 +5,9 @@ use super::{
         draft::{Action, Body, Filter},
         yaml::Node,
     },
-    Ctx, Scope,
+    Ctx, Directive, Scope,
     content::strip,
     location::{Kind, Location},
-    parse::Directive,
     value::{self, Part, Use, parts, template},
 };
 

@@ -7,9 +7,8 @@ use super::{
         order::Rule,
         yaml::Node,
     },
-    Ctx,
+    Ctx, Directive,
     content::is_unless_file,
-    parse::Directive,
     server::Site,
     value::{self, Part, Use, parts, template},
 };

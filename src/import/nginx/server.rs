@@ -8,10 +8,9 @@ use super::{
         matching::{Match, PathMatch},
         order::{Rule, canonical, ordered},
     },
-    Ctx, Scope,
+    Ctx, Directive, Scope,
     listen::{Group, Listen},
     location::{Kind, Location},
-    parse::Directive,
 };
 use crate::types::HostPattern;
 

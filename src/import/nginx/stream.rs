@@ -7,9 +7,8 @@ use super::{
         draft::{Listener, Tls},
         yaml::Node,
     },
-    Ctx, Scope,
+    Ctx, Directive, Scope,
     listen::address,
-    parse::Directive,
     value,
 };
 

@@ -4,9 +4,7 @@ use super::{
     super::draft::{Endpoint, Upstream},
     super::report::Place,
     super::yaml::Node,
-    Ctx, Scope,
-    parse::Directive,
-    value,
+    Ctx, Directive, Scope, value,
 };
 
 impl Ctx {

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::import::{self, Kind};
 
@@ -14,7 +14,7 @@ use crate::import::{self, Kind};
 pub struct ImportArgs {
     /// Whose configuration it is.
     #[arg(value_enum)]
-    from: From,
+    from: Kind,
     /// The file.
     file: PathBuf,
     /// Write the result to this file, which must not exist yet. Best in the directory of the original, since relative paths stay as they are.
@@ -22,28 +22,9 @@ pub struct ImportArgs {
     output: Option<PathBuf>,
 }
 
-/// The programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum From {
-    /// nginx.conf, or a file of sites-enabled.
-    Nginx,
-    /// haproxy.cfg.
-    Haproxy,
-    /// A Caddyfile.
-    Caddy,
-    /// A file of the file provider, a static configuration that names some, or a Compose file with labels.
-    Traefik,
-}
-
 /// Runs `weir import`.
 pub fn run(args: &ImportArgs) -> ExitCode {
-    let kind = match args.from {
-        From::Nginx => Kind::Nginx,
-        From::Haproxy => Kind::Haproxy,
-        From::Caddy => Kind::Caddy,
-        From::Traefik => Kind::Traefik,
-    };
-    let imported = match import::import(kind, &args.file) {
+    let imported = match import::import(args.from, &args.file) {
         Ok(imported) => imported,
         Err(error) => {
             eprintln!("weir: {error}");

@@ -22,15 +22,15 @@ pub use draft::Draft;
 pub use report::{ImportError, Report};
 
 /// Whose configuration it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// nginx.
+    /// nginx.conf, or a file of sites-enabled.
     Nginx,
-    /// HAProxy.
+    /// haproxy.cfg.
     Haproxy,
-    /// Caddy.
+    /// A Caddyfile.
     Caddy,
-    /// Traefik.
+    /// A file of the file provider, a static configuration that names some, or a Compose file with labels.
     Traefik,
 }
 

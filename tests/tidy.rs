@@ -12,7 +12,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
     (1, &["observe", "endpoint", "resilience", "pace"]),
     (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel", "wire"]),
-    (3, &["upstream", "route"]),
+    (3, &["upstream", "route", "acme"]),
     (4, &["config"]),
     (5, &["snapshot"]),
     (6, &["exchange"]),
@@ -35,6 +35,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("health", "wire", "a check is made on a connection as requests are"),
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),
+    ("filter", "wire", "and on a connection as all that Weir asks of others"),
     ("lane", "l4", "a connection that leaves HTTP is joined by the relay of layer 4"),
     ("route", "upstream", "an action names the upstream that it forwards to"),
 ];
@@ -75,8 +76,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("HttpPeer::new(", &["src/upstream/peer.rs"], "one file knows the options of a peer"),
     (
         "TcpStream::connect(",
-        &["src/wire", "src/discovery/docker", "src/filter/jwt"],
-        "endpoints are dialled in `wire`; an engine and a key set are no endpoints",
+        &["src/wire", "src/discovery/docker"],
+        "endpoints are dialled in `wire`, and others asked; an engine is neither",
     ),
 ];
 

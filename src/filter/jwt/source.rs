@@ -16,14 +16,12 @@ use rand::Rng;
 use rustls::ClientConfig;
 use tokio::sync::{self, watch};
 
-use super::{
-    fetch::{self, Address},
-    keys::KeySet,
-};
+use super::{fetch, keys::KeySet};
 use crate::{
     filter::small_file::{self, Stamp},
     observe::Sample,
     types::ConfigPath,
+    wire::Url,
 };
 
 /// The longest file.
@@ -102,7 +100,7 @@ enum Kind {
 pub(super) struct Remote {
     /// For the log and the metrics.
     pub(super) name: String,
-    pub(super) address: Address,
+    pub(super) address: Url,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) refresh: Duration,
     pub(super) min_refresh: Duration,
@@ -163,7 +161,7 @@ impl Source {
         };
         Some(async move {
             // Somewhat longer than a fetch takes at most, for a loop that has to begin first.
-            let _ = tokio::time::timeout(fetch::PATIENCE + FIRST_PAUSE, done.wait_for(|done| *done >= wanted)).await;
+            let _ = tokio::time::timeout(fetch::PATIENCE.time + FIRST_PAUSE, done.wait_for(|done| *done >= wanted)).await;
         })
     }
 

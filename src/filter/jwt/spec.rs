@@ -10,7 +10,6 @@ use super::{
     Challenges, Inner, Jwt,
     algorithm::Algorithm,
     cache::Cache,
-    fetch::Address,
     keys::KeySet,
     policy::{Audience, ClaimPath, Policy},
     source::{Remote, Shared, Source},
@@ -23,6 +22,7 @@ use crate::{
     },
     tls::{Trust, client_config},
     types::{At, Code, ConfigPath, OneOrMany, Secret, Span},
+    wire::Url,
 };
 
 /// More would make expired tokens good again.
@@ -325,7 +325,7 @@ impl KeysSpec {
             }
         }
         let at_url = at.key("url");
-        let address = Address::parse(url);
+        let address = Url::parse(url);
         let problem = |reason: &String| {
             at_url.problem(Code::BadValue, reason);
         };

@@ -21,6 +21,7 @@
 //! | 2 | [`geo`] | which country an address is in |
 //! | 2 | [`filter`] | what happens to requests and responses on their way |
 //! | 3 | [`upstream`] | a pool of endpoints, balanced, checked, connected to; the loop over attempts, the verdict on a failure |
+//! | 3 | [`acme`] | certificates that are obtained and renewed by themselves |
 //! | 3 | [`route`] | from a request head to the route that serves it |
 //! | 4 | [`config`] | text to Spec, with every problem placed |
 //! | 5 | [`snapshot`] | Spec to what requests are served by |
@@ -35,6 +36,7 @@
 //! | 11 | [`server`] | assembly, signals, drain |
 //! | - | [`lab`], [`import`], [`cli`] | test backends; configurations of other programs as ours; the commands |
 
+pub mod acme;
 pub mod admin;
 pub mod balance;
 pub mod cache;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{AdminState, live::Moment};
-use crate::{endpoint::Condition, observe::UpstreamState, snapshot::Snapshot};
+use crate::{endpoint::Condition, observe::UpstreamState, snapshot::Snapshot, tls::Source};
 
 /// Causes that are told; an operator begins with the first anyway.
 const TOLD: usize = 20;
@@ -143,6 +143,8 @@ fn certificates(snapshot: &Snapshot, now: SystemTime, causes: &mut Vec<Cause>) {
         }
         match facts.not_after.duration_since(now) {
             Err(_) => causes.push(degraded(Some(&facts.name), "its certificate has expired")),
+            // Some live for six days. Whoever renews them says when that fails.
+            Ok(_) if matches!(facts.source, Source::Acme(_)) => continue,
             Ok(left) if left < EXPIRY => {
                 let days = left.as_secs() / (24 * 3600);
                 causes.push(degraded(Some(&facts.name), format!("its certificate expires in {days} days")));
@@ -150,6 +152,11 @@ fn certificates(snapshot: &Snapshot, now: SystemTime, causes: &mut Vec<Cause>) {
             Ok(_) => continue,
         }
         told.push(facts.fingerprint);
+    }
+    for standing in snapshot.acme.standings() {
+        let Some(error) = &standing.last_error else { continue };
+        let what = if standing.not_after.is_some() { "its certificate cannot be renewed" } else { "it has no certificate" };
+        causes.push(degraded(Some(&standing.name), format!("{what}: {error}")));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod certificates;
 pub mod check;
 mod demo;
 pub mod diff;
@@ -49,6 +50,8 @@ enum Command {
     Upgrade(orders::OrderArgs),
     /// Say where the requests of an access log would go by another configuration
     Replay(replay::ReplayArgs),
+    /// List the certificates of a running edge, and how those stand that are obtained by themselves
+    Certificates(certificates::CertificatesArgs),
     /// Watch the upstreams and endpoints of the running edge
     Top(top::TopArgs),
     /// Ask a running edge how it is; for health checks of containers
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => orders::drain(&args),
         Command::Upgrade(args) => orders::upgrade(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Certificates(args) => certificates::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Import(args) => import::run(&args),

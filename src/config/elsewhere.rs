@@ -140,8 +140,8 @@ const KEYS: &[(Place, &[&str], &str)] = &[
     ),
     (
         Place::ListenerTls,
-        &["acme", "email", "auto", "letsencrypt", "certResolver"],
-        "certificates come from files: `certificates: [{cert: ..., key: ...}]`; an ACME client can replace them while Weir runs",
+        &["email", "auto", "letsencrypt", "certResolver"],
+        "write `acme: auto`; `contact` and more go into `acme` at the top of the file",
     ),
     (Place::ListenerTls, &["protocols", "ssl_protocols", "minVersion"], "write `min_version`"),
     (

@@ -80,14 +80,19 @@ fn listener_files(listener: &ListenerSpec, at: &At) {
         let at = at.key("certificates").index(index);
         readable(&certificate.cert, &at.key("cert"));
         readable(&certificate.key, &at.key("key"));
+        if let Some(ocsp) = &certificate.ocsp {
+            readable(ocsp, &at.key("ocsp"));
+        }
     }
     if let Some(clients) = &tls.client_certificates {
-        readable(&clients.ca, &at.key("client_certificates").key("ca"));
+        let at = at.key("client_certificates");
+        readable(&clients.ca, &at.key("ca"));
+        clients.crl.iter().enumerate().for_each(|(index, list)| readable(list, &at.key("crl").index(index)));
     }
-    if tls.certificates.is_empty() && tls.self_signed.is_empty() {
+    if tls.certificates.is_empty() && tls.self_signed.is_empty() && tls.acme.is_none() {
         at.problem(Code::Conflict, "TLS without a certificate")
             .at_key()
-            .hint("add `certificates`, or `self_signed: [localhost]` for development");
+            .hint("add `certificates`, `acme: auto`, or `self_signed: [localhost]` for development");
     }
 }
 

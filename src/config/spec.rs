@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ListenerSpec, TcpSpec};
 use crate::{
+    acme::AcmeSpec,
     cache::CacheSpec,
     filter::{self, FilterSpec},
     geo::GeoIpSpec,
@@ -38,6 +39,9 @@ pub struct Spec {
     /// The admin listener: health, metrics, state. `off` closes it.
     #[serde(default)]
     pub admin: Switch<AdminSpec>,
+    /// How certificates are obtained, for listeners with `tls: {acme: ...}`. Needed only to change something about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeSpec>,
     /// The store that all `cache` filters share. Needed only to change its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,

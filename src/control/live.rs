@@ -18,6 +18,7 @@ use super::{
     sockets::{self, Key, Sockets},
 };
 use crate::{
+    acme,
     admin::{AdminState, Token},
     config::Spec,
     endpoint::EndpointRegistry,
@@ -71,6 +72,7 @@ pub(crate) struct Ready {
     pub(crate) admin: Option<AdminSocket>,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) tracing: Option<Arc<Tracing>>,
+    pub(crate) storage: acme::Opened,
 }
 
 /// What is made from the token and address of a new admin listener.
@@ -106,15 +108,16 @@ impl Live {
         let sockets = self.bound().bind(&snapshot)?;
         sockets.resolve_redirects(&mut snapshot);
         let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec, &mut Inherited::default()).await?;
+        let storage = open_storage(&snapshot).await?;
         let access_log = self.shared.observer.open_access_log(&snapshot.spec.observability.access_log)?;
         // The last thing that can fail, so that nothing needs to be taken back.
         let tracing = self.shared.observer.open_tracing(snapshot.spec.observability.tracing.on())?;
-        Ok(Ready { snapshot, sockets, admin, access_log, tracing })
+        Ok(Ready { snapshot, sockets, admin, access_log, tracing, storage })
     }
 
     /// Puts a configuration into service.
     pub(crate) async fn publish(&mut self, ready: Ready, pages: AdminPages<'_>) {
-        let Ready { mut snapshot, sockets, admin, access_log, tracing } = ready;
+        let Ready { mut snapshot, sockets, admin, access_log, tracing, storage } = ready;
         self.keep_unchanged(&mut snapshot);
         if let Some(access_log) = access_log {
             let observer = self.shared.observer.clone();
@@ -127,6 +130,7 @@ impl Live {
         self.shared.store.publish(snapshot);
         let snapshot = self.shared.store.load();
         self.follow_upstreams(&snapshot).await;
+        self.follow_certificates(&snapshot, storage).await;
         self.follow_listeners(&snapshot, sockets);
         self.follow_filters(&snapshot);
         self.certificates.follow(&snapshot, &self.background, &self.shared.store, &self.shared.observer);
@@ -199,6 +203,12 @@ impl Live {
             }
         });
         UpstreamLoop { upstream, stop, task }
+    }
+
+    /// Certificates that are stored are served before anybody is let in.
+    async fn follow_certificates(&self, snapshot: &Snapshot, storage: acme::Opened) {
+        snapshot.acme.follow(snapshot.certificates.clone(), storage).await;
+        snapshot.listeners.values().filter_map(|listener| listener.tls.as_ref()).for_each(|tls| tls.refresh());
     }
 
     /// Accept loops of new sockets start; those of sockets that are not wanted any more end when their backlog is empty.
@@ -288,6 +298,12 @@ impl Live {
         self.close_admin();
         self.certificates.stop();
     }
+}
+
+/// Opens the storage of certificates, where one is needed.
+pub(crate) async fn open_storage(snapshot: &Snapshot) -> io::Result<acme::Opened> {
+    let opened = snapshot.acme.open(snapshot.certificates.as_deref()).await;
+    opened.map_err(|error| io::Error::other(format!("certificates cannot be kept: {error}")))
 }
 
 impl UpstreamLoop {

@@ -25,6 +25,6 @@ pub use last_good::load as load_last_good;
 pub use writer::{Control, Origin, Overlay};
 
 pub(crate) use admin_listener::AdminListener;
-pub(crate) use live::{Live, Ready};
+pub(crate) use live::{Live, Ready, open_storage};
 pub(crate) use observers::LiveState;
 pub(crate) use writer::Switches;

@@ -167,10 +167,18 @@ impl Control {
         writer.base = Base::new(loaded, self.origin.name());
         writer.generation = ready.snapshot.generation;
         self.shared.observer.metrics().started(writer.generation);
+        let (acme, observer) = (ready.snapshot.acme.clone(), self.shared.observer.clone());
         self.publish(&mut writer, ready).await;
         self.keep_last_good(&writer.base).await;
         // Every socket accepts, so nobody who comes from here on is turned away.
         self.switches.ready.store(true, Ordering::Release);
+        let mut stopping = self.switches.stopping.subscribe();
+        writer.live.background.spawn(async move {
+            tokio::select! {
+                () = acme.run(observer) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        });
         let stopping = self.switches.stopping.subscribe();
         writer.live.background.spawn(labels::follow(self.me.clone(), self.engines.clone(), self.base.subscribe(), stopping));
         if let Some(me) = self.me.upgrade() {

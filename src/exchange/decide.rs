@@ -10,6 +10,7 @@ use super::{
     told::Passed,
 };
 use crate::{
+    acme,
     filter::Pass,
     gate::{
         Refusal,
@@ -126,6 +127,9 @@ impl Exchange {
     /// `Ok` to forward, `Err` to answer.
     async fn policy(&mut self, request: &mut Parts) -> Result<(), Box<Answer>> {
         self.prepare(request).map_err(Answer::refused)?;
+        if acme::is_proof_path(&self.outcome.path) {
+            self.prove().await?;
+        }
         self.outcome.phase = Phase::Filter;
         filters::request(request, self, Level::Listener).await?;
         self.passed(Passed::ListenerFilters);
@@ -158,6 +162,13 @@ impl Exchange {
             }
             Action::Respond(reply) => Err(Answer::ordinary(reply.clone())),
         }
+    }
+
+    /// Answers an authority that asks for a proof of this host, ahead of everything that an operator has configured. Whoever asks for one
+    /// that no order waits for may mean a service behind us, which has certificates of its own.
+    async fn prove(&self) -> Result<(), Box<Answer>> {
+        let proof = self.snapshot.acme.http_proof(&self.outcome.path, &self.outcome.host).await;
+        proof.map_or(Ok(()), |proof| Err(Answer::ordinary(Reply::text(200, "application/octet-stream", proof))))
     }
 
     /// The path that `rewrite` has made, if one did. A filter that takes a key out of the query leaves the path as it is.

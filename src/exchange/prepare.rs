@@ -15,6 +15,8 @@ use crate::{
 };
 
 const CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+/// RFC 9440 section 2.2.
+const CERTIFICATE: HeaderName = HeaderName::from_static("client-cert");
 const CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
 impl Exchange {
@@ -121,6 +123,9 @@ fn identify(fields: &mut HeaderMap, tls: &TlsClient) {
         if let Some(value) = text.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             fields.insert(name, value);
         }
+    }
+    if let Some(certificate) = &tls.certificate {
+        fields.insert(CERTIFICATE, certificate.clone());
     }
 }
 

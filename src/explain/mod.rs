@@ -5,6 +5,7 @@
 //! to. What that leaves open is said in `notes`.
 
 mod candidates;
+mod certificate;
 mod described;
 pub mod replay;
 mod text;
@@ -20,6 +21,7 @@ pub use candidates::{Candidate, Pick, Share};
 pub use described::{DescribedRequest, DescriptionError};
 
 use crate::{
+    acme,
     exchange::{self, Asked, Prepared, Way},
     gate::{
         self, Admitted, Limits, Refusal, head,
@@ -206,6 +208,8 @@ fn decide(
     }
     (told.host, told.path) = (admitted.host.to_string(), admitted.path.to_string());
     told.notes.extend(listener_notes(listener));
+    told.notes.extend(proof_note(&admitted.path));
+    told.notes.extend(sni.as_deref().and_then(|name| certificate::note(snapshot, listener, name)));
     if let Some(chain) = snapshot.listener_filters.get(&listener.name) {
         told.listener_filters = chain.kinds().map(str::to_owned).collect();
     }
@@ -237,6 +241,12 @@ fn decide(
         Way::NoUpgrade(_) => told.answer = Some(Answer::new(403, "this route allows no upgrades")),
         Way::Route(found) => serve(&found, &head, &client, told),
     }
+}
+
+/// What answers an authority goes before all that is configured.
+fn proof_note(path: &str) -> Option<String> {
+    let note = "a certificate authority that asks for a proof here is answered before anything else";
+    acme::is_proof_path(path).then(|| note.to_owned())
 }
 
 fn listener_notes(listener: &Listener) -> Vec<String> {

@@ -10,7 +10,7 @@ use super::Shared;
 use crate::{
     observe::process_log::{self, Notice},
     snapshot::Listener,
-    tls::{self, HandshakeError, Refusal, ServerTls},
+    tls::{self, Arrival, HandshakeError, Refusal, ServerTls},
     types::TlsClient,
     wire::Socket,
 };
@@ -39,7 +39,8 @@ pub(super) async fn accept(
     shared: &Shared,
 ) -> Result<(TlsStream<Socket>, TlsClient), Option<Socket>> {
     let metrics = shared.observer.metrics();
-    match server.accept(socket, listener.http.header_timeout.get()).await {
+    let arrival = Arrival { client: peer.0, listener: &listener.name };
+    match server.accept(socket, listener.http.header_timeout.get(), arrival).await {
         Ok((stream, client)) => {
             metrics.handshake(&listener.name, client.version, "ok", tls::resumed(&stream));
             Ok((stream, client))
@@ -56,6 +57,10 @@ fn tell<S>(refusal: &Refusal<S>, peer: Peer, listener: &Listener) {
     let Refusal { error, heard, .. } = refusal;
     // Health checks and port scanners connect and say nothing.
     if matches!(error, HandshakeError::Eof) && !heard.anything {
+        return;
+    }
+    // It is no failure, and whoever ordered the certificate says how it went.
+    if matches!(error, HandshakeError::NameChecked) {
         return;
     }
     // One kind for all alerts: their number is up to the client.

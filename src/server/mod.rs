@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Document, Loaded, Spec},
-    control::{AdminListener, Control, Inherited, Live, LiveState, Origin, Ready, Switches},
+    control::{self, AdminListener, Control, Inherited, Live, LiveState, Origin, Ready, Switches},
     exchange::Doors,
     lane::Pool,
     listener::{ConnectionLimit, Shared},
@@ -85,7 +85,8 @@ impl Prepared {
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
         registries.endpoints.witnessed_by(observer.timeline().clone());
         let tracing = observer.open_tracing(snapshot.spec.observability.tracing.on())?;
-        let ready = Ready { snapshot, sockets, admin, access_log: None, tracing };
+        let storage = control::open_storage(&snapshot).await?;
+        let ready = Ready { snapshot, sockets, admin, access_log: None, tracing, storage };
         Ok(Self { loaded, origin, registries, ready, observer, predecessor: inherited.take_ready() })
     }
 

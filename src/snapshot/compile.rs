@@ -9,7 +9,7 @@ use crate::{
     config::{ListenerSpec, Loaded, Spec},
     filter::{Chain, Chains, FilterSpec},
     route::{Route, Table},
-    tls::{Offer, ServerTls},
+    tls::{Issued, Offer, ServerTls},
     types::{At, Code, Name, Problems},
     upstream::Upstream,
 };
@@ -43,12 +43,12 @@ pub fn compile_after(
         })
         .collect();
     let tls_port = https_port(&spec);
-    let listeners = spec
+    let listeners: BTreeMap<Name, Arc<Listener>> = spec
         .listeners
         .iter()
         .filter_map(|(name, listener)| {
             let at = at.key("listeners").key(&**name);
-            let mut compiled = Listener::compile(name, listener, &upstreams, tls_port, now, &at)?;
+            let mut compiled = Listener::compile(name, listener, &upstreams, tls_port, registries.acme.issued(), now, &at)?;
             let known = running.and_then(|running| running.listeners.get(name)?.tls.as_ref());
             if let (Some(tls), Some(known)) = (&compiled.tls, known)
                 && known.is_like(tls)
@@ -58,6 +58,7 @@ pub fn compile_after(
             Some((name.clone(), Arc::new(compiled)))
         })
         .collect();
+    let certificates = super::certificates::compile(&spec, &listeners, &at);
     let chains =
         Chains::compile(&spec.filter_chains, &registries.kept, registries.calls.services(&upstreams), &at.key("filter_chains"));
     let listener_filters = listener_filters(&spec, &chains, &at.key("listeners"));
@@ -73,7 +74,19 @@ pub fn compile_after(
     if problems.any_error() {
         return None;
     }
-    Some(Snapshot { generation, spec, listeners, listener_filters, routes, upstreams, geoip, cache_settings, cache: None })
+    Some(Snapshot {
+        generation,
+        spec,
+        listeners,
+        listener_filters,
+        routes,
+        upstreams,
+        geoip,
+        certificates,
+        acme: registries.acme.clone(),
+        cache_settings,
+        cache: None,
+    })
 }
 
 /// Everything that a start finds out about a configuration: what its text, its Spec and its compilation say.
@@ -113,6 +126,7 @@ impl Listener {
         spec: &ListenerSpec,
         upstreams: &BTreeMap<Name, Arc<Upstream>>,
         tls_port: Option<u16>,
+        issued: &Issued,
         now: SystemTime,
         at: &At,
     ) -> Option<Self> {
@@ -127,8 +141,8 @@ impl Listener {
         let tls = match &spec.tls {
             None => None,
             // Which protocol is inside of TLS is between the client and the endpoint: none is agreed on their behalf.
-            Some(tls) if spec.tcp.is_some() => Some(ServerTls::compile(tls, Offer::Nothing, now, &at.key("tls"))?),
-            Some(tls) => Some(ServerTls::compile(tls, Offer::http(spec.http.h2), now, &at.key("tls"))?),
+            Some(tls) if spec.tcp.is_some() => Some(ServerTls::compile(tls, Offer::Nothing, issued, now, &at.key("tls"))?),
+            Some(tls) => Some(ServerTls::compile(tls, Offer::http(spec.http.h2), issued, now, &at.key("tls"))?),
         };
         let tcp = match &spec.tcp {
             None => None,

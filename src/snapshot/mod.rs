@@ -2,6 +2,7 @@
 //!
 //! A [`Snapshot`] never changes. Every request pins the one that was current when it arrived.
 
+mod certificates;
 mod compile;
 pub mod diff;
 mod store;
@@ -20,6 +21,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
+    acme::{Acme, Plan},
     cache::{Cache, CacheSettings},
     config::{HttpSpec, ServerSpec, Spec},
     endpoint::EndpointRegistry,
@@ -41,6 +43,8 @@ pub struct Registries {
     pub kept: Kept,
     /// For what filters ask of upstreams.
     pub calls: Calls,
+    /// Certificates that are obtained by themselves.
+    pub acme: Acme,
     cache: Arc<OnceLock<&'static Cache>>,
 }
 
@@ -80,6 +84,10 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
     /// Where clients are, if that was asked for.
     pub geoip: Option<Arc<GeoIp>>,
+    /// Which certificates are to be obtained, if any.
+    pub certificates: Option<Arc<Plan>>,
+    /// What answers authorities that ask for a proof.
+    pub acme: Acme,
     /// How large the cache may be, if any filter asks for it.
     pub cache_settings: Option<CacheSettings>,
     /// The cache itself, in a snapshot that serves.
@@ -94,6 +102,7 @@ impl Snapshot {
             server: ServerSpec::default(),
             observability: ObservabilitySpec::default(),
             admin: Switch::Off,
+            acme: None,
             listeners: BTreeMap::new(),
             cache: None,
             geoip: None,
@@ -110,6 +119,8 @@ impl Snapshot {
             routes,
             upstreams: BTreeMap::new(),
             geoip: None,
+            certificates: None,
+            acme: Acme::default(),
             cache_settings: None,
             cache: None,
         }

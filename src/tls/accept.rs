@@ -2,25 +2,31 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{
-    AlertDescription, CertificateError, Error, HandshakeKind, PeerIncompatible, ProtocolVersion,
+    AlertDescription, CertificateError, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig,
     server::{Acceptor, ServerConnection},
+    sign::SingleCertAndKey,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::timeout,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, timeout_at},
 };
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
-use super::{ServerTls, facts, words};
-use crate::types::TlsClient;
+use super::{ServerTls, certificate::Certificate, facts, provider, source::Issued, words};
+use crate::types::{Name, TlsClient};
 
 /// The first byte of every TLS connection: a record of type "handshake" (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
+
+/// The protocol of a proof (RFC 8737 section 6.2).
+const NAME_CHECK: &[u8] = b"acme-tls/1";
 
 /// Bytes of records that wait for the socket. The library's own limit is eight times that, for each connection whose
 /// client does not read.
@@ -41,6 +47,12 @@ pub enum HandshakeError {
     /// The client asked (ALPN) only for protocols that are not spoken here.
     #[error("no application protocol (ALPN) in common")]
     NoSharedProtocol,
+    /// Every certificate of the listener is still to be obtained.
+    #[error("there is no certificate yet; `weir certificates` says why")]
+    NoCertificate,
+    /// An authority has checked a name by tls-alpn-01 (RFC 8737): there is nothing more to be said.
+    #[error("a certificate authority checked this name")]
+    NameChecked,
     /// A certificate is required and the client has none.
     #[error("the client sent no certificate, and this listener requires one")]
     NoClientCertificate,
@@ -72,6 +84,8 @@ impl HandshakeError {
             HandshakeError::NoSharedVersion => "no_shared_version",
             HandshakeError::NoSharedCipher => "no_shared_cipher",
             HandshakeError::NoSharedProtocol => "no_shared_protocol",
+            HandshakeError::NoCertificate => "no_certificate",
+            HandshakeError::NameChecked => "name_checked",
             HandshakeError::NoClientCertificate => "no_client_certificate",
             HandshakeError::BadClientCertificate(_) => "bad_client_certificate",
             HandshakeError::Alert(alert) => alert_reason(*alert),
@@ -191,43 +205,115 @@ impl<S, E: Into<HandshakeError>> From<E> for Failed<S> {
     }
 }
 
+/// Where a client comes from, and to: for the decision on a certificate that is made on demand.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Its address.
+    pub client: IpAddr,
+    /// The listener's name.
+    pub listener: &'a Name,
+}
+
 impl ServerTls {
-    /// Speaks TLS with a client up to the end of the handshake, which may take this long.
-    pub async fn accept<S>(&self, stream: S, patience: Duration) -> Result<(TlsStream<S>, TlsClient), Refusal<S>>
+    /// Speaks TLS with a client up to the end of the handshake, which may take this long, not counting how long a certificate that
+    /// is made on demand is waited for.
+    pub async fn accept<S>(
+        &self,
+        stream: S,
+        patience: Duration,
+        arrival: Arrival<'_>,
+    ) -> Result<(TlsStream<S>, TlsClient), Refusal<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut heard = Heard::default();
-        match timeout(patience, self.shake_hands(stream, &mut heard)).await {
+        let deadline = Instant::now() + patience;
+        let hello = match timeout_at(deadline, greeting(stream, &mut heard)).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(Failed(error, cleartext))) => return Err(Refusal { error, heard, cleartext }),
+            Err(_) => return Err(Refusal { error: HandshakeError::Timeout, heard, cleartext: None }),
+        };
+        let (mut deadline, mut proof) = (deadline, None);
+        if let Some(issuer) = self.issued.as_ref().and_then(Issued::issuer)
+            && let Some(name) = hello.client_hello().server_name().map(str::to_owned)
+        {
+            if checks_name(&hello) {
+                proof = issuer.proof(&name).await.and_then(|proof| proven(&name, proof));
+            } else if !self.knows(&name) {
+                let began = Instant::now();
+                issuer.demand(&name, arrival.client, arrival.listener).await;
+                self.refresh();
+                deadline += began.elapsed();
+            }
+        }
+        match timeout_at(deadline, self.finish(hello, proof)).await {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err(Failed(error, cleartext))) => Err(Refusal { error, heard, cleartext }),
             Err(_) => Err(Refusal { error: HandshakeError::Timeout, heard, cleartext: None }),
         }
     }
 
-    async fn shake_hands<S>(&self, mut stream: S, heard: &mut Heard) -> Result<(TlsStream<S>, TlsClient), Failed<S>>
+    async fn finish<S>(
+        &self,
+        hello: StartHandshake<S>,
+        proof: Option<Arc<ServerConfig>>,
+    ) -> Result<(TlsStream<S>, TlsClient), Failed<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // One byte, before rustls writes an alert that a client in cleartext would take for an answer.
-        let first = stream.read_u8().await?;
-        heard.anything = true;
-        if first != HANDSHAKE_RECORD {
-            // A method starts with a letter; anything else would not understand an answer either.
-            let cleartext = first.is_ascii_alphabetic().then_some(stream);
-            return Err(Failed(HandshakeError::NotTls, cleartext));
+        if let Some(proof) = proof {
+            // The authority has seen the certificate when the handshake is over.
+            let mut stream = hello.into_stream(proof).await?;
+            stream.shutdown().await?;
+            return Err(HandshakeError::NameChecked.into());
         }
-        let mut acceptor = Acceptor::default();
-        acceptor.read_tls(&mut [first].as_slice())?;
-        let hello = LazyConfigAcceptor::new(acceptor, stream).await?;
-        heard.sni = hello.client_hello().server_name().map(Box::from);
-        let mut stream = hello.into_stream(self.config()).await?;
+        let accepted = hello.into_stream(self.config()).await;
+        let mut stream = accepted.map_err(|error| match self.is_empty() {
+            true => HandshakeError::NoCertificate,
+            false => HandshakeError::from(error),
+        })?;
         let connection = stream.get_mut().1;
         connection.set_buffer_limit(Some(UNSENT));
         still_valid(connection, SystemTime::now())?;
-        let client = client(connection);
+        let client = client(connection, self.forwards_certificates());
         Ok((stream, client))
     }
+}
+
+/// Reads what a client says first.
+async fn greeting<S>(mut stream: S, heard: &mut Heard) -> Result<StartHandshake<S>, Failed<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // One byte, before rustls writes an alert that a client in cleartext would take for an answer.
+    let first = stream.read_u8().await?;
+    heard.anything = true;
+    if first != HANDSHAKE_RECORD {
+        // A method starts with a letter; anything else would not understand an answer either.
+        let cleartext = first.is_ascii_alphabetic().then_some(stream);
+        return Err(Failed(HandshakeError::NotTls, cleartext));
+    }
+    let mut acceptor = Acceptor::default();
+    acceptor.read_tls(&mut [first].as_slice())?;
+    let hello = LazyConfigAcceptor::new(acceptor, stream).await?;
+    heard.sni = hello.client_hello().server_name().map(Box::from);
+    Ok(hello)
+}
+
+/// Does an authority ask for a proof (RFC 8737 section 3)? It offers that protocol and no other.
+fn checks_name<S: AsyncRead + AsyncWrite + Unpin>(hello: &StartHandshake<S>) -> bool {
+    hello.client_hello().alpn().is_some_and(|offered| offered.eq([NAME_CHECK]))
+}
+
+/// What proves a name: a certificate of its own that holds the proof.
+fn proven(name: &str, proof: [u8; 32]) -> Option<Arc<ServerConfig>> {
+    let provider = provider();
+    let certificate = Certificate::proof(name, &proof, &provider).ok()?;
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    let resolver = SingleCertAndKey::from(certificate);
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![NAME_CHECK.to_vec()];
+    Some(Arc::new(config))
 }
 
 /// A session that is resumed carries its client certificate, verified when the session began. The leaf
@@ -242,7 +328,7 @@ pub(super) fn still_valid(connection: &ServerConnection, now: SystemTime) -> Res
     }
 }
 
-fn client(connection: &ServerConnection) -> TlsClient {
+fn client(connection: &ServerConnection, forward: bool) -> TlsClient {
     // A chain is there only once it is verified; its first certificate is the client's.
     let leaf = connection.peer_certificates().and_then(|chain| chain.first());
     TlsClient {
@@ -253,6 +339,8 @@ fn client(connection: &ServerConnection) -> TlsClient {
         },
         subject: leaf.and_then(|leaf| facts::subject(leaf)).map(Arc::from),
         fingerprint: leaf.map(|leaf| facts::fingerprint(leaf).into()),
+        // A byte sequence of RFC 8941.
+        certificate: leaf.filter(|_| forward).and_then(|leaf| format!(":{}:", STANDARD.encode(leaf)).try_into().ok()),
     }
 }
 

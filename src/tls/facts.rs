@@ -12,7 +12,7 @@ use x509_parser::{
     der_parser::asn1_rs::Oid,
     extensions::GeneralName,
     prelude::{FromDer, X509Certificate},
-    x509::X509Name,
+    x509::{X509Name, X509Version},
 };
 
 /// Where a certificate comes from.
@@ -22,6 +22,8 @@ pub enum Source {
     File(PathBuf),
     /// Made in memory for development.
     SelfSigned,
+    /// Obtained from this authority while running.
+    Acme(String),
 }
 
 /// One certificate, in the words of its leaf.
@@ -105,6 +107,11 @@ pub(super) fn subject(der: &[u8]) -> Option<String> {
 /// Is its last moment over? What cannot be read is.
 pub(super) fn expired(der: &[u8], now: SystemTime) -> bool {
     X509Certificate::from_der(der).map_or(true, |(_, certificate)| time(certificate.validity().not_after.timestamp()) < now)
+}
+
+/// Is it of a version that has extensions, and so names of its own? What cannot be read is told elsewhere.
+pub(super) fn has_extensions(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.version() == X509Version::V3)
 }
 
 /// RFC 4514: the most specific part first. Everything but printable ASCII is escaped, so that the text

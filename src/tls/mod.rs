@@ -9,8 +9,8 @@
 //! - **ALPN without overlap is refused** (`no_application_protocol`, RFC 7301 section 3.2): a client that
 //!   names its protocols and leaves out all of ours would misread whatever we sent. A client without ALPN
 //!   speaks HTTP/1.1.
-//! - **Sessions resume on the listener that made them only.** Each [`ServerTls`] has its own ticket keys and
-//!   session cache, and new ones when the authorities of client certificates change, so that no session
+//! - **Sessions resume on the listener that made them only**, of this edge or of one that shares the storage of certificates. Each
+//!   [`ServerTls`] has its own ticket keys and session cache, and new ones when the authorities of client certificates change, so that no session
 //!   walks around a stricter policy. A session brings its client certificate along without verifying it
 //!   again, and each resumption renews it, so the certificate's expiry is looked at every time. There is no
 //!   early data: a replayed request is not worth a round trip.
@@ -20,12 +20,15 @@ mod accept;
 mod certificate;
 mod client;
 mod facts;
+mod key_log;
 mod pem;
 mod server;
+mod source;
 mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod watch;
 mod words;
 
@@ -33,11 +36,14 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use accept::{HandshakeError, Heard, Refusal, resumed, speaks_h2};
+pub use accept::{Arrival, HandshakeError, Heard, Refusal, resumed, speaks_h2};
+pub use certificate::reverse_address;
 pub use client::{ClientTlsError, Identity, Trust, Unverified, client_config};
 pub use facts::{CertificateFacts, Source};
 pub use server::{Offer, ReloadError, ServerTls};
-pub use spec::{CertificateSpec, ClientCertificatesSpec, MinVersion, ServerTlsSpec};
+pub use source::{Issued, Issuer, Pair};
+pub use spec::{AcmeNamesSpec, CertificateSpec, ClientCertificatesSpec, MinVersion, OnDemandSpec, ServerTlsSpec, TlsPolicy};
+pub use tickets::{LIFETIME as TICKET_LIFETIME, TicketSecret, TicketSecrets};
 pub use watch::watch;
 pub use words::in_words;
 

@@ -2,18 +2,22 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
-use crate::types::Code;
+use crate::types::{At, Code};
 
 /// A chain with its key has a few KiB, all public authorities together have 300.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The file of a pair that is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Cert,
     Key,
+    Ocsp,
 }
 
 impl Part {
@@ -21,6 +25,7 @@ impl Part {
         match self {
             Part::Cert => "cert",
             Part::Key => "key",
+            Part::Ocsp => "ocsp",
         }
     }
 }
@@ -39,6 +44,13 @@ impl Fault {
     }
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+    /// Adds it to the problems of a configuration.
+    pub(super) fn report(self, at: &At) {
+        let added = at.problem(self.code, self.message);
+        if let Some(hint) = self.hint {
+            added.hint(hint);
+        }
     }
 }
 
@@ -59,6 +71,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(unreadable(&"it has more than 1 MiB"));
     }
+    // Editors of Windows write a mark in front of a text, which is none of it.
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     Ok(bytes)
 }
 
@@ -71,6 +87,18 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     match chain.is_empty() {
         false => Ok(chain),
         true => Err(nothing(path, "certificate", "CERTIFICATE", &text)),
+    }
+}
+
+/// The lists of revoked certificates of a file; at least one.
+pub(super) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+    let text = read(path)?;
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Fault::unusable(format!("`{}` is not valid PEM: {error}", path.display())))?;
+    match lists.is_empty() {
+        false => Ok(lists),
+        true => Err(nothing(path, "list of revoked certificates", "X509 CRL", &text)),
     }
 }
 
@@ -93,15 +121,20 @@ fn nothing(path: &Path, what: &str, label: &str, text: &[u8]) -> Fault {
     let labels = labels(text);
     let path = path.display();
     if labels.is_empty() {
-        let openssl = if what == "certificate" { "x509" } else { "pkey" };
+        let openssl = match label {
+            "CERTIFICATE" => "x509",
+            "X509 CRL" => "crl",
+            _ => "pkey",
+        };
         return Fault::unusable(format!("`{path}` is not PEM: it has no `-----BEGIN {label}-----`"))
             .hint(format!("a DER file is turned into PEM by `openssl {openssl} -inform DER -in … -out …`"));
     }
     let found = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
     let fault = Fault::unusable(format!("`{path}` has no {what}, only {found}"));
-    let swapped = labels.iter().any(|found| match what {
-        "certificate" => found.ends_with("PRIVATE KEY"),
-        _ => found == "CERTIFICATE",
+    let swapped = labels.iter().any(|found| match label {
+        "CERTIFICATE" => found.ends_with("PRIVATE KEY"),
+        "PRIVATE KEY" => found == "CERTIFICATE",
+        _ => false,
     });
     if swapped { fault.hint("are `cert` and `key` swapped?") } else { fault }
 }

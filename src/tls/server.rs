@@ -7,27 +7,29 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs::Ticketer},
-    pki_types::CertificateDer,
+    pki_types::{CertificateDer, CertificateRevocationListDer},
     server::{ServerSessionMemoryCache, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
+use tokio::sync::watch;
 
 use super::{
     certificate::Certificate,
-    facts::CertificateFacts,
+    facts::{CertificateFacts, distinguished},
+    key_log::KeyLogFile,
     pem::{self, Fault},
     provider,
-    spec::{ClientCertificatesSpec, MinVersion, ServerTlsSpec},
+    source::{self, CertificateSource, Given, Issued},
+    spec::{ClientCertificatesSpec, ServerTlsSpec},
     store::{Shelf, Store},
+    tickets::{SharedTickets, TicketSecrets},
 };
-use crate::types::{At, Code, parse_authority};
-
-/// Certificates that expire sooner are warned of: authorities renew 30 days ahead.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+use crate::types::{At, Code};
 
 /// Sessions kept for clients that resume without a ticket (few: TLS 1.2 without the extension), at most
 /// some 10 KiB each with a chain of client certificates.
@@ -58,10 +60,36 @@ pub struct ServerTls {
     offer: Offer,
     provider: Arc<CryptoProvider>,
     store: Arc<Store>,
-    self_signed: Option<Arc<Certificate>>,
+    sources: Vec<Box<dyn CertificateSource>>,
+    /// Where its automatic certificates are, if it wants any.
+    pub(super) issued: Option<Issued>,
+    tickets: TicketSecrets,
     config: ArcSwap<ServerConfig>,
-    /// The authorities that `config` was made with. Its lock makes reloads take turns.
-    authorities: Mutex<Vec<CertificateDer<'static>>>,
+    /// Its lock makes reloads take turns.
+    held: Mutex<Held>,
+}
+
+/// What was read last.
+#[derive(Debug)]
+struct Held {
+    /// What `config` was made with.
+    clients: Clients,
+    /// By source.
+    certificates: Vec<Vec<Arc<Certificate>>>,
+}
+
+/// Whose certificates clients may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Clients {
+    /// Empty without mutual TLS.
+    authorities: Vec<CertificateDer<'static>>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Held {
+    fn shelf(&self) -> Shelf {
+        Shelf::new(self.certificates.concat())
+    }
 }
 
 /// Why certificates were not replaced: one line per file at fault.
@@ -71,39 +99,44 @@ pub struct ReloadError(pub Vec<String>);
 
 impl ServerTls {
     /// Reads and checks everything that the Spec names. Problems are added below `at`; `None` when one of
-    /// them is an error.
-    pub fn compile(spec: &ServerTlsSpec, offer: Offer, now: SystemTime, at: &At) -> Option<Arc<Self>> {
+    /// them is an error. `issued` is where certificates are that are obtained while running.
+    pub fn compile(spec: &ServerTlsSpec, offer: Offer, issued: &Issued, now: SystemTime, at: &At) -> Option<Arc<Self>> {
         let provider = provider();
-        if spec.certificates.is_empty() && spec.self_signed.is_empty() {
-            at.problem(Code::MissingKey, "TLS needs a certificate: `certificates`, or `self_signed` for development");
+        if spec.certificates.is_empty() && spec.self_signed.is_empty() && spec.acme.is_none() {
+            at.problem(Code::MissingKey, "TLS needs a certificate: `certificates`, `acme`, or `self_signed` for development");
             return None;
         }
-        let loaded = load(spec, &provider, |index, part, fault| {
-            report(&at.key("certificates").index(index).key(part), fault);
+        let found = source::sources(spec, &Given { provider: &provider, issued, now }, at);
+        let clients_at = at.key("client_certificates");
+        let clients = Clients::read(spec).map_err(|faults| {
+            faults.into_iter().for_each(|(key, index, fault)| {
+                let at = clients_at.key(key);
+                fault.report(&index.map_or(at.clone(), |index| at.index(index)));
+            });
         });
-        for (index, certificate) in loaded.iter().enumerate() {
-            let Some(certificate) = certificate else { continue };
-            warn_expiry(&certificate.facts, now, &at.key("certificates").index(index).key("cert"));
+        if spec.key_log.is_some() {
+            at.key("key_log")
+                .problem(Code::Insecure, "whoever reads this file can read the traffic of this listener")
+                .hint("remove it when you have seen what you wanted to see");
         }
-        let self_signed = self_signed(&spec.self_signed, now, &provider, &at.key("self_signed"));
-        let ca_at = at.key("client_certificates").key("ca");
-        let authorities = authorities(spec).map_err(|fault| report(&ca_at, fault));
+        let (found, clients) = (found.ok()?, clients.ok()?);
+        warn_stale(&clients, now, &clients_at.key("crl"));
 
-        let mut certificates = loaded.into_iter().collect::<Option<Vec<_>>>()?;
-        let (self_signed, authorities) = (self_signed.ok()?, authorities.ok()?);
-        certificates.extend(self_signed.clone());
-        let shelf = Shelf::new(certificates)?;
-        warn_never_chosen(&shelf, spec, at);
+        let shelf = Shelf::new(found.iter().flat_map(|found| found.certificates.clone()).collect());
+        warn_never_chosen(&shelf, &found.iter().flat_map(|found| found.places.clone()).collect::<Vec<_>>());
         let store = Arc::new(Store::new(shelf));
-        let config = match config(spec, offer, &provider, &store, &authorities) {
+        let config = match config(spec, offer, &provider, &store, &clients, issued.tickets()) {
             Ok(config) => ArcSwap::from_pointee(config),
             Err(fault) => {
-                report(&ca_at, fault);
+                fault.report(&clients_at.key("ca"));
                 return None;
             }
         };
-        let authorities = Mutex::new(authorities);
-        Some(Arc::new(Self { spec: spec.clone(), offer, provider, store, self_signed, config, authorities }))
+        let (sources, certificates) = found.into_iter().map(|found| (found.source, found.certificates)).unzip();
+        let tickets = issued.tickets().clone();
+        let issued = spec.acme.as_ref().map(|_| issued.clone());
+        let held = Mutex::new(Held { clients, certificates });
+        Some(Arc::new(Self { spec: spec.clone(), offer, provider, store, sources, issued, tickets, config, held }))
     }
 
     /// Reads all files again. Connections that are open stay as they are; later handshakes see the new
@@ -111,29 +144,49 @@ impl ServerTls {
     ///
     /// Blocks on the disk: not for a thread that serves requests.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        let mut held = self.authorities.lock();
-        let mut faults = Vec::new();
-        let loaded = load(&self.spec, &self.provider, |_, _, fault| faults.push(fault.message));
-        let fresh = authorities(&self.spec).map_err(|fault| faults.push(fault.message));
-        let (Some(mut certificates), Ok(fresh)) = (loaded.into_iter().collect::<Option<Vec<_>>>(), fresh) else {
-            return Err(ReloadError(faults));
-        };
-        certificates.extend(self.self_signed.clone());
-        // Other authorities get a new configuration, so that no session of the old ones resumes.
-        let replaced = match fresh == *held {
+        let mut held = self.held.lock();
+        let (mut faults, mut certificates) = (Vec::new(), Vec::new());
+        for source in &self.sources {
+            match source.load() {
+                Ok(loaded) => certificates.push(loaded),
+                Err(found) => faults.extend(found),
+            }
+        }
+        let fresh = Clients::read(&self.spec).map_err(|found| faults.extend(found.into_iter().map(|(.., fault)| fault.message)));
+        let Some(fresh) = fresh.ok().filter(|_| faults.is_empty()) else { return Err(ReloadError(faults)) };
+        // Other authorities and lists get a new configuration, so that no session of the old ones resumes.
+        let replaced = match fresh == held.clients {
             true => None,
             false => Some(
-                config(&self.spec, self.offer, &self.provider, &self.store, &fresh)
+                config(&self.spec, self.offer, &self.provider, &self.store, &fresh, &self.tickets)
                     .map_err(|fault| ReloadError(vec![fault.message]))?,
             ),
         };
-        let Some(shelf) = Shelf::new(certificates) else { return Ok(()) };
-        self.store.replace(shelf);
+        held.certificates = certificates;
+        self.store.replace(held.shelf());
         if let Some(config) = replaced {
             self.config.store(Arc::new(config));
-            *held = fresh;
+            held.clients = fresh;
         }
         Ok(())
+    }
+
+    /// Serves what the sources that change by themselves have now. Files are not read.
+    pub fn refresh(&self) {
+        let mut held = self.held.lock();
+        for (source, certificates) in self.sources.iter().zip(&mut held.certificates) {
+            if source.changes().is_some()
+                && let Ok(loaded) = source.load()
+            {
+                *certificates = loaded;
+            }
+        }
+        self.store.replace(held.shelf());
+    }
+
+    /// Counts the changes after which [`ServerTls::refresh`] has something to do.
+    pub(super) fn changes(&self) -> Vec<watch::Receiver<u64>> {
+        self.sources.iter().filter_map(|source| source.changes()).collect()
     }
 
     /// Was it made from the same settings? The files that they name may differ: [`ServerTls::reload`] reads them again.
@@ -143,9 +196,8 @@ impl ServerTls {
 
     /// The files that [`ServerTls::reload`] reads, to watch.
     pub fn files(&self) -> Vec<PathBuf> {
-        let pairs = self.spec.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-        let ca = self.spec.client_certificates.iter().map(|clients| &clients.ca);
-        pairs.chain(ca).map(|path| path.to_path_buf()).collect()
+        let clients = self.spec.client_certificates.iter().flat_map(|clients| std::iter::once(&clients.ca).chain(&*clients.crl));
+        self.sources.iter().flat_map(|source| source.files()).chain(clients.map(|path| path.to_path_buf())).collect()
     }
 
     /// The certificates being served, in the order of the configuration.
@@ -153,15 +205,37 @@ impl ServerTls {
         self.store.current().facts().cloned().collect()
     }
 
+    /// Is any certificate for this host or wildcard that was not obtained while running?
+    pub fn holds(&self, name: &str) -> bool {
+        let held = self.held.lock();
+        let own = self.sources.iter().zip(&held.certificates).filter(|(source, _)| source.changes().is_none());
+        own.flat_map(|(_, certificates)| certificates).any(|certificate| certificate.facts.covers(name))
+    }
+
     /// Is any certificate for this host (lower case, no port)?
     pub fn covers(&self, host: &str) -> bool {
         self.store.current().covers(host)
     }
 
+    /// Is there a certificate that a client who asks for this name (lower case) gets because of it?
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.store.current().knows(name)
+    }
+
+    /// Is there no certificate at all, yet?
+    pub(super) fn is_empty(&self) -> bool {
+        self.store.current().facts().next().is_none()
+    }
+
     /// Which certificate a name (lower case) gets: its position in [`ServerTls::certificates`]. When the
     /// host of a request is in another scope than the name its connection asked for, the answer is 421.
-    pub fn scope(&self, sni: Option<&str>) -> usize {
+    pub fn scope(&self, sni: Option<&str>) -> Option<usize> {
         self.store.current().scope(sni)
+    }
+
+    /// Do endpoints get the certificates of clients?
+    pub(super) fn forwards_certificates(&self) -> bool {
+        self.spec.client_certificates.as_ref().is_some_and(|clients| clients.forward)
     }
 
     /// What rustls serves with, at this moment.
@@ -170,100 +244,59 @@ impl ServerTls {
     }
 }
 
-/// Every pair of files, `None` where a fault was reported.
-fn load(
-    spec: &ServerTlsSpec,
-    provider: &CryptoProvider,
-    mut report: impl FnMut(usize, &'static str, Fault),
-) -> Vec<Option<Arc<Certificate>>> {
-    let pairs = spec.certificates.iter().enumerate();
-    pairs
-        .map(|(index, pair)| match Certificate::load(&pair.cert, &pair.key, provider) {
-            Ok(certificate) => Some(Arc::new(certificate)),
-            Err((part, fault)) => {
-                report(index, part.key(), fault);
-                None
-            }
-        })
-        .collect()
-}
-
-fn report(at: &At, fault: Fault) {
-    let added = at.problem(fault.code, fault.message);
-    if let Some(hint) = fault.hint {
-        added.hint(hint);
-    }
-}
-
-fn warn_expiry(facts: &CertificateFacts, now: SystemTime, at: &At) {
-    let date = |time| humantime::format_rfc3339_seconds(time);
-    let name = &facts.name;
-    if facts.not_before > now {
-        at.problem(Code::Expiry, format!("the certificate for `{name}` is not valid before {}", date(facts.not_before)));
-    } else if facts.not_after < now {
-        at.problem(Code::Expiry, format!("the certificate for `{name}` expired on {}", date(facts.not_after)))
-            .hint("clients refuse it; renew it");
-    } else if facts.not_after < now + EXPIRES_SOON {
-        let days = facts.not_after.duration_since(now).map_or(0, |left| left.as_secs() / 86_400);
-        at.problem(Code::Expiry, format!("the certificate for `{name}` expires in {days} days, on {}", date(facts.not_after)));
-    }
-}
-
-fn warn_never_chosen(shelf: &Shelf, spec: &ServerTlsSpec, at: &At) {
-    let place = |position: usize| match position < spec.certificates.len() {
-        true => at.key("certificates").index(position).key("cert"),
-        false => at.key("self_signed"),
-    };
+fn warn_never_chosen(shelf: &Shelf, places: &[At]) {
     for (position, before) in shelf.never_chosen() {
+        let Some(place) = places.get(position) else { continue };
         let name = &shelf.certificate(position).name;
         let (why, hint) = match before {
             Some(before) => (
                 "all of its names are in earlier certificates of this listener",
-                format!("remove it, or `{}`", place(before).path()),
+                format!("remove it, or `{}`", places[before].path()),
             ),
             None => (
                 "it has no DNS name, and clients that ask for no name get the first certificate",
                 "put it first, or remove it".to_owned(),
             ),
         };
-        place(position).problem(Code::Unused, format!("the certificate for `{name}` is never used: {why}")).hint(hint);
+        place.problem(Code::Unused, format!("the certificate for `{name}` is never used: {why}")).hint(hint);
     }
 }
 
-/// The certificate for `self_signed`, if any name is given. `Err` when a problem was reported.
-fn self_signed(names: &[String], now: SystemTime, provider: &CryptoProvider, at: &At) -> Result<Option<Arc<Certificate>>, ()> {
-    let mut all_good = true;
-    for (index, name) in names.iter().enumerate() {
-        if !can_be_signed(name) {
-            all_good = false;
-            at.index(index)
-                .problem(Code::BadValue, format!("`{name}` is neither a host name nor an IP address"))
-                .hint("as in `localhost`, `*.example.test` or `127.0.0.1`");
+/// A key of `client_certificates`, the position in its list, and what is wrong with the file there.
+type ClientFault = (&'static str, Option<usize>, Fault);
+
+impl Clients {
+    /// Every fault of every file.
+    fn read(spec: &ServerTlsSpec) -> Result<Self, Vec<ClientFault>> {
+        let Some(written) = &spec.client_certificates else { return Ok(Self::default()) };
+        let mut faults = Vec::new();
+        let authorities = pem::certificates(&written.ca).map_err(|fault| faults.push(("ca", None, fault)));
+        let mut revoked = Vec::new();
+        for (index, path) in written.crl.iter().enumerate() {
+            match pem::revocation_lists(path) {
+                Ok(lists) => revoked.extend(lists),
+                Err(fault) => faults.push(("crl", Some(index), fault)),
+            }
+        }
+        match authorities {
+            Ok(authorities) if faults.is_empty() => Ok(Self { authorities, revoked }),
+            _ => Err(faults),
         }
     }
-    if !all_good || names.is_empty() {
-        return if all_good { Ok(None) } else { Err(()) };
-    }
-    let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-    match Certificate::self_signed(names, now, provider) {
-        Ok(certificate) => Ok(Some(Arc::new(certificate))),
-        Err(reason) => {
-            at.problem(Code::BadCertificate, format!("no certificate could be made: {reason}"));
-            Err(())
+}
+
+/// Warns of lists that should have been replaced by newer ones.
+fn warn_stale(clients: &Clients, now: SystemTime, at: &At) {
+    for list in &clients.revoked {
+        let Ok((_, list)) = x509_parser::parse_x509_crl(list) else { continue };
+        let seconds = list.next_update().and_then(|next| u64::try_from(next.timestamp()).ok());
+        let Some(next) = seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)) else { continue };
+        if next < now {
+            let (issuer, date) = (distinguished(list.issuer()), humantime::format_rfc3339_seconds(next));
+            at.problem(Code::Expiry, format!("the list of `{issuer}` should have been replaced on {date}"))
+                .hint("who was revoked since then is still let in");
         }
     }
-}
-
-/// A host name, `*.` and a host name, or an address without brackets.
-fn can_be_signed(name: &str) -> bool {
-    let host = name.strip_prefix("*.").unwrap_or(name);
-    let plain = parse_authority(host).is_some_and(|(parsed, _)| parsed == host.to_ascii_lowercase());
-    name.parse::<std::net::IpAddr>().is_ok() || (plain && !host.starts_with('['))
-}
-
-/// What may sign client certificates; empty without mutual TLS.
-fn authorities(spec: &ServerTlsSpec) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    spec.client_certificates.as_ref().map_or(Ok(Vec::new()), |clients| pem::certificates(&clients.ca))
 }
 
 fn config(
@@ -271,17 +304,15 @@ fn config(
     offer: Offer,
     provider: &Arc<CryptoProvider>,
     store: &Arc<Store>,
-    authorities: &[CertificateDer<'static>],
+    known: &Clients,
+    tickets: &TicketSecrets,
 ) -> Result<ServerConfig, Fault> {
     let internal = |error: rustls::Error| Fault::unusable(format!("TLS cannot be set up: {error}"));
-    let versions: &[&SupportedProtocolVersion] = match spec.min_version {
-        MinVersion::Tls12 => &[&TLS13, &TLS12],
-        MinVersion::Tls13 => &[&TLS13],
-    };
+    let versions: &[&SupportedProtocolVersion] = if spec.takes_1_2() { &[&TLS13, &TLS12] } else { &[&TLS13] };
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(internal)?;
     let builder = match &spec.client_certificates {
         None => builder.with_no_client_auth(),
-        Some(clients) => builder.with_client_cert_verifier(verifier(clients, authorities, provider)?),
+        Some(clients) => builder.with_client_cert_verifier(verifier(clients, known, provider)?),
     };
     let mut config = builder.with_cert_resolver(store.clone());
     config.alpn_protocols = match offer {
@@ -289,24 +320,46 @@ fn config(
         Offer::Http1 => vec![b"http/1.1".to_vec()],
         Offer::Nothing => Vec::new(),
     };
-    config.ticketer = Ticketer::new().map_err(internal)?;
+    config.ticketer = match spec.acme {
+        Some(_) => Arc::new(SharedTickets::new(tickets, purpose(spec, known))),
+        None => Ticketer::new().map_err(internal)?,
+    };
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
+    if let Some(path) = &spec.key_log {
+        config.key_log = Arc::new(KeyLogFile::new(path.to_path_buf()));
+    }
     Ok(config)
+}
+
+/// What sessions of different listeners are told apart by: what is demanded of clients.
+fn purpose(spec: &ServerTlsSpec, known: &Clients) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut add = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(bytes);
+    };
+    add(&[u8::from(spec.takes_1_2()), spec.client_certificates.as_ref().map_or(2, |clients| u8::from(clients.required))]);
+    known.authorities.iter().for_each(|authority| add(authority));
+    add(b"revoked");
+    known.revoked.iter().for_each(|list| add(list));
+    context.finish().as_ref().to_vec()
 }
 
 fn verifier(
     clients: &ClientCertificatesSpec,
-    authorities: &[CertificateDer<'static>],
+    known: &Clients,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
     let mut roots = RootCertStore::empty();
-    for (position, authority) in authorities.iter().enumerate() {
+    for (position, authority) in known.authorities.iter().enumerate() {
         roots.add(authority.clone()).map_err(|error| unfit(&clients.ca, position, &error))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
+    // An authority without a list has revoked nobody.
+    let builder = builder.with_crls(known.revoked.clone()).allow_unknown_revocation_status();
     builder.build().map_err(|error| Fault::unusable(format!("`{}` cannot be used: {error}", clients.ca)))
 }
 

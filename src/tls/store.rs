@@ -41,8 +41,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// `None` without a certificate: there must be a first one.
-    pub(super) fn new(certificates: Vec<Arc<Certificate>>) -> Option<Self> {
+    pub(super) fn new(certificates: Vec<Arc<Certificate>>) -> Self {
         let (mut exact, mut wildcard) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for (position, certificate) in certificates.iter().enumerate() {
             for name in &certificate.facts.names {
@@ -52,16 +51,23 @@ impl Shelf {
                 }
             }
         }
-        (!certificates.is_empty()).then_some(Self { certificates, exact, wildcard })
+        Self { certificates, exact, wildcard }
     }
 
-    /// The certificates for a name (lower case), best first; those of different keys may share a name.
+    /// The certificates that are for a name (lower case), best first; those of different keys may share a name.
+    fn named(&self, name: &str) -> Option<&[usize]> {
+        let parent = || self.wildcard.get(name.split_once('.')?.1);
+        self.exact.get(name).or_else(parent).map(Vec::as_slice)
+    }
+
+    /// The certificates that a client gets, best first: those for its name, else the first. Empty while there is none.
     fn positions(&self, name: Option<&str>) -> &[usize] {
-        let named = name.and_then(|name| {
-            let parent = || self.wildcard.get(name.split_once('.')?.1);
-            self.exact.get(name).or_else(parent)
-        });
-        named.map_or(&[0], Vec::as_slice)
+        let first: &[usize] = if self.certificates.is_empty() { &[] } else { &[0] };
+        name.and_then(|name| self.named(name)).unwrap_or(first)
+    }
+
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.named(name).is_some()
     }
 
     /// The certificates that no client can get: their positions, and that of an earlier one with a name of theirs, unless
@@ -99,8 +105,8 @@ impl Shelf {
     }
 
     /// The position of the first certificate for a name.
-    pub(super) fn scope(&self, name: Option<&str>) -> usize {
-        self.positions(name)[0]
+    pub(super) fn scope(&self, name: Option<&str>) -> Option<usize> {
+        self.positions(name).first().copied()
     }
 
     pub(super) fn covers(&self, host: &str) -> bool {
@@ -131,6 +137,6 @@ impl ResolvesServerCert for Store {
         let positions = shelf.positions(hello.server_name());
         let offered = hello.signature_schemes();
         let understood = positions.iter().find(|&&position| shelf.certificates[position].signs_for(offered));
-        Some(shelf.certificates[*understood.unwrap_or(&positions[0])].key.clone())
+        Some(shelf.certificates[*understood.or(positions.first())?].key.clone())
     }
 }

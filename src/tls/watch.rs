@@ -2,14 +2,37 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
 
+use futures_util::future::select_all;
+
 use super::ServerTls;
 
-/// Looks at the files of a listener again and again, and reads them when one has changed. Never returns.
+/// Keeps what a listener serves current: looks at its files again and again, and reads them when one has changed; takes what sources
+/// that change by themselves have. Never returns.
 ///
 /// By polling: renewals come days apart, tools replace files, directories and symbolic links in every order, and a
 /// look at a few files costs nothing. A file that cannot be used changes nothing, is told once, and is tried again when it
 /// changes again. `renewed` is called when other certificates are being served.
 pub async fn watch(tls: Arc<ServerTls>, every: Duration, renewed: impl Fn(&ServerTls)) {
+    tokio::join!(watch_files(&tls, every, &renewed), watch_changes(&tls, &renewed));
+}
+
+async fn watch_changes(tls: &Arc<ServerTls>, renewed: &impl Fn(&ServerTls)) {
+    let mut changes = tls.changes();
+    if changes.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        // From the beginning: what has changed before counts, too.
+        tls.refresh();
+        renewed(tls);
+        let any = changes.iter_mut().map(|change| Box::pin(change.changed()));
+        if let (Err(_), ..) = select_all(any).await {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn watch_files(tls: &Arc<ServerTls>, every: Duration, renewed: &impl Fn(&ServerTls)) {
     let files = tls.files();
     if files.is_empty() {
         return std::future::pending().await;
@@ -25,8 +48,8 @@ pub async fn watch(tls: Arc<ServerTls>, every: Duration, renewed: impl Fn(&Serve
         let reading = tls.clone();
         match tokio::task::spawn_blocking(move || reading.reload()).await {
             Ok(Ok(())) => {
-                log::info!("certificates were read again: {}", names(&tls));
-                renewed(&tls);
+                log::info!("certificates were read again: {}", names(tls));
+                renewed(tls);
             }
             Ok(Err(error)) => {
                 log::warn!("certificates changed and cannot be used, those before are still served: {}", error.0.join("; "))

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use http::HeaderValue;
+
 use super::{Country, Whereabouts};
 
 /// The scheme a client used.
@@ -34,6 +36,8 @@ pub struct TlsClient {
     pub subject: Option<Arc<str>>,
     /// SHA-256 of that certificate, in hex.
     pub fingerprint: Option<Arc<str>>,
+    /// That certificate as the value of `Client-Cert` (RFC 9440), where endpoints are to get it.
+    pub certificate: Option<HeaderValue>,
 }
 
 /// The client of one request, after trusted proxies in front of us were believed.

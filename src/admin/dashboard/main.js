@@ -198,15 +198,36 @@ async function errors() {
 }
 
 async function certificates() {
-  const { certificates } = await read("api/v1/certificates");
+  const { certificates, automatic } = await read("api/v1/certificates");
+  const byName = new Map(automatic.map((one) => [one.name, one]));
+  const renew = (name) => el("button", {
+    type: "button",
+    title: `Order a certificate for ${name} now`,
+    onclick: () => attempt(async () => {
+      if (await order("POST", `api/v1/certificates/${encodeURIComponent(name)}/renew`)) tell(`A certificate for ${name} is ordered.`);
+    }),
+  }, "Renew");
+  const from = (one) => ({ file: "from a file", self_signed: "self-signed", acme: `from ${one.authority}` })[one.source];
   const line = (one) => {
     const days = one.days_left < 0 ? "expired" : `${one.days_left < 10 ? one.days_left : Math.floor(one.days_left)} days`;
-    const mark = one.days_left < 0 ? "\u2715 " : one.days_left < 14 ? "\u25B2 " : "";
-    return el("li", { title: `${one.names.join(", ")}\nby ${one.issuer}\nuntil ${one.not_after}` },
-      el("strong", {}, one.name), el("span", { class: "dim" }, `on ${one.listener}${one.names.length > 1 ? `, ${one.names.length} names` : ""}`),
-      el("span", { class: `days ${one.days_left < 0 ? "over" : one.days_left < 14 ? "soon" : ""}` }, mark + days));
+    const mark = one.days_left < 0 ? "\u2715 " : one.days_left < 14 && one.source !== "acme" ? "\u25B2 " : "";
+    const state = one.source === "acme" ? byName.get(one.name) : null;
+    const next = state?.next ? `\n${state.failures ? "next try" : "renewal"} ${state.next}` : "";
+    return el("li", { title: `${one.names.join(", ")}\nby ${one.issuer}\nuntil ${one.not_after}${next}` },
+      el("strong", {}, one.name),
+      el("span", { class: "dim" }, `on ${one.listener}${one.names.length > 1 ? `, ${one.names.length} names` : ""}, ${from(one)}`),
+      state?.last_error ? el("span", { class: "soon" }, `\u25B2 not renewed: ${state.last_error}`) : null,
+      el("span", { class: `days ${one.days_left < 0 ? "over" : mark ? "soon" : ""}` }, mark + days),
+      state ? renew(one.name) : null);
   };
-  byId("certificates").replaceChildren(...(certificates.length ? certificates.map(line) : [el("li", { class: "dim" }, "No listener speaks TLS.")]));
+  const missing = (one) => el("li", {},
+    el("strong", {}, one.name),
+    el("span", { class: one.last_error ? "over" : "dim" },
+      one.last_error ? `\u2715 no certificate: ${one.last_error}` : "a certificate is being ordered"),
+    el("span", { class: "days" }, one.last_error && one.next ? `next try ${clock(one.next)}` : ""),
+    renew(one.name));
+  const lines = [...automatic.filter((one) => one.days_left === undefined).map(missing), ...certificates.map(line)];
+  byId("certificates").replaceChildren(...(lines.length ? lines : [el("li", { class: "dim" }, "No listener speaks TLS.")]));
 }
 
 async function configuration() {
@@ -296,6 +317,6 @@ flow.onSelect((kind, name) => {
 addEventListener("resize", () => latest && flow.draw(latest, routes));
 document.addEventListener("visibilitychange", render);
 setInterval(() => document.hidden || wasLost || errors().catch(() => {}), 3000);
-setInterval(() => wasLost || certificates().catch(() => {}), 60_000);
+setInterval(() => wasLost || certificates().catch(() => {}), 10_000);
 
 follow(on, lost);

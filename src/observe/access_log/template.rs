@@ -223,8 +223,12 @@ mod tests {
     #[test]
     fn every_field_by_the_name_it_has_in_json() {
         let mut full = outcome();
-        let tls =
-            TlsClient { sni: Some("example.com".into()), version: "TLSv1.3", subject: Some("CN=me".into()), fingerprint: None };
+        let tls = TlsClient {
+            sni: Some("example.com".into()),
+            version: "TLSv1.3",
+            subject: Some("CN=me".into()),
+            ..TlsClient::default()
+        };
         full.tls = Some(Arc::new(tls));
         full.cause = Some(Cause::ConnectionTerminated);
         full.reason = Some("client_gone");

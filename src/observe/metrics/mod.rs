@@ -46,6 +46,8 @@ pub struct Metrics {
     reloads: IntCounterVec,
     last_reload_success: IntGauge,
     certificates: IntGaugeVec,
+    orders: IntCounterVec,
+    unobtained: IntGauge,
 }
 
 impl Default for Metrics {
@@ -68,6 +70,10 @@ impl Metrics {
         let last_reload_success = IntGauge::new("weir_config_last_reload_success", "1 unless the last reload failed.")?;
         let expiry = "When a certificate expires, in seconds since 1970.";
         let certificates = IntGaugeVec::new(Opts::new("weir_tls_certificate_not_after_timestamp_seconds", expiry), &["name"])?;
+        let orders = "Orders for certificates, by the authority and how they ended.";
+        let orders = IntCounterVec::new(Opts::new("weir_acme_orders_total", orders), &["authority", "result"])?;
+        let unobtained = "Names whose last order for a certificate failed.";
+        let unobtained = IntGauge::new("weir_acme_failing_names", unobtained)?;
         let build = IntGaugeVec::new(Opts::new("weir_build_info", "The version that is running."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         last_reload_success.set(1);
@@ -79,9 +85,11 @@ impl Metrics {
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(last_reload_success.clone()))?;
         registry.register(Box::new(certificates.clone()))?;
+        registry.register(Box::new(orders.clone()))?;
+        registry.register(Box::new(unobtained.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        Ok(Self { registry, traffic, generation, reloads, last_reload_success, certificates })
+        Ok(Self { registry, traffic, generation, reloads, last_reload_success, certificates, orders, unobtained })
     }
 
     /// Where a scrape reads the state of endpoints. Held weakly: the source may well hold these metrics itself.
@@ -277,6 +285,17 @@ impl Metrics {
             let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
             self.certificates.with_label_values(&[name]).set(seconds);
         }
+    }
+
+    /// An order for a certificate ended.
+    pub fn certificate_ordered(&self, authority: &str, obtained: bool) {
+        let result = if obtained { "success" } else { "failure" };
+        self.orders.with_label_values(&[authority, result]).inc();
+    }
+
+    /// So many names have no certificate, or one that could not be renewed.
+    pub fn certificates_failing(&self, names: usize) {
+        self.unobtained.set(i64::try_from(names).unwrap_or(i64::MAX));
     }
 
     /// Forgets listeners and routes that a reload took away.

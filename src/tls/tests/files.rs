@@ -25,7 +25,7 @@ fn what_is_wrong_with_a_pair_is_named_where_it_is() {
     let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".to_owned();
     let legacy = read(&good.key).replacen("-----\n", "-----\nProc-Type: 4,ENCRYPTED\n", 1);
-    let pair = |cert: &ConfigPath, key: &ConfigPath| CertificateSpec { cert: cert.clone(), key: key.clone() };
+    let pair = |cert: &ConfigPath, key: &ConfigPath| CertificateSpec::of(cert.clone(), key.clone());
     let cert = |text: String| pair(&ca.write("case.pem", text), &good.key);
     let key = |text: String| pair(&good.cert, &ca.write("case.key", text));
     let directory = ConfigPath::from(ca.dir.path());
@@ -64,10 +64,10 @@ fn what_is_wrong_with_a_pair_is_named_where_it_is() {
 
 #[test]
 fn every_problem_is_reported_at_once() {
-    let missing = || CertificateSpec { cert: "/nowhere/a.pem".into(), key: "/nowhere/a.key".into() };
+    let missing = || CertificateSpec::of("/nowhere/a.pem".into(), "/nowhere/a.key".into());
     let mut spec = certificates([missing(), missing()]);
     spec.self_signed = vec!["a b".into()];
-    spec.client_certificates = Some(ClientCertificatesSpec { ca: "/nowhere/ca.pem".into(), required: true });
+    spec.client_certificates = Some(ClientCertificatesSpec::of("/nowhere/ca.pem".into()));
     let (tls, problems) = compile(&spec);
     assert!(tls.is_none());
     let places: Vec<_> = problems.iter().map(|problem| format!("{} {}", problem.code.as_str(), problem.path)).collect();
@@ -227,7 +227,7 @@ async fn a_renewed_file_is_noticed_and_a_bad_one_changes_nothing() {
 async fn a_bad_reload_changes_nothing() {
     let ca = Authority::new("ca");
     let mut spec = certificates([ca.issue("a", &["a.test"]), ca.issue("b", &["b.test"])]);
-    spec.client_certificates = Some(ClientCertificatesSpec { ca: ca.ca(), required: false });
+    spec.client_certificates = Some(ClientCertificatesSpec { required: false, ..ClientCertificatesSpec::of(ca.ca()) });
     let tls = serve(&spec);
     assert_eq!(tls.files().len(), 5);
     let before = tls.certificates();
@@ -246,7 +246,7 @@ async fn a_bad_reload_changes_nothing() {
 async fn sessions_do_not_outlive_their_authority() {
     let (ca, next) = (Authority::new("ca"), Authority::new("next"));
     let mut spec = certificates([ca.issue("a", &["a.test"])]);
-    spec.client_certificates = Some(ClientCertificatesSpec { ca: ca.ca(), required: true });
+    spec.client_certificates = Some(ClientCertificatesSpec::of(ca.ca()));
     let tls = serve(&spec);
     let config = Arc::new(ca.trusted_as(&ca.issue("client", &["client.test"])));
     meet(&tls, config.clone(), "a.test").await.settle().await;

@@ -33,7 +33,7 @@ async fn a_name_picks_its_certificate() {
         assert_eq!(met.shown(), shown, "{asked}");
         let name = (asked != "127.0.0.1").then(|| asked.to_ascii_lowercase());
         assert_eq!(met.seen().sni.as_deref(), name.as_deref());
-        assert_eq!(tls.certificates()[tls.scope(name.as_deref())].name, shown, "{asked}");
+        assert_eq!(tls.certificates()[tls.scope(name.as_deref()).unwrap()].name, shown, "{asked}");
     }
     // And what a client checks for itself.
     assert!(meet(&tls, ca.trusted(), "www.example.test").await.client.is_ok());
@@ -84,7 +84,7 @@ async fn protocols_are_agreed_on_or_refused() {
     let spec = certificates([ca.issue("a", &["a.test"])]);
     let both = serve(&spec);
     let problems = Problems::default();
-    let h1_only = ServerTls::compile(&spec, Offer::Http1, SystemTime::now(), &problems.root()).unwrap();
+    let h1_only = ServerTls::compile(&spec, Offer::Http1, &Issued::default(), SystemTime::now(), &problems.root()).unwrap();
     let offering = |protocols: &[&str]| {
         let mut config = any(&[&TLS12, &TLS13]);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -140,7 +140,7 @@ async fn sessions_resume() {
 async fn clients_prove_who_they_are() {
     let (ca, stranger) = (Authority::new("ca"), Authority::new("stranger"));
     let mut spec = certificates([ca.issue("a", &["a.test"])]);
-    spec.client_certificates = Some(ClientCertificatesSpec { ca: ca.ca(), required: true });
+    spec.client_certificates = Some(ClientCertificatesSpec::of(ca.ca()));
     let (good, bad) = (ca.issue("client", &["client.test"]), stranger.issue("client", &["client.test"]));
     let mut impostor = ca.trusted();
     let stolen = certificate::Certificate::load(&bad.cert, &bad.key, &provider()).unwrap();
@@ -185,7 +185,7 @@ async fn what_is_not_tls_is_told_apart() {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
-        let refusal = tls.accept(listener.accept().await.unwrap().0, PATIENCE).await.unwrap_err();
+        let refusal = tls.accept(listener.accept().await.unwrap().0, PATIENCE, arrival()).await.unwrap_err();
         assert_eq!(refusal.error.reason(), reason, "{bytes:?}: {}", refusal.error);
         assert_eq!(refusal.cleartext.is_some(), cleartext, "{bytes:?}");
         assert_eq!(refusal.heard, Heard { anything: !bytes.is_empty(), sni: None });
@@ -206,7 +206,7 @@ async fn a_handshake_has_a_deadline() {
     for bytes in [&b""[..], b"\x16\x03\x01"] {
         let (mut client, server) = duplex(1024);
         client.write_all(bytes).await.unwrap();
-        let refusal = tls.accept(server, Duration::from_millis(20)).await.unwrap_err();
+        let refusal = tls.accept(server, Duration::from_millis(20), arrival()).await.unwrap_err();
         assert_eq!((refusal.error.reason(), refusal.heard.anything), ("timeout", !bytes.is_empty()));
     }
 }

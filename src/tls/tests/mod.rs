@@ -1,11 +1,13 @@
 //! Handshakes over real streams with certificates made for each test.
 
+mod depth;
 mod files;
 mod handshake;
 
 use std::{
     io,
-    sync::Arc,
+    net::Ipv4Addr,
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::{TlsConnector, client, server};
 
 use super::*;
-use crate::types::{ConfigPath, Problem, Problems, TlsClient};
+use crate::types::{ConfigPath, Name, OneOrMany, Problem, Problems, TlsClient};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -59,7 +61,7 @@ impl Authority {
         params.not_after = until.into();
         let leaf = params.signed_by(key, &self.issuer).unwrap();
         let cert = self.write(&format!("{file}.pem"), leaf.pem());
-        CertificateSpec { cert, key: self.write(&format!("{file}.key"), key.serialize_pem()) }
+        CertificateSpec::of(cert, self.write(&format!("{file}.key"), key.serialize_pem()))
     }
 
     fn write(&self, file: &str, text: String) -> ConfigPath {
@@ -84,7 +86,7 @@ impl Authority {
 
 fn compile(spec: &ServerTlsSpec) -> (Option<Arc<ServerTls>>, Vec<Problem>) {
     let problems = Problems::default();
-    let tls = ServerTls::compile(spec, Offer::Http2, SystemTime::now(), &problems.root().key("tls"));
+    let tls = ServerTls::compile(spec, Offer::Http2, &Issued::default(), SystemTime::now(), &problems.root().key("tls"));
     (tls, problems.take())
 }
 
@@ -100,6 +102,12 @@ fn certificates(certificates: impl Into<Vec<CertificateSpec>>) -> ServerTlsSpec 
 
 /// Longer than any handshake takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client of this machine.
+fn arrival() -> Arrival<'static> {
+    static LISTENER: LazyLock<Name> = LazyLock::new(|| "edge".parse().unwrap());
+    Arrival { client: Ipv4Addr::LOCALHOST.into(), listener: &LISTENER }
+}
 
 /// Both ends of one connection.
 struct Met {
@@ -136,7 +144,7 @@ async fn meet(tls: &ServerTls, config: impl Into<Arc<ClientConfig>>, name: &str)
     let (near, far) = duplex(64 * 1024);
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connector = TlsConnector::from(config.into());
-    let (client, server) = tokio::join!(connector.connect(name, near), tls.accept(far, PATIENCE));
+    let (client, server) = tokio::join!(connector.connect(name, near), tls.accept(far, PATIENCE, arrival()));
     Met { client, server }
 }
 

@@ -167,6 +167,11 @@ impl Tls {
         self.ca = Some(ca.pem.clone());
         self
     }
+    /// Verifies the server by this authority, in PEM.
+    pub fn root(mut self, pem: &str) -> Self {
+        self.ca = Some(pem.to_owned());
+        self
+    }
     /// Presents this certificate when asked.
     pub fn identity(mut self, identity: &Identity) -> Self {
         self.identity = Some(identity.clone());

@@ -10,7 +10,8 @@ use std::{
 pub fn tool(name: &str) -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::iter::once(own)
+    let found = [own, "/usr/sbin".into()]
+        .into_iter()
         .chain(std::env::split_paths(&path))
         .map(|directory| directory.join(name))
         .find(|file| file.is_file());

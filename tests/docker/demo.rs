@@ -26,7 +26,7 @@ pub const SOCKET: &str = "/var/run/docker.sock";
 /// One at a time: two would take each other's processors, and with them the milliseconds in which a Redis has to answer.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// What is published, each on a port that the engine chooses.
-const PORTS: [&str; 7] = [
+const PORTS: [&str; 8] = [
     "WEIR_HTTP_PORT",
     "WEIR_HTTPS_PORT",
     "WEIR_HTTPS_PORT_2",
@@ -34,6 +34,7 @@ const PORTS: [&str; 7] = [
     "WEIR_ADMIN_PORT",
     "PROMETHEUS_PORT",
     "GRAFANA_PORT",
+    "PEBBLE_PORT",
 ];
 /// Lines of the edge's log that are shown when a test fails.
 const LOGGED: usize = 60;
@@ -73,6 +74,19 @@ impl Demo {
 
     /// Starts these services of these files, or all of them, with the edge's configuration as the test changes it.
     pub async fn start_of(files: &'static [&'static str], services: &[&str], change: impl Fn(String) -> String) -> Self {
+        let mut demo = Self::up(files, services, change).await;
+        demo.find_ports().await;
+        demo
+    }
+
+    /// The same, where the admin listener is not published.
+    pub async fn start_alone(files: &'static [&'static str]) -> Self {
+        let mut demo = Self::up(files, &[], |conf| conf).await;
+        (demo.http, demo.https) = (demo.published("edge", "8080").await, demo.published("edge", "8443").await);
+        demo
+    }
+
+    async fn up(files: &'static [&'static str], services: &[&str], change: impl Fn(String) -> String) -> Self {
         let turn = TURN.lock().await;
         let conf = TempDir::new().expect("a directory");
         let text = fs::read_to_string(format!("{DIRECTORY}/conf/weir.yaml")).expect("the configuration");
@@ -82,9 +96,8 @@ impl Demo {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let project = format!("weirtest{}", std::process::id());
         let (compose, image) = (compose_command().await, image().await.to_owned());
-        let mut demo = Self { project, files, conf, compose, image, _turn: turn, https: nowhere, http: nowhere, admin: nowhere };
+        let demo = Self { project, files, conf, compose, image, _turn: turn, https: nowhere, http: nowhere, admin: nowhere };
         demo.compose(&[&["up", "-d", "--no-build"], services].concat()).await;
-        demo.find_ports().await;
         demo
     }
 

@@ -7,6 +7,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod certificates;
 mod demo;
 mod edges;
 mod engine;

@@ -44,6 +44,8 @@ pub struct Listener {
 pub struct Tls {
     /// Chain and key.
     pub certificates: Vec<(String, String)>,
+    /// Certificates are obtained for the hosts of the routes.
+    pub automatic: bool,
     /// For names without a certificate.
     pub self_signed: Vec<String>,
     /// Its other keys.
@@ -259,6 +261,19 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// An option of how certificates are obtained.
+    pub fn acme(&mut self, key: &str, value: &str) {
+        let entry = (key.to_owned(), Node::text(value));
+        match self.top.iter_mut().find(|(key, _)| key == "acme") {
+            // Of several, the first counts.
+            Some((_, Node::Map(entries))) if entries.iter().any(|(known, _)| *known == entry.0) => {}
+            Some((_, Node::Map(entries))) => entries.push(entry),
+            _ => self.top.push(("acme".to_owned(), Node::Map(vec![entry]))),
+        }
+    }
+}
+
 impl Listener {
     /// Does it pass bytes on?
     pub fn is_tcp(&self) -> bool {
@@ -276,6 +291,9 @@ impl Listener {
             let mut entries = Vec::new();
             if !tls.certificates.is_empty() {
                 entries.push(("certificates".to_owned(), Node::List(tls.certificates.iter().map(pair).collect())));
+            }
+            if tls.automatic {
+                entries.push(("acme".to_owned(), Node::text("auto")));
             }
             if !tls.self_signed.is_empty() {
                 entries.push(("self_signed".to_owned(), Node::texts(tls.self_signed.clone())));

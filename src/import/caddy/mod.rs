@@ -111,15 +111,27 @@ impl Ctx {
                     }
                 }
             }
-            "email" | "admin" | "log" | "debug" | "grace_period" | "acme_ca" | "acme_dns" | "key_type" | "ocsp_stapling"
-            | "storage" | "on_demand_tls" | "metrics" | "default_sni" | "persist_config" | "cert_issuer"
-            | "skip_install_trust" | "renew_interval" | "acme_ca_root" | "acme_eab" | "shutdown_delay" | "order"
+            "email" => self.acme(option, "contact"),
+            "acme_ca" => self.acme(option, "directory"),
+            "acme_ca_root" => self.acme(option, "ca"),
+            "acme_dns" | "acme_eab" | "on_demand_tls" => {
+                let comment = self.left(option, "see docs/certificates.md for `dns`, `eab` and `on_demand`");
+                self.draft.comments.push(comment);
+            }
+            "admin" | "log" | "debug" | "grace_period" | "key_type" | "ocsp_stapling" | "storage" | "metrics" | "default_sni"
+            | "persist_config" | "cert_issuer" | "skip_install_trust" | "renew_interval" | "shutdown_delay" | "order"
             | "preferred_chains" => self.report.unneeded(&option.name),
             _ => {
                 let comment = self.left(option, "no counterpart");
                 self.draft.comments.push(comment);
             }
         }
+    }
+
+    /// An option of how certificates are obtained, by our word for it.
+    fn acme(&mut self, option: &Directive, key: &str) {
+        self.carried(option);
+        self.draft.acme(key, option.arg(0));
     }
 
     /// The places at which a site answers, and the hosts that Caddy sends from HTTP to HTTPS.
@@ -204,8 +216,8 @@ impl Ctx {
         }
         let own = tls.is_some_and(|tls| tls.arg(0) == "internal") || self.local_certs || site.is_local();
         let host = site.host.as_ref().map(ToString::to_string).unwrap_or_else(|| "localhost".into());
-        if files.is_none() && !own {
-            let why = "certificates are files, which an ACME client obtains; until then this one is made in memory";
+        if files.is_none() && !own && host.starts_with("*.") {
+            let why = "write `acme.dns`: who can write records into the DNS of a name gets a certificate for all below it";
             comments.push(self.report.left(place, &format!("the certificate of {host}"), why));
         }
         let listener = &mut self.draft.listeners[index];
@@ -218,6 +230,7 @@ impl Ctx {
                     ours.certificates.push(pair);
                 }
             }
+            None if !own => ours.automatic = true,
             None => {
                 let host = host.trim_start_matches("*.").to_owned();
                 if !ours.self_signed.contains(&host) {

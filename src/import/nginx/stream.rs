@@ -121,7 +121,7 @@ impl Ctx {
             let pair = scope.value("ssl_certificate").zip(scope.value("ssl_certificate_key"));
             let certificates: Vec<_> = pair.map(|(cert, key)| (cert.to_owned(), key.to_owned())).into_iter().collect();
             let self_signed = if certificates.is_empty() { vec!["localhost".to_owned()] } else { Vec::new() };
-            listener.tls = Some(Tls { certificates, self_signed, more: Vec::new() });
+            listener.tls = Some(Tls { certificates, self_signed, ..Tls::default() });
         }
         listener.more.push(("tcp".into(), Node::Map(tcp)));
         self.draft.listeners.push(listener);

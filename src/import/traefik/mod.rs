@@ -240,15 +240,27 @@ impl Ctx {
             ways.iter().flat_map(|way| &way.matches.hosts).map(|host| host.to_string().trim_start_matches("*.").to_owned());
         let hosts: Vec<String> = hosts.filter(|host| host != "*").collect();
         let resolver = tls.and_then(|tls| text_at(tls, "certResolver"));
+        let dns = resolver.as_ref().and_then(|name| at(&self.fixed, &["certificatesResolvers", name, "acme", "dnsChallenge"]));
+        let (dns, fixed) = (dns.is_some(), self.fixed.clone());
         let Some(listener) = self.draft.listeners.iter_mut().find(|known| known.name == listener) else { return };
         let Some(ours) = listener.tls.as_mut() else { return };
         if let Some(resolver) = resolver {
-            let why = "certificates are files, which an ACME client obtains; until then one is made in memory";
-            body.comments.push(self.report.left(
-                &router.place,
-                &format!("router {}: tls.certResolver: {resolver}", router.name),
-                why,
-            ));
+            ours.automatic = true;
+            let what = format!("router {}: tls.certResolver: {resolver}", router.name);
+            match dns {
+                false => self.report.carried(&router.place, &what),
+                true => {
+                    let why = "write `acme.dns`: names are proven by the DNS";
+                    body.comments.push(self.report.left(&router.place, &what, why));
+                }
+            }
+            for (key, ours) in [("email", "contact"), ("caServer", "directory")] {
+                let written = at(&fixed, &["certificatesResolvers", &resolver, "acme"]).and_then(|acme| text_at(acme, key));
+                if let Some(value) = written {
+                    self.draft.acme(ours, &value);
+                }
+            }
+            return;
         }
         for host in hosts {
             if !ours.self_signed.contains(&host) {
@@ -326,7 +338,7 @@ impl Ctx {
         }
         for tls in self.draft.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
             tls.certificates.clone_from(&pairs);
-            if pairs.is_empty() && tls.self_signed.is_empty() {
+            if pairs.is_empty() && tls.self_signed.is_empty() && !tls.automatic {
                 tls.self_signed.push("localhost".into());
             }
         }

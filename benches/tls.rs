@@ -46,7 +46,7 @@ async fn shake(tls: &ServerTls, client: &Arc<ClientConfig>, name: &str, listener
     };
     let accepting = async {
         let arrival = Arrival { client: Ipv4Addr::LOCALHOST.into(), listener };
-        let (mut stream, _) = tls.accept(far, PATIENCE, arrival).await.ok().expect("a handshake");
+        let (mut stream, _) = tls.accept(far, PATIENCE, arrival).await.expect("a handshake");
         stream.write_u8(b'!').await.expect("it is read");
         stream.flush().await.expect("it is read");
         resumed(&stream)

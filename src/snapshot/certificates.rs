@@ -133,7 +133,7 @@ fn hosts_of_routes(
             plan.names.insert(wanted);
         }
     }
-    if !any && plan.on_demand.get(name).is_none() {
+    if !any && !plan.on_demand.contains_key(name) {
         at.problem(Code::Ineffective, "no route of this listener has a host, so there is no name to obtain a certificate for")
             .hint("write `match: {host: www.example.com}` in the routes, or `acme: {names: [www.example.com]}`");
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What an edge is made of.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Setting {
     /// The value of `acme`, as YAML in flow style.
     pub acme: String,

@@ -23,7 +23,7 @@ async fn three(front: &Front, ca: &std::path::Path, storage: &str, ports: Ports,
     for ports in [ports, Ports::free(), Ports::free()] {
         edges.push(Setting::at(&front.directory(), ca, storage, ports, hosts));
     }
-    let [one, two, three] = <[Setting; 3]>::try_from(edges).ok().expect("three");
+    let [one, two, three] = <[Setting; 3]>::try_from(edges).expect("three");
     // Together, so that they want to order together.
     let (one, two, three) = tokio::join!(Edge::start(one), Edge::start(two), Edge::start(three));
     vec![one, two, three]

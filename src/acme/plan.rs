@@ -95,14 +95,11 @@ impl AcmeSpec {
             }
         }
         let place = match &self.storage {
-            None => Place::Directory(state_dir.map_or_else(|| PathBuf::from(STORAGE), |directory| directory.join("acme"))),
-            Some(storage) => match storage.place() {
-                Ok(place) => place,
-                Err(reason) => {
-                    wrong(at.key("storage"), reason, "as in `/var/lib/weir/acme` or `redis://127.0.0.1:6379`");
-                    return None;
-                }
-            },
+            None => Some(Place::Directory(state_dir.map_or_else(|| PathBuf::from(STORAGE), |directory| directory.join("acme")))),
+            Some(storage) => storage
+                .place()
+                .map_err(|reason| wrong(at.key("storage"), reason, "as in `/var/lib/weir/acme` or `redis://127.0.0.1:6379`"))
+                .ok(),
         };
         let eab = self.eab.as_ref().map(|eab| (eab.kid.clone(), eab.hmac.clone()));
         if let Some((_, hmac)) = &eab
@@ -131,7 +128,7 @@ impl AcmeSpec {
             spec: self.clone(),
             authorities: self.directory.to_vec(),
             contact,
-            place,
+            place: place?,
             tls: Arc::new(tls),
             eab,
             profile: self.profile.clone(),
@@ -148,9 +145,12 @@ impl Settings {
         self.dns.is_some()
     }
 
-    /// Where things are kept, for people.
-    pub fn storage(&self) -> String {
-        self.place.to_string()
+    /// The directory in which things are kept, if it is one.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Directory(path) => Some(path),
+            Place::Redis(_) => None,
+        }
     }
 
     /// Can a certificate be obtained for this name, as [`issuable`] has it?
@@ -293,6 +293,13 @@ mod tests {
         let problems = Problems::default();
         assert!(spec.compile(None, &problems.root()).is_none());
         let found: Vec<String> = problems.take().iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-        assert_eq!(found, ["contact[1]: `nobody` is no address of mail", "storage: `acme` is no absolute path"]);
+        assert_eq!(
+            found,
+            [
+                "contact[1]: `nobody` is no address of mail",
+                "storage: `acme` is no absolute path",
+                "eab.hmac: the key is not base64url"
+            ]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What users write under `acme`.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -131,15 +131,6 @@ impl StoragePlace {
             true => Ok(Place::Directory(path)),
             false if text.contains("://") => Err("a storage is a directory or `redis://HOST`".to_owned()),
             false => Err(format!("`{text}` is no absolute path")),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Directory(path) => path.display().fmt(f),
-            Place::Redis(_) => write!(f, "redis://{}", Secret::HIDDEN),
         }
     }
 }

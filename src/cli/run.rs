@@ -137,7 +137,7 @@ pub(super) fn serve(
         // After binding: where another edge runs already, its file stays.
         let _pid_file = pid_file.map(|path| PidFile::write(&path)).transpose()?;
         if let Some(user) = user {
-            become_user(&user)?;
+            become_user(&user, prepared.directory().as_deref())?;
         }
         let server = prepared.serve().await;
         started(&server);
@@ -198,13 +198,33 @@ impl Drop for PidFile {
     }
 }
 
-/// Gives up privileges that only binding needed. glibc carries the change to every thread.
-fn become_user(name: &str) -> anyhow::Result<()> {
+/// Gives up privileges that only binding needed. glibc carries the change to every thread. What is kept in `directory` becomes the user's.
+fn become_user(name: &str, directory: Option<&Path>) -> anyhow::Result<()> {
     let user = nix::unistd::User::from_name(name)?.with_context(|| format!("server.user: there is no user `{name}`"))?;
+    if let Some(directory) = directory {
+        give(directory, &user).with_context(|| format!("server.user: {} cannot become `{name}`'s", directory.display()))?;
+    }
     let name = std::ffi::CString::new(name)?;
     nix::unistd::initgroups(&name, user.gid).context("server.user: cannot set the groups")?;
     nix::unistd::setgid(user.gid).context("server.user: cannot change the group")?;
     nix::unistd::setuid(user.uid).context("server.user: cannot change the user")?;
+    Ok(())
+}
+
+/// A directory with shelves of files becomes a user's. Links are not followed.
+fn give(directory: &Path, user: &nix::unistd::User) -> std::io::Result<()> {
+    use std::os::unix::fs::lchown;
+    let (uid, gid) = (Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+    lchown(directory, uid, gid)?;
+    for shelf in std::fs::read_dir(directory)? {
+        let shelf = shelf?;
+        lchown(shelf.path(), uid, gid)?;
+        if shelf.file_type()?.is_dir() {
+            for file in std::fs::read_dir(shelf.path())? {
+                lchown(file?.path(), uid, gid)?;
+            }
+        }
+    }
     Ok(())
 }
 

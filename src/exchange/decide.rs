@@ -100,7 +100,7 @@ pub fn way<'s>(
 pub fn is_misdirected(listener: &Listener, sni: Option<&str>, host: &str) -> bool {
     let (Some(server), Some(sni)) = (&listener.tls, sni) else { return false };
     // An HTTP/1.0 request may name no host, which contradicts none.
-    !host.is_empty() && sni != host && server.scope(Some(sni)) != server.scope(Some(host))
+    !host.is_empty() && sni != host && server.refuses_misdirected() && server.scope(Some(sni)) != server.scope(Some(host))
 }
 
 /// Where a listener that only redirects sends a request; `None` when it serves the request. HTTP/1.0 clients that name no host

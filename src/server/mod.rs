@@ -90,6 +90,11 @@ impl Prepared {
         Ok(Self { loaded, origin, registries, ready, observer, predecessor: inherited.take_ready() })
     }
 
+    /// The directory that it writes to while it serves, for whoever becomes another user meanwhile.
+    pub fn directory(&self) -> Option<std::path::PathBuf> {
+        self.ready.snapshot.certificates.as_ref()?.settings.directory().map(std::path::Path::to_owned)
+    }
+
     /// Serves.
     pub async fn serve(self) -> RunningServer {
         let Self { loaded, origin, registries, ready, observer, predecessor } = self;

@@ -42,7 +42,9 @@ pub use client::{ClientTlsError, Identity, Trust, Unverified, client_config};
 pub use facts::{CertificateFacts, Source};
 pub use server::{Offer, ReloadError, ServerTls};
 pub use source::{Issued, Issuer, Pair};
-pub use spec::{AcmeNamesSpec, CertificateSpec, ClientCertificatesSpec, MinVersion, OnDemandSpec, ServerTlsSpec, TlsPolicy};
+pub use spec::{
+    AcmeNamesSpec, CertificateSpec, ClientCertificatesSpec, MinVersion, Misdirected, OnDemandSpec, ServerTlsSpec, TlsPolicy,
+};
 pub use tickets::{LIFETIME as TICKET_LIFETIME, TicketSecret, TicketSecrets};
 pub use watch::watch;
 pub use words::in_words;

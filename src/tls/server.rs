@@ -25,7 +25,7 @@ use super::{
     pem::{self, Fault},
     provider,
     source::{self, CertificateSource, Given, Issued},
-    spec::{ClientCertificatesSpec, ServerTlsSpec},
+    spec::{ClientCertificatesSpec, Misdirected, ServerTlsSpec},
     store::{Shelf, Store},
     tickets::{SharedTickets, TicketSecrets},
 };
@@ -231,6 +231,11 @@ impl ServerTls {
     /// host of a request is in another scope than the name its connection asked for, the answer is 421.
     pub fn scope(&self, sni: Option<&str>) -> Option<usize> {
         self.store.current().scope(sni)
+    }
+
+    /// Is a request refused whose Host belongs to another certificate than the name that its connection asked for?
+    pub fn refuses_misdirected(&self) -> bool {
+        self.spec.misdirected == Misdirected::Refuse
     }
 
     /// Do endpoints get the certificates of clients?

@@ -23,6 +23,8 @@ pub struct ServerTlsSpec {
     /// Which clients are served, in Mozilla's words. With `min_version`, the stricter of both counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<TlsPolicy>,
+    /// What becomes of requests whose Host belongs to another certificate than the name in the TLS handshake.
+    pub misdirected: Misdirected,
     /// Write the secrets of sessions to this file, to read recorded traffic of one's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_log: Option<ConfigPath>,
@@ -135,6 +137,17 @@ pub enum TlsPolicy {
     Modern,
     /// Nearly all: TLS 1.2 with forward secrecy, and 1.3.
     Intermediate,
+}
+
+/// What becomes of a request on the connection for another name (RFC 9110 section 15.5.20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Misdirected {
+    /// It is answered with 421, and clients try again on a connection of its own.
+    #[default]
+    Refuse,
+    /// It is served: for a proxy in front that asks for one name whatever the Host is.
+    Allow,
 }
 
 /// A TLS version.

@@ -30,6 +30,8 @@ pub struct Setting {
     pub ports: Ports,
     /// Without one in cleartext.
     pub only_tls: bool,
+    /// The value of `server`.
+    pub server: String,
 }
 
 impl Setting {
@@ -45,6 +47,7 @@ impl Setting {
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
             ports,
             only_tls: false,
+            server: "{}".to_owned(),
         }
     }
 
@@ -67,8 +70,8 @@ impl Setting {
         let routes: String =
             if self.hosts.is_empty() { "  - {name: all, respond: {body: any}}\n".to_owned() } else { routes.collect() };
         format!(
-            "admin: {{address: '127.0.0.1:{admin}', token: secret}}\nacme: {}\nlisteners:\n{cleartext}  edge: {{address: '127.0.0.1:{tls}', tls: {{acme: {}}}}}\nroutes:\n{routes}",
-            self.acme, self.listener
+            "server: {}\nadmin: {{address: '127.0.0.1:{admin}', token: secret}}\nacme: {}\nlisteners:\n{cleartext}  edge: {{address: '127.0.0.1:{tls}', tls: {{acme: {}}}}}\nroutes:\n{routes}",
+            self.server, self.acme, self.listener
         )
     }
 }
@@ -119,6 +122,10 @@ impl Edge {
 
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.setting.ports.tls))
+    }
+
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
     }
 
     pub async fn admin(&self, method: &str, path: &str, body: &str) -> RawResponse {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 use crate::{
+    child::weir,
     edge::{Edge, Setting, trusting},
     pebble::{Options, pebble},
     support::client::RawClient,
@@ -140,5 +141,46 @@ async fn what_no_order_waits_for_is_left_to_the_routes() {
     for token in ["evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA", "name.a.test", "short", ""] {
         let answer = RawClient::connect(address).await.get("a.test", &format!("/.well-known/acme-challenge/{token}")).await;
         assert_eq!(answer.status, 308, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_authorities_the_next_one_is_asked() {
+    let Some(pebble) = pebble(Options::default()).await else { return };
+    let storage = TempDir::new().unwrap();
+    let mut setting = Setting::of(&pebble, storage.path(), &["a.test"]);
+    let nobody = crate::support::free_port();
+    setting.acme = setting.acme.replace("directory: ", &format!("directory: ['https://127.0.0.1:{nobody}/dir', "));
+    setting.acme = setting.acme.replacen("', ca:", "'], ca:", 1);
+    let edge = Edge::start(setting).await;
+    edge.holds("a.test").await;
+    let all = edge.admin("GET", "/api/v1/certificates", "").await.json();
+    let shown = (&all["certificates"][0]["source"], &all["certificates"][0]["authority"]);
+    assert_eq!(shown, (&"acme".into(), &pebble.directory().into()));
+    // In the terminal, too.
+    let address = edge.admin_url();
+    let listed = weir(&["certificates", "--admin", &address, "--token", "secret"]).await;
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success() && text.contains("a.test  edge") && text.contains(&pebble.directory()), "{text}");
+}
+
+#[tokio::test]
+async fn who_becomes_another_user_keeps_certificates_as_that_user() {
+    use std::os::unix::fs::MetadataExt;
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can become another user");
+    }
+    let Some(pebble) = pebble(Options::default()).await else { return };
+    // Where the user can get.
+    let files = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let storage = files.path().join("acme");
+    let ca = files.path().join("ca.pem");
+    std::fs::copy(pebble.ca.file(), &ca).unwrap();
+    let setting = Setting::at(&pebble.directory(), &ca, storage.to_str().unwrap(), pebble.ports, &["a.test"]);
+    let edge = Edge::start(Setting { server: "{user: nobody}".to_owned(), ..setting }).await;
+    edge.holds("a.test").await;
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().expect("a user").uid.as_raw();
+    for path in [storage.clone(), storage.join("locks"), storage.join("certificates/a.test.json")] {
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), nobody, "{}", path.display());
     }
 }

@@ -88,6 +88,10 @@ async fn a_host_of_another_certificate_is_misdirected() {
     let mut client = RawClient::connect_tls(edge.address("edge"), &tls().sni("one.test").ca(&ca)).await;
     assert_eq!(client.get("one.test", "/").await.status, 200);
     assert_eq!(client.get("two.test", "/").await.status, 421);
+    // A proxy in front that asks for one name whatever the Host is.
+    let edge = secure(&format!("{}\nmisdirected: allow", certificates(&[&one, &two])), RESPOND).await;
+    let mut proxy = RawClient::connect_tls(edge.address("edge"), &tls().sni("one.test").ca(&ca)).await;
+    assert_eq!(proxy.get("two.test", "/").await.status, 200);
 }
 
 #[tokio::test]
@@ -145,7 +149,7 @@ async fn mutual(clients: &Ca, required: bool) -> (Edge, crate::support::origin::
     let server = ca.server(&["localhost"]);
     let edge = edge_from(&format!(
         "listeners:\n  edge:\n    address: 127.0.0.1:0\n    tls:\n      certificates: [{{cert: {:?}, key: {:?}}}]\n      \
-         client_certificates: {{ca: {:?}, required: {required}}}\nadmin: {{address: 127.0.0.1:0}}\n\
+         client_certificates: {{ca: {:?}, required: {required}, forward: true}}\nadmin: {{address: 127.0.0.1:0}}\n\
          observability: {{access_log: {{path: access.log}}}}\n\
          routes: [{{name: all, upstream: app}}]\nupstreams: {{app: {{endpoints: [{}]}}}}\n",
         server.cert_file,
@@ -182,6 +186,8 @@ async fn a_required_client_certificate_identifies_the_client() {
     let fingerprint = received.header("x-client-cert-fingerprint").expect("a fingerprint");
     assert_eq!(fingerprint.len(), 64, "SHA-256 in hexadecimal: {fingerprint}");
     assert_eq!(received.header("x-client-cert-other"), None);
+    let certificate = received.header("client-cert").expect("RFC 9440");
+    assert!(certificate.starts_with(":MII") && certificate.ends_with(':'), "{certificate}");
     let log = edge.access_log().await;
     assert!(log[0]["client_cert"].as_str().is_some_and(|subject| subject.contains("alice")), "{}", log[0]);
 }
@@ -192,9 +198,10 @@ async fn an_optional_client_certificate_is_verified_when_it_is_sent() {
     let (edge, origin, ca) = mutual(&clients, false).await;
     let trust = tls().sni("localhost").ca(&ca);
     let mut anonymous = RawClient::connect_tls(edge.address("edge"), &trust).await;
-    let pretended = "GET / HTTP/1.1\r\nhost: localhost\r\nX-Client-Cert-Subject: CN=root\r\n\r\n";
+    let pretended = "GET / HTTP/1.1\r\nhost: localhost\r\nX-Client-Cert-Subject: CN=root\r\nClient-Cert: :AAAA:\r\n\r\n";
     assert_eq!(anonymous.exchange(pretended).await.status, 200);
-    assert_eq!(origin.next_request().await.header("x-client-cert-subject"), None);
+    let received = origin.next_request().await;
+    assert_eq!((received.header("x-client-cert-subject"), received.header("client-cert")), (None, None));
     assert!(is_refused(&edge, &trust.clone().identity(&certs::ca().client("stranger"))).await);
     let mut known = RawClient::connect_tls(edge.address("edge"), &trust.identity(&clients.client("bob"))).await;
     assert_eq!(known.get("localhost", "/").await.status, 200);

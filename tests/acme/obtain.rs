@@ -13,7 +13,7 @@ use crate::{
 
 #[tokio::test]
 async fn every_host_of_the_routes_gets_a_certificate() {
-    let Some(pebble) = pebble(Options { bad_nonces: 30, ..Options::default() }).await else { return };
+    let Some(pebble) = pebble(Options { bad_nonces: 15, ..Options::default() }).await else { return };
     let storage = TempDir::new().unwrap();
     let edge = Edge::start(Setting::of(&pebble, storage.path(), &["a.test", "b.test"])).await;
     let root = pebble.root().await;

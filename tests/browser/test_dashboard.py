@@ -6,6 +6,7 @@ takes the pictures of the README after so many seconds of traffic.
 
 import os
 import statistics
+import tempfile
 import time
 import unittest
 
@@ -180,6 +181,32 @@ class Orders(Page):
         until("the dialog", lambda: self.browser.run("return document.getElementById('ask').open"))
         self.browser.click("#ask-ok")
         until("the generation", lambda: "generation 2" in self.browser.text("#facts"))
+
+
+class Certificates(Page):
+    """One of its own, and a name that no authority answers for."""
+
+    def test_a_name_without_one_is_explained_and_can_be_ordered(self):
+        storage = tempfile.TemporaryDirectory()
+        self.addCleanup(storage.cleanup)
+        self.start(head() + f"""
+acme: {{directory: "https://127.0.0.1:1/dir", storage: "{storage.name}/acme"}}
+listeners:
+  web: {{address: "127.0.0.1:0"}}
+  edge: {{address: "127.0.0.1:0", tls: {{acme: auto, self_signed: [localhost]}}}}
+routes:
+  - {{name: app, match: {{host: app.example.com}}, respond: {{body: x}}}}
+""")
+        shown = lambda: self.browser.text("#certificates")
+        until("the reason", lambda: "app.example.com" in shown() and "cannot be asked: connection refused" in shown())
+        self.assertIn("localhost", shown())
+        self.assertIn("self-signed", shown())
+        self.assertIn("next try", shown())
+        failures = lambda: self.edge.read_api("certificates")["automatic"][0]["failures"]
+        self.assertEqual(failures(), 1)
+        self.browser.click("#certificates button")
+        until("another try", lambda: failures() == 2)
+        until("the verdict", lambda: "app.example.com: it has no certificate" in self.browser.text("body"))
 
 
 class Large(Page):

@@ -134,10 +134,7 @@ impl Desk {
     }
 
     async fn obtain_from(&self, authority: &Authority, wish: &Wish) -> Result<Stored, Failure> {
-        if wish.failures > 0
-            && let Some(staging) = authority.staging()
-        {
-            // A mistake of the configuration must not count against the limits of the authority.
+        if let Some(staging) = tried_first(authority, wish.failures) {
             self.order_at(&staging, wish, false)
                 .await
                 .map_err(|failure| Failure { reason: format!("tried at its staging directory: {failure}"), ..failure })?;
@@ -409,6 +406,11 @@ impl Desk {
     }
 }
 
+/// Where an order is tried first after attempts that failed: a mistake of the configuration must not count against the limits of the authority.
+fn tried_first(authority: &Authority, failures: u32) -> Option<Authority> {
+    authority.staging().filter(|_| failures > 0)
+}
+
 /// Why an order was not carried out.
 enum Refused {
     /// The authority does not know the account.
@@ -481,5 +483,29 @@ fn words(error: &Error) -> String {
         Error::Api(found) => problem(found),
         Error::Json(_) => "the answer is not what an ACME directory answers".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_failed_is_tried_at_the_staging_directory_first() {
+        let tried =
+            |authority: &str, failures| tried_first(&authority.parse().unwrap(), failures).map(|first| first.url().to_owned());
+        let staging = "letsencrypt-staging".parse::<Authority>().unwrap().url().to_owned();
+        assert_eq!((tried("letsencrypt", 0), tried("letsencrypt", 1)), (None, Some(staging)));
+        assert_eq!((tried("letsencrypt-staging", 1), tried("https://ca.test/dir", 9)), (None, None));
+    }
+
+    #[test]
+    fn what_an_authority_says_is_one_line_in_words() {
+        let said = |json: serde_json::Value| words(&Error::Api(serde_json::from_value(json).unwrap()));
+        let problem = serde_json::json!({"type": "urn:ietf:params:acme:error:dns", "detail": "no\r\nsuch name"});
+        assert_eq!(said(problem.clone()), "no  such name (dns)");
+        let several = serde_json::json!({"type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "some", "subproblems": [problem]});
+        assert_eq!(said(several), "no\r\nsuch name (rejectedIdentifier)".replace("\r\n", "  "));
+        assert!(said(serde_json::json!({"detail": "x".repeat(10_000)})).len() < 500);
     }
 }

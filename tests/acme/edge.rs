@@ -32,6 +32,8 @@ pub struct Setting {
     pub only_tls: bool,
     /// The value of `server`.
     pub server: String,
+    /// Further keys at the top.
+    pub more: String,
 }
 
 impl Setting {
@@ -48,6 +50,7 @@ impl Setting {
             ports,
             only_tls: false,
             server: "{}".to_owned(),
+            more: String::new(),
         }
     }
 
@@ -70,8 +73,8 @@ impl Setting {
         let routes: String =
             if self.hosts.is_empty() { "  - {name: all, respond: {body: any}}\n".to_owned() } else { routes.collect() };
         format!(
-            "server: {}\nadmin: {{address: '127.0.0.1:{admin}', token: secret}}\nacme: {}\nlisteners:\n{cleartext}  edge: {{address: '127.0.0.1:{tls}', tls: {{acme: {}}}}}\nroutes:\n{routes}",
-            self.server, self.acme, self.listener
+            "server: {}\nadmin: {{address: '127.0.0.1:{admin}', token: secret}}\nacme: {}\nlisteners:\n{cleartext}  edge: {{address: '127.0.0.1:{tls}', tls: {{acme: {}}}}}\nroutes:\n{routes}{}",
+            self.server, self.acme, self.listener, self.more
         )
     }
 }

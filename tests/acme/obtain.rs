@@ -8,7 +8,11 @@ use crate::{
     child::weir,
     edge::{Edge, Setting, trusting},
     pebble::{Options, pebble},
-    support::client::RawClient,
+    support::{
+        client::RawClient,
+        engine::{container, engine_at},
+        origin::origin,
+    },
 };
 
 #[tokio::test]
@@ -183,4 +187,22 @@ async fn who_becomes_another_user_keeps_certificates_as_that_user() {
     for path in [storage.clone(), storage.join("locks"), storage.join("certificates/a.test.json")] {
         assert_eq!(std::fs::metadata(&path).unwrap().uid(), nobody, "{}", path.display());
     }
+}
+
+#[tokio::test]
+async fn a_container_brings_a_name_which_gets_a_certificate() {
+    let Some(pebble) = pebble(Options::default()).await else { return };
+    let (storage, sockets) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let engine = engine_at(&sockets.path().join("docker.sock"));
+    let app = origin().respond(200, "from the container").spawn().await;
+    let mut setting = Setting::of(&pebble, storage.path(), &["a.test"]);
+    setting.more = format!("upstreams: {{app: {{discover: {{docker: {{host: '{}', routes: {{}}}}}}}}}}\n", engine.host());
+    let edge = Edge::start(setting).await;
+    edge.holds("a.test").await;
+    let labels = [("weir.upstream", "app"), ("weir.port", &app.addr().port().to_string()), ("weir.route.new.host", "new.test")];
+    engine.start(labels.into_iter().fold(container("app-1"), |container, (label, value)| container.label(label, value)));
+    edge.holds("new.test").await;
+    assert_eq!(edge.get("new.test", &pebble.root().await).await.text(), "from the container");
+    engine.die("app-1");
+    eventually!(edge.standing("new.test").await.is_null());
 }

@@ -129,7 +129,7 @@ impl ClientCertificatesSpec {
     }
 }
 
-/// Which clients are served: https://wiki.mozilla.org/Security/Server_Side_TLS.
+/// Which clients are served, in the words of <https://wiki.mozilla.org/Security/Server_Side_TLS>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TlsPolicy {

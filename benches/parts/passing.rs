@@ -5,7 +5,7 @@ use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use weir::{
-    filter::{BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Slots, Verdict},
+    filter::{Back, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Slots, Verdict},
     types::{Client, Countries, Problems, RequestId, Scheme, Whereabouts},
 };
 
@@ -65,13 +65,14 @@ impl Exchange {
     }
 
     fn see(&mut self, run: impl FnOnce(&mut FilterRequest<'_>) -> Verdict) -> Verdict {
-        let (mut forward, mut keeping) = (None, Keeping::default());
+        let (mut forward, mut back, mut keeping) = (None, Back::default(), Keeping::default());
         let mut request = FilterRequest {
             method: "GET",
             host: "www.example.com",
             path: "/v1/customers/4711/orders",
             query: Some("page=2"),
             forward: &mut forward,
+            back: &mut back,
             client: &self.client,
             route: "api",
             fields: &mut self.request,

@@ -183,6 +183,11 @@ const KINDS: &[(&str, &[&str], &str)] = &[
         &["proxy_set_header", "add_header", "request_header", "header", "customrequestheaders", "set-header"],
         "write `headers: {request: {set: {...}}, response: {set: {...}}}`",
     ),
+    (
+        "FilterSpec",
+        &["proxy_redirect", "proxy_cookie_path", "proxy_cookie_domain", "ProxyPassReverse"],
+        "a `rewrite` by prefix is undone in answers; write further rules as `map_back: {location: [{from: ..., to: ...}]}`",
+    ),
     ("FilterSpec", &["gzip", "encode", "compression", "brotli"], "write `compress: {}`"),
     ("FilterSpec", &["limit_req", "ratelimit", "rate-limit", "rateLimit"], "write `rate_limit: {rate: 100/s}`"),
     ("FilterSpec", &["limit_conn", "inflightreq", "inFlightReq"], "write `concurrency: {max: ...}`"),

@@ -53,6 +53,14 @@ registry! {
 }
 
 impl DiscoverSpec {
+    /// The name that all its endpoints have, if they have one.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            DiscoverSpec::Dns(spec) => Some(&spec.name),
+            DiscoverSpec::Docker(_) | DiscoverSpec::File(_) => None,
+        }
+    }
+
     /// The compiled form. Problems are reported at `at`, the `discover` key. Neither the network nor the
     /// file is touched.
     fn compile(&self, registry: &EndpointRegistry, at: &At) -> Option<Source> {

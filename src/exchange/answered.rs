@@ -119,6 +119,7 @@ impl Exchange {
             None if cached => Origin::Cache,
             None => Origin::Weir { standard: false },
         };
+        self.map_back(fields);
         let wish = filters::response(fields, origin, self);
         self.keep(fields);
         told::tell(fields, self);

@@ -142,6 +142,9 @@ impl Exchange {
         }
         filters::request(request, self, Level::Route).await?;
         self.passed(Passed::RouteFilters);
+        if self.settled.host {
+            self.named = request.headers.get(header::HOST).cloned();
+        }
         match &route.action {
             Action::Upstream(upstream) => {
                 self.forward_to(upstream);

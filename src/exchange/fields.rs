@@ -14,6 +14,8 @@ pub struct Settled {
     pub max_forwards: bool,
     /// Traceparent.
     pub traceparent: bool,
+    /// Host: the endpoint is asked for by another name than the client used.
+    pub host: bool,
 }
 
 impl Settled {
@@ -22,6 +24,7 @@ impl Settled {
             name if *name == header::VIA => self.via = true,
             name if *name == header::MAX_FORWARDS => self.max_forwards = true,
             name if *name == TRACEPARENT => self.traceparent = true,
+            name if *name == header::HOST => self.host = true,
             _ => {}
         }
     }

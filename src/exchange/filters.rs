@@ -74,6 +74,7 @@ fn see(
         path: &ctx.outcome.path,
         query: ctx.admitted.query.as_deref(),
         forward: &mut ctx.rewritten,
+        back: &mut ctx.back,
         client: &ctx.client,
         route: ctx.route.as_ref().map_or("", |route| &route.name),
         fields: &mut fields,

@@ -9,6 +9,7 @@
 //! | `prepare` | what an intermediary changes in the request |
 //! | `decide` | from a request to its answer or its upstream; the way to a route, which `explain` asks, too |
 //! | `attempts` | the attempt under way: its endpoint, its stage, its limits, what its end means |
+//! | `back` | what the endpoint says of its own paths and addresses, as the client must read it |
 //! | `answered` | the response's head: is it HTTP, what is changed, how its body is framed |
 //! | `body` | bodies on their way through |
 //! | `fresh` | how a request takes part in the cache, and a stored response that answers it |
@@ -17,6 +18,7 @@
 
 mod answered;
 mod attempts;
+mod back;
 mod body;
 mod connection;
 mod decide;
@@ -47,8 +49,10 @@ pub use prepare::{Prepared, prepare};
 pub use reply::{Answer, Own, refusal_length, refusal_reply, render_refusal, standard_head};
 pub use told::Told;
 
+use http::HeaderValue;
+
 use crate::{
-    filter::{Keeping, Pass, Passage},
+    filter::{Back, Keeping, Pass, Passage},
     gate::{Admitted, BodyFraming},
     observe::{Observer, Outcome, RequestGuard},
     route::Route,
@@ -85,6 +89,10 @@ pub struct Exchange {
     pub settled: Settled,
     /// The path and query to forward instead of the client's own.
     pub rewritten: Option<String>,
+    /// How the answer is mapped back.
+    back: Back,
+    /// The Host that a filter has set.
+    named: Option<HeaderValue>,
     /// The attempts at the upstream that serves it.
     pub attempts: Option<Attempts>,
     /// The attempt that is under way.
@@ -153,6 +161,8 @@ impl Exchange {
             via: None,
             settled: Settled::default(),
             rewritten: None,
+            back: Back::default(),
+            named: None,
             attempts: None,
             attempt: None,
             verdict: None,

@@ -23,6 +23,7 @@ pub use described::{DescribedRequest, DescriptionError};
 use crate::{
     acme,
     exchange::{self, Asked, Prepared, Way},
+    filter::{Back, Chain},
     gate::{
         self, Admitted, Limits, Refusal, head,
         hop::{DropReason, Peer},
@@ -239,7 +240,7 @@ fn decide(
         Way::ForUs => told.answer = Some(Answer::new(204, "Max-Forwards says that this request is for Weir itself")),
         Way::NoRoute => told.answer = Some(Answer::new(404, "no route matches")),
         Way::NoUpgrade(_) => told.answer = Some(Answer::new(403, "this route allows no upgrades")),
-        Way::Route(found) => serve(&found, &head, &client, told),
+        Way::Route(found) => serve(snapshot, &found, &head, &client, told),
     }
 }
 
@@ -309,7 +310,7 @@ fn passed_over(route: &Route, head: &RequestHead<'_>, client: &Client, winner: O
     Considered { route: route.name.to_string(), verdict, tried: false, reason }
 }
 
-fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, told: &mut Explanation) {
+fn serve(snapshot: &Snapshot, found: &Match<'_>, head: &RequestHead<'_>, client: &Client, told: &mut Explanation) {
     let route = found.route;
     told.filters = route.chain.kinds().map(str::to_owned).collect();
     if !told.filters.is_empty() || !told.listener_filters.is_empty() {
@@ -332,6 +333,12 @@ fn serve(found: &Match<'_>, head: &RequestHead<'_>, client: &Client, told: &mut 
             }
         }
         Action::Respond(reply) => told.answer = Some(Answer::new(reply.status.as_u16(), "the route answers by itself")),
+    }
+    if !told.upstreams.is_empty() {
+        let listeners = snapshot.listener_filters.get(&client.listener).map(Chain::filters).unwrap_or_default();
+        let (mut path, mut back) = (head.path.to_owned(), Back::default());
+        listeners.iter().chain(route.chain.filters()).for_each(|filter| filter.foretell(&mut path, &mut back));
+        told.notes.extend(back.note(&path));
     }
     if told.upstreams.iter().any(|share| share.pick.as_ref().is_some_and(|pick| !pick.certain)) {
         told.notes.push("endpoints are drawn by lot here: the next request may draw another".into());

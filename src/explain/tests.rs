@@ -115,6 +115,16 @@ fn answers_of_our_own() {
 }
 
 #[test]
+fn a_note_says_how_answers_are_mapped_back() {
+    let notes = |url| told(serde_json::json!({"url": url})).notes.join(" ");
+    let stripped = notes("http://a.test:8080/v1/x");
+    assert!(stripped.contains("`/x` of the endpoint becomes `/v1/x`"), "{stripped}");
+    for url in ["http://b.test:8080/shut", "http://b.test:8080/blog/x", "http://a.test:8080/"] {
+        assert!(!notes(url).contains("mapped back"), "{url}");
+    }
+}
+
+#[test]
 fn the_gate_is_the_real_one() {
     for (request, word, status) in [
         (serde_json::json!({"url": "http://a.test:8080/", "method": "TRACE"}), "method_not_allowed", 405),

@@ -5,6 +5,7 @@ use std::{any::Any, fmt, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
+use super::Back;
 use crate::{
     cache::Policy,
     types::{BodyStream, Client, FieldsMut, Reply, RequestId},
@@ -96,6 +97,8 @@ pub struct FilterRequest<'a> {
     pub query: Option<&'a str>,
     /// The path and query to forward instead of the client's own: what `rewrite` sets.
     pub forward: &'a mut Option<String>,
+    /// How the answer is mapped back: what `rewrite` implies, and the rules of `map_back`.
+    pub back: &'a mut Back,
     /// Who is asking, by which listener, over TLS or not, with which certificate.
     pub client: &'a Client,
     /// The name of the route. Empty for the filters of a listener, which run before one is chosen.

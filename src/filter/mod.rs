@@ -7,6 +7,7 @@
 mod alike;
 mod api_key;
 mod asked;
+mod back;
 mod basic_auth;
 mod body_limit;
 mod cache;
@@ -27,6 +28,7 @@ mod jwt;
 mod kept;
 mod key;
 mod maintenance;
+mod map_back;
 mod mirror;
 mod named;
 mod passage;
@@ -51,6 +53,7 @@ use crate::{
     registry,
     types::{At, Fields, Name, Size},
 };
+pub use back::{Back, Own, Seen};
 pub use chain::{Chain, Slots};
 pub use exchange::{After, BodyWish, FilterRequest, FilterResponse, Keeping, Later, RequestPiece, Slot, Verdict};
 pub use kept::{Kept, Scope};
@@ -67,6 +70,8 @@ registry! {
         IpAccess(ip_access::IpAccessSpec) = "ip_access",
         /// Changes the path that is forwarded.
         Rewrite(rewrite::RewriteSpec) = "rewrite",
+        /// Maps the endpoint's own URLs and cookies back, by rules or not at all.
+        MapBack(map_back::MapBackSpec) = "map_back",
         /// Sets, adds and removes header fields.
         Headers(headers::HeadersSpec) = "headers",
         /// Bounds the request body.
@@ -119,6 +124,7 @@ impl FilterSpec {
             FilterSpec::RequestId(spec) => spec.compile(&at),
             FilterSpec::IpAccess(spec) => spec.compile(&at),
             FilterSpec::Rewrite(spec) => spec.compile(&at),
+            FilterSpec::MapBack(spec) => spec.compile(&at),
             FilterSpec::Headers(spec) => spec.compile(&at),
             FilterSpec::BodyLimit(spec) => spec.compile(&at),
             FilterSpec::Cors(spec) => spec.compile(&at),
@@ -213,6 +219,12 @@ pub trait Filter: Send + Sync + Debug {
     fn response_body(&self, piece: &mut Bytes, end: bool, slot: &mut Slot) -> Result<(), &'static str> {
         let _ = (piece, end, slot);
         Ok(())
+    }
+
+    /// What it would do to the path that is forwarded, and how answers would be mapped back, as far as that can be told without a request:
+    /// for `explain`.
+    fn foretell(&self, path: &mut String, back: &mut Back) {
+        let _ = (path, back);
     }
 
     /// What it counts for itself, read at a scrape. The metrics are defined in [`crate::observe`], and it keeps the

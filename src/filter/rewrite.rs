@@ -10,7 +10,7 @@ use std::{borrow::Cow, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, FilterRequest, Slot, Verdict};
+use super::{Back, Filter, FilterRequest, Slot, Verdict, back::Prefixes};
 use crate::types::{At, Code, Regexp, Reply};
 
 /// Changes the path that is forwarded: either by prefix or by a regular expression. The query is kept.
@@ -52,7 +52,7 @@ impl RewriteSpec {
             (true, false) => {
                 let strip = prefix(self.strip_prefix.as_deref(), &at.key("strip_prefix"));
                 let add = prefix(self.add_prefix.as_deref(), &at.key("add_prefix"));
-                Some(Arc::new(Rewrite::Prefix { strip: strip?, add: add? }))
+                Some(Arc::new(Rewrite::Prefix(Arc::new(Prefixes { strip: strip?, add: add? }))))
             }
             (false, true) => self.compile_regex(at),
         }
@@ -120,7 +120,7 @@ fn escaped(c: char) -> String {
 
 /// The first group that a replacement names and the expression does not have. Syntax of [`regex::Captures::expand`],
 /// without the braces, which the configuration uses for its variables.
-fn unknown_group<'t>(regex: &Regexp, replace: &'t str) -> Option<&'t str> {
+pub(super) fn unknown_group<'t>(regex: &Regexp, replace: &'t str) -> Option<&'t str> {
     let mut rest = replace;
     while let Some(dollar) = rest.find('$') {
         rest = &rest[dollar + 1..];
@@ -144,7 +144,7 @@ fn unknown_group<'t>(regex: &Regexp, replace: &'t str) -> Option<&'t str> {
 
 #[derive(Debug)]
 enum Rewrite {
-    Prefix { strip: Box<str>, add: Box<str> },
+    Prefix(Arc<Prefixes>),
     Regex { regex: Regexp, replace: Box<str> },
 }
 
@@ -152,15 +152,18 @@ impl Rewrite {
     /// The new path; `None` where this rewrite has nothing to change.
     fn apply(&self, path: &str) -> Option<String> {
         match self {
-            Rewrite::Prefix { strip, add } => {
-                let tail = path.strip_prefix(&**strip).filter(|tail| tail.is_empty() || tail.starts_with('/'))?;
-                let path = format!("{add}{tail}");
-                Some(if path.is_empty() { "/".into() } else { path })
-            }
+            Rewrite::Prefix(prefixes) => prefixes.apply(path),
             Rewrite::Regex { regex, replace } => match regex.replace(path, &**replace) {
                 Cow::Borrowed(_) => None,
                 Cow::Owned(path) => Some(encode(&path)),
             },
+        }
+    }
+
+    /// It has changed the path: what that implies for the answer.
+    fn done(&self, back: &mut Back) {
+        if let Rewrite::Prefix(prefixes) = self {
+            back.step(prefixes.clone());
         }
     }
 }
@@ -219,7 +222,15 @@ impl Filter for Rewrite {
             path.push_str(query);
         }
         *request.forward = Some(path);
+        self.done(request.back);
         Verdict::Continue
+    }
+
+    fn foretell(&self, path: &mut String, back: &mut Back) {
+        if let Some(changed) = self.apply(path) {
+            *path = changed;
+            self.done(back);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use http::{HeaderMap, HeaderName};
 
-use super::{After, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Later, Slots, Verdict};
+use super::{After, Back, BodyWish, Chain, Chains, FilterRequest, FilterResponse, FilterSpec, Keeping, Later, Slots, Verdict};
 use crate::types::{Client, Problem, Problems, Reply, RequestId, Scheme};
 
 /// A request with everything that filters may see, and what they made of it.
@@ -13,6 +13,7 @@ pub(super) struct Exchange {
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) forward: Option<String>,
+    pub(super) back: Back,
     pub(super) client: Client,
     pub(super) fields: HeaderMap,
     pub(super) request_id: RequestId,
@@ -32,6 +33,7 @@ impl Default for Exchange {
             path: "/".into(),
             query: None,
             forward: None,
+            back: Back::default(),
             client: Client {
                 ip,
                 port: 1,
@@ -95,6 +97,7 @@ impl Exchange {
             path: &self.path,
             query: self.query.as_deref(),
             forward: &mut self.forward,
+            back: &mut self.back,
             client: &self.client,
             route: "route-1",
             fields: &mut self.fields,

@@ -7,7 +7,7 @@ use super::{
     action::{self, Redirect},
 };
 use crate::{
-    filter::{Chain, Chains},
+    filter::{Chain, Chains, FilterSpec},
     resilience::RetryPolicy,
     types::{At, Code, HostPattern, Name, Reply},
     upstream::Upstream,
@@ -146,6 +146,12 @@ fn action(spec: &RouteSpec, upstreams: &BTreeMap<Name, Arc<Upstream>>, at: &At) 
 fn unforwarded(spec: &RouteSpec, at: &At) {
     if spec.upstream.is_some() || spec.split.is_some() {
         return;
+    }
+    for (index, _) in spec.filters.iter().enumerate().filter(|(_, filter)| matches!(filter, FilterSpec::MapBack(_))) {
+        at.key("filters")
+            .index(index)
+            .problem(Code::Ineffective, "`map_back` does nothing on a route that forwards nothing")
+            .hint("remove it, or add `upstream`: Weir's own answers are for clients as they are");
     }
     for (key, given) in [("retry", spec.retry.is_some()), ("fallback", spec.fallback.is_some())] {
         if given {

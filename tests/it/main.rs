@@ -31,6 +31,7 @@ mod lab;
 mod limits;
 mod listeners;
 mod locality;
+mod map_back;
 mod metrics;
 mod mirror;
 mod observe;

@@ -7,6 +7,7 @@ mod access;
 mod content;
 mod listen;
 mod location;
+mod map_back;
 mod parse;
 mod proxy;
 mod rewrite;

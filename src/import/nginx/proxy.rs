@@ -49,7 +49,7 @@ impl Ctx {
             body.comments.push(self.report.left(&pass.place, &pass.words(), why));
         }
         self.request_headers(scope, place, body);
-        self.location_headers(scope, body);
+        self.map_back(scope, body);
         self.next_upstream(scope, body);
         body.action = Action::Upstream(upstream);
     }
@@ -181,16 +181,6 @@ impl Ctx {
         }
         if !request.is_empty() {
             body.filters.push(Filter::new("headers", Node::map([("request", Node::Map(request))])));
-        }
-    }
-
-    /// `proxy_redirect`, other than what nginx does by itself.
-    fn location_headers(&mut self, scope: &Scope<'_>, body: &mut Body) {
-        for directive in scope.all(&["proxy_redirect"]) {
-            match directive.arg(0) {
-                "off" | "default" => {}
-                _ => body.comments.push(self.left(directive, "a `Location` of an endpoint is passed on as it is")),
-            }
         }
     }
 

@@ -36,7 +36,7 @@ const READ: &str = "\
     deny error_page expires fastcgi_pass grpc_connect_timeout grpc_pass grpc_read_timeout grpc_send_timeout grpc_set_header gzip gzip_comp_level gzip_min_length gzip_types \
     http if index keepalive_timeout limit_conn limit_conn_status limit_conn_zone limit_req limit_req_status \
     limit_req_zone listen location map memcached_pass more_clear_headers more_clear_input_headers more_set_headers \
-    proxy_connect_timeout proxy_hide_header proxy_intercept_errors proxy_next_upstream proxy_next_upstream_timeout \
+    proxy_connect_timeout proxy_cookie_domain proxy_cookie_path proxy_hide_header proxy_intercept_errors proxy_next_upstream proxy_next_upstream_timeout \
     proxy_next_upstream_tries proxy_pass proxy_read_timeout proxy_redirect proxy_send_timeout proxy_set_header \
     proxy_ssl_certificate proxy_ssl_certificate_key proxy_ssl_name proxy_ssl_trusted_certificate proxy_ssl_verify \
     real_ip_header real_ip_recursive return rewrite root scgi_pass send_timeout server server_name set \
@@ -86,7 +86,7 @@ pub fn why(name: &str) -> &'static str {
         "split_clients" => "a route has `split` for shares by chance",
         "limit_rate" | "limit_rate_after" | "proxy_limit_rate" => "the speed of a response is not limited",
         "mirror" => "the filter `mirror` sends copies to another upstream",
-        "proxy_cookie_path" | "proxy_cookie_domain" | "proxy_cookie_flags" => "cookies of endpoints are passed on as they are",
+        "proxy_cookie_flags" => "no attributes are added to cookies",
         "proxy_method" | "proxy_set_body" => "the method and the body are passed on as they are",
         "proxy_bind" => "the system chooses the address that endpoints are called from",
         "proxy_protocol" => "endpoints over HTTP get no PROXY protocol",

@@ -12,6 +12,9 @@ use smallvec::SmallVec;
 use super::map_back::Rules;
 use crate::types::{Scheme, parse_authority};
 
+/// Bytes of most queries.
+const QUERY: usize = 64;
+
 /// One prefix in the place of another; either may be empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Prefixes {
@@ -27,8 +30,14 @@ fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 /// `strip` off, `add` in front.
 fn exchange(path: &str, strip: &str, add: &str) -> Option<String> {
     let tail = below(path, strip)?;
-    let path = [add, tail].concat();
-    Some(if path.is_empty() { "/".into() } else { path })
+    // With room for a query, which is put behind it.
+    let mut path = String::with_capacity(add.len() + tail.len() + QUERY);
+    path.push_str(add);
+    path.push_str(tail);
+    if path.is_empty() {
+        path.push('/');
+    }
+    Some(path)
 }
 
 impl Prefixes {

@@ -89,7 +89,6 @@ struct UnderWay {
     url: String,
     /// The key of the certificate, in PEM.
     key: String,
-    way: Way,
 }
 
 /// What is asked for.
@@ -110,13 +109,18 @@ pub(super) struct Desk {
     pub(super) storage: Arc<dyn Storage>,
     prover: Prover,
     accounts: tokio::sync::Mutex<BTreeMap<String, (Account, Pause)>>,
-    ordered: Mutex<HashMap<String, VecDeque<Instant>>>,
+    ordered: Arc<Ordered>,
 }
 
+/// When orders were made, by directory.
+type Ordered = Mutex<HashMap<String, VecDeque<Instant>>>;
+
 impl Desk {
-    pub(super) fn new(settings: Arc<Settings>, storage: Arc<dyn Storage>) -> Self {
+    /// What the one `before` has counted counts on: another configuration is no reason for more orders.
+    pub(super) fn new(settings: Arc<Settings>, storage: Arc<dyn Storage>, before: Option<&Desk>) -> Self {
         let prover = Prover { storage: storage.clone(), dns: settings.dns.clone(), propagation: settings.propagation };
-        Self { settings, storage, prover, accounts: Default::default(), ordered: Default::default() }
+        let ordered = before.map_or_else(Arc::default, |before| before.ordered.clone());
+        Self { settings, storage, prover, accounts: Default::default(), ordered }
     }
 
     /// Obtains a certificate from the first authority that issues one, and stores it. `Err` has the reason of each.
@@ -277,30 +281,13 @@ impl Desk {
         {
             new = new.replaces(CertificateIdentifier { authority_key_identifier: authority_key.into(), serial: serial.into() });
         }
-        let mut order = account.new_order(&new).await?;
-        let ways = Way::open(&wish.name, self.settings.dns.is_some(), wish.cleartext, wish.failures);
-        let way = self.pick(&mut order, &ways).await?;
         let key = generate(self.settings.key).map_err(Failure::new)?;
-        let under_way = UnderWay { directory: authority.url().to_owned(), url: order.url().to_owned(), key, way };
+        let order = account.new_order(&new).await?;
+        let under_way = UnderWay { directory: authority.url().to_owned(), url: order.url().to_owned(), key };
         if keep {
             write_json(&self.storage, Shelf::Orders, &wish.name, &under_way).await.map_err(Failure::from)?;
         }
         Ok((order, under_way))
-    }
-
-    /// The first way that the authority offers, too.
-    async fn pick(&self, order: &mut Order, ways: &[Way]) -> Result<Way, Refused> {
-        let mut authorizations = order.authorizations();
-        let Some(authorization) = authorizations.next().await else { return Ok(ways[0]) };
-        let authorization = authorization?;
-        let offered = |way: &&Way| authorization.challenges.iter().any(|challenge| challenge.r#type == way.kind());
-        if authorization.status == AuthorizationStatus::Valid {
-            return Ok(ways[0]);
-        }
-        ways.iter().find(offered).copied().ok_or_else(|| {
-            let wanted: Vec<&str> = ways.iter().map(|way| way.name()).collect();
-            Failure::new(format!("it does not offer {}", wanted.join(" or "))).into()
-        })
     }
 
     /// From wherever an order is to the chain.
@@ -318,7 +305,7 @@ impl Desk {
             let status = order.state().status;
             match status {
                 OrderStatus::Pending if !answered => {
-                    self.answer(order, under_way.way, wish, shown).await?;
+                    self.answer(order, wish, shown).await?;
                     answered = true;
                 }
                 OrderStatus::Ready => order.finalize_csr(&request(&wish.name, &under_way.key)?).await?,
@@ -326,7 +313,7 @@ impl Desk {
                     let chain = order.certificate().await?;
                     return chain.ok_or_else(|| Failure::new("the order is done, and there is no certificate"));
                 }
-                OrderStatus::Invalid => return Err(Failure::new(self.refusal(order, under_way.way).await)),
+                OrderStatus::Invalid => return Err(Failure::new(refusal(order).await)),
                 OrderStatus::Pending | OrderStatus::Processing if Instant::now() > deadline => {
                     return Err(Failure::new(format!("it was not done after {} s", CHECKING.as_secs())));
                 }
@@ -340,15 +327,20 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, order: &mut Order, way: Way, wish: &Wish, shown: &mut Vec<Shown>) -> Result<(), Failure> {
+    /// Proves the name, in the first of its ways that the authority offers, too.
+    async fn answer(&self, order: &mut Order, wish: &Wish, shown: &mut Vec<Shown>) -> Result<(), Failure> {
+        let ways = Way::open(&wish.name, self.settings.dns.is_some(), wish.cleartext, wish.failures);
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
             if authorization.status != AuthorizationStatus::Pending {
                 continue;
             }
-            let Some(mut challenge) = authorization.challenge(way.kind()) else {
-                return Err(Failure::new(format!("it does not offer {}", way.name())));
+            let offered = |way: &&Way| authorization.challenges.iter().any(|challenge| challenge.r#type == way.kind());
+            let way = ways.iter().find(offered).copied();
+            let Some((way, mut challenge)) = way.and_then(|way| Some((way, authorization.challenge(way.kind())?))) else {
+                let wanted: Vec<&str> = ways.iter().map(|way| way.name()).collect();
+                return Err(Failure::new(format!("it does not offer {}", wanted.join(" or "))));
             };
             let answer = Answer { name: wish.name.clone(), authorization: challenge.key_authorization().as_str().to_owned() };
             let token = challenge.token.clone();
@@ -356,24 +348,6 @@ impl Desk {
             challenge.set_ready().await?;
         }
         Ok(())
-    }
-
-    /// Why an order came to nothing: the authority says so at the challenge.
-    async fn refusal(&self, order: &mut Order, way: Way) -> String {
-        let own = order.state().error.as_ref().map(problem);
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let Ok(mut authorization) = authorization else { continue };
-            // What is known of it is from before it was checked.
-            if authorization.refresh().await.is_err() {
-                continue;
-            }
-            let found = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
-            if let Some(found) = found {
-                return format!("{}: {}", way.name(), problem(found));
-            }
-        }
-        own.unwrap_or_else(|| format!("{}: it says no reason", way.name()))
     }
 
     async fn take_turn(&self, authority: &Authority) {
@@ -404,6 +378,25 @@ impl Desk {
         let window = Window { start: info.suggested_window.start.into(), end: info.suggested_window.end.into() };
         Some((window, again))
     }
+}
+
+/// Why an order came to nothing: the authority says so at the challenge.
+async fn refusal(order: &mut Order) -> String {
+    let own = order.state().error.as_ref().map(problem);
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let Ok(mut authorization) = authorization else { continue };
+        // What is known of it is from before it was checked.
+        if authorization.refresh().await.is_err() {
+            continue;
+        }
+        let found = authorization.challenges.iter().find_map(|challenge| Some((challenge, challenge.error.as_ref()?)));
+        if let Some((challenge, error)) = found {
+            let way = Way::of(&challenge.r#type).map_or("a challenge", Way::name);
+            return format!("{way}: {}", problem(error));
+        }
+    }
+    own.unwrap_or_else(|| "it says no reason".to_owned())
 }
 
 /// Where an order is tried first after attempts that failed: a mistake of the configuration must not count against the limits of the authority.

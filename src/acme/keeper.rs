@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     demand::{self, Demands, Denied},
     desk::{Desk, Failure, Wish, renewal_id},
-    plan::{OnDemand, Plan, issuable},
+    plan::{OnDemand, Plan, issuable, wildcard_for},
     proof,
     schedule::{pause, renew_at, share_of},
     spec::Place,
@@ -75,10 +75,12 @@ struct Inner {
     /// What is wanted, and what it is obtained with.
     work: watch::Sender<Option<Work>>,
     orders: Mutex<HashMap<String, AbortHandle>>,
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
     lookups: Semaphore,
     waiting: Semaphore,
     demands: Demands,
+    /// What was wrong with the storage when it was last used.
+    trouble: Mutex<Option<StorageError>>,
     /// When the secrets of tickets are looked at again.
     tickets_due: Mutex<Option<Instant>>,
     /// Somebody wants the clock to be looked at now.
@@ -102,11 +104,12 @@ impl Default for Acme {
             standings: Mutex::default(),
             work: watch::Sender::new(None),
             orders: Mutex::default(),
-            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            turns: Semaphore::new(AT_A_TIME),
             lookups: Semaphore::new(LOOKUPS),
             waiting: Semaphore::new(WAITING),
             demands: Demands::default(),
-            tickets_due: Mutex::new(None),
+            trouble: Mutex::default(),
+            tickets_due: Mutex::default(),
             wake: Notify::new(),
             moved: watch::Sender::new(0),
             observer: std::sync::OnceLock::new(),
@@ -153,8 +156,9 @@ impl Acme {
     /// Wants what this plan says from now on. Certificates that are stored are served when it returns.
     pub async fn follow(&self, plan: Option<Arc<Plan>>, Opened(storage): Opened) {
         let work = plan.zip(storage).map(|(plan, storage)| {
-            let known = self.0.work.borrow().clone().filter(|known| known.plan.settings.spec == plan.settings.spec);
-            let desk = known.map_or_else(|| Arc::new(Desk::new(plan.settings.clone(), storage)), |known| known.desk);
+            // Another one each time: what the settings name may have changed, as the file of `ca`.
+            let before = self.0.work.borrow().as_ref().map(|work| work.desk.clone());
+            let desk = Arc::new(Desk::new(plan.settings.clone(), storage, before.as_deref()));
             Work { plan, desk }
         });
         let names = work.as_ref().map(|work| work.plan.names.clone()).unwrap_or_default();
@@ -208,11 +212,6 @@ impl Acme {
         }
     }
 
-    /// Does it do anything?
-    pub fn is_on(&self) -> bool {
-        self.0.work.borrow().is_some()
-    }
-
     /// What answers an authority that asks for this path on this host, if an order waits for that.
     pub async fn http_proof(&self, path: &str, host: &str) -> Option<String> {
         let token = path.strip_prefix(PROOF_PATH).filter(|token| proof::is_token(token))?;
@@ -229,7 +228,7 @@ impl Acme {
     /// What is known of a name, or of the wildcard that covers it.
     pub fn standing(&self, host: &str) -> Option<Standing> {
         let standings = self.0.standings.lock();
-        let wildcard = || standings.get(&format!("*.{}", host.split_once('.')?.1));
+        let wildcard = || standings.get(&wildcard_for(host)?);
         standings.get(host).or_else(wildcard).cloned()
     }
 
@@ -252,6 +251,11 @@ impl Inner {
         let now = SystemTime::now();
         let (due, asked): (Vec<Standing>, Vec<Standing>) = {
             let mut standings = self.standings.lock();
+            let before = standings.len();
+            standings.retain(|_, standing| !standing.is_given_up(now));
+            if standings.len() != before {
+                self.issued.retain(|name| standings.contains_key(name));
+            }
             let due: Vec<Standing> = standings.values().filter(|standing| standing.is_due(now)).cloned().collect();
             for standing in &due {
                 if let Some(known) = standings.get_mut(&standing.name) {
@@ -293,20 +297,21 @@ impl Inner {
                 Err(error) => self.tell_storage(&error),
             }
         }
-        // What others have tried counts, too.
-        let failing = match work.desk.storage.list(Shelf::Failures).await {
-            Ok(failing) => failing,
-            Err(error) => return self.tell_storage(&error),
-        };
+        // What was tried before counts, by others or by a process that is gone.
         let news = |standing: &Standing| standing.phase != Phase::Ordering && standing.next.is_none();
         let unknown: Vec<String> = {
             let standings = self.standings.lock();
             standings.values().filter(|standing| news(standing)).map(|standing| standing.name.clone()).collect()
         };
-        for name in unknown.into_iter().filter(|name| failing.contains_key(name)) {
-            if let Ok(Some(failed)) = read_json::<Failed>(&work.desk.storage, Shelf::Failures, &name).await {
-                self.note_failed(&name, &failed);
+        for name in unknown {
+            match read_json::<Failed>(&work.desk.storage, Shelf::Failures, &name).await {
+                Ok(Some(failed)) => self.note_failed(&name, &failed),
+                Ok(None) => {}
+                Err(error) => self.tell_storage(&error),
             }
+        }
+        if self.trouble.lock().take().is_some() {
+            log::info!("acme: the storage can be used again");
         }
     }
 
@@ -323,10 +328,13 @@ impl Inner {
         }
     }
 
+    /// Once for each reason: the storage is looked at every other second.
     fn tell_storage(&self, error: &StorageError) {
-        use crate::observe::process_log::{self, Notice};
-        let notice = Notice { level: log::Level::Warn, target: module_path!(), kind: "acme_storage", about: "storage" };
-        notice.tell(|| (format!("acme: the storage cannot be used: {error}"), process_log::facts([])));
+        let mut trouble = self.trouble.lock();
+        if trouble.as_ref() != Some(error) {
+            log::warn!("acme: the storage cannot be used: {error}");
+            *trouble = Some(error.clone());
+        }
     }
 
     /// The names that are wanted and written otherwise than is known.
@@ -383,16 +391,9 @@ impl Inner {
         // Held until it is entered: one that is quick must find itself there.
         let mut orders = self.orders.lock();
         let order = tokio::spawn(async move {
-            let turns = me.turns.clone();
-            let Ok(_turn) = turns.acquire().await else { return };
+            let _over = Over { inner: &me, name: &standing.name };
+            let Ok(_turn) = me.turns.acquire().await else { return };
             me.order(&work, &standing).await;
-            let mut standings = me.standings.lock();
-            if let Some(known) = standings.get_mut(&standing.name) {
-                known.phase = if known.not_after.is_some() { Phase::Held } else { Phase::Waiting };
-            }
-            drop(standings);
-            me.orders.lock().remove(&standing.name);
-            me.moved.send_modify(|count| *count += 1);
         });
         orders.insert(name, order.abort_handle());
     }
@@ -501,24 +502,23 @@ impl Inner {
         });
     }
 
-    /// A client asks for a name that there is no certificate for.
-    async fn demand(&self, name: &str, client: IpAddr, listener: &Name) {
-        let Some(work) = self.work.borrow().clone() else { return };
-        let Some(limits) = work.plan.on_demand.get(listener) else { return };
+    /// A client asks for a name that there is no certificate for. True when there is one now.
+    async fn demand(&self, name: &str, client: IpAddr, listener: &Name) -> bool {
+        let Some(work) = self.work.borrow().clone() else { return false };
+        let Some(limits) = work.plan.on_demand.get(listener) else { return false };
         // An address is never asked for by name, and a wildcard by nobody.
         let Some(name) = issuable(name).filter(|name| !name.starts_with('*') && work.plan.settings.fits(name).is_ok()) else {
-            return;
+            return false;
         };
-        let Ok(_place) = self.waiting.try_acquire() else { return };
+        let Ok(_place) = self.waiting.try_acquire() else { return false };
         let mut moved = self.moved.subscribe();
         if !self.standings.lock().contains_key(&name) && !self.admit(&work, limits, &name, client, listener).await {
-            return;
+            return false;
         }
-        let is_there = |_: &u64| {
-            let standings = self.standings.lock();
-            standings.get(&name).is_none_or(|standing| standing.not_after.is_some() || standing.failures > 0)
-        };
-        let _ = timeout(limits.wait, moved.wait_for(is_there)).await;
+        let is_there = || self.standings.lock().get(&name).is_some_and(|standing| standing.not_after.is_some());
+        let is_decided = |_: &u64| is_there() || self.standings.lock().get(&name).is_none_or(|standing| standing.failures > 0);
+        let _ = timeout(limits.wait, moved.wait_for(is_decided)).await;
+        is_there()
     }
 
     /// Wants a name from now on, if whoever decides allows it.
@@ -551,6 +551,22 @@ impl Inner {
     }
 }
 
+/// An order that is over when this is dropped, however that comes about: the next one may begin.
+struct Over<'a> {
+    inner: &'a Inner,
+    name: &'a str,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        if let Some(known) = self.inner.standings.lock().get_mut(self.name) {
+            known.phase = if known.not_after.is_some() { Phase::Held } else { Phase::Waiting };
+        }
+        self.inner.orders.lock().remove(self.name);
+        self.inner.moved.send_modify(|count| *count += 1);
+    }
+}
+
 /// What is stored of an attempt that failed.
 fn next_attempt(before: Failed, failure: &Failure) -> Failed {
     let now = SystemTime::now();
@@ -573,9 +589,10 @@ impl Issuer for Handshakes {
         proof::by_name(&work.desk.storage, &name).await
     }
 
-    async fn demand(&self, name: &str, client: IpAddr, listener: &Name) {
-        if let Some(inner) = self.0.upgrade() {
-            inner.demand(name, client, listener).await;
+    async fn demand(&self, name: &str, client: IpAddr, listener: &Name) -> bool {
+        match self.0.upgrade() {
+            Some(inner) => inner.demand(name, client, listener).await,
+            None => false,
         }
     }
 }

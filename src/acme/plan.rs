@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     tls::{OnDemandSpec, Trust, client_config},
-    types::{At, Code, Name, Secret, parse_authority},
+    types::{At, Code, Name, Secret, bare_host, parse_authority},
     wire::Url,
 };
 
@@ -28,7 +28,6 @@ const STORAGE: &str = "/var/lib/weir/acme";
 /// How certificates are obtained.
 #[derive(Debug)]
 pub struct Settings {
-    pub(super) spec: AcmeSpec,
     pub(super) authorities: Vec<Authority>,
     pub(super) contact: Vec<String>,
     pub(super) place: Place,
@@ -125,7 +124,6 @@ impl AcmeSpec {
         let mut tls = tls.ok().filter(|_| sound)?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(Settings {
-            spec: self.clone(),
             authorities: self.directory.to_vec(),
             contact,
             place: place?,
@@ -140,11 +138,6 @@ impl AcmeSpec {
 }
 
 impl Settings {
-    /// Are names proven by records in the DNS?
-    pub fn proves_by_dns(&self) -> bool {
-        self.dns.is_some()
-    }
-
     /// The directory in which things are kept, if it is one.
     pub fn directory(&self) -> Option<&Path> {
         match &self.place {
@@ -165,8 +158,7 @@ impl Settings {
 
 /// A host name, `*.` and a host name, or an address, as a certificate has it. `None` for anything else.
 pub fn issuable(text: &str) -> Option<String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = bare.parse::<IpAddr>() {
+    if let Ok(address) = bare_host(text).parse::<IpAddr>() {
         return Some(address.to_string());
     }
     let (wildcard, host) = text.strip_prefix("*.").map_or(("", text), |rest| ("*.", rest));
@@ -206,16 +198,8 @@ impl OnDemand {
                 return None;
             }
         };
-        let tls = match ask.is_tls() {
-            false => None,
-            true => match client_config(Trust::System, None) {
-                Ok(tls) => Some(Arc::new(tls)),
-                Err(error) => {
-                    refused(error.to_string(), "ask a service on this machine by `http://`");
-                    return None;
-                }
-            },
-        };
+        let tls = ask.client_tls(Trust::System);
+        let tls = tls.map_err(|error| refused(error.to_string(), "ask a service on this machine by `http://`")).ok()?;
         if spec.wait.get().is_zero() {
             at.key("wait").problem(Code::BadValue, "no certificate is there at once").hint("give it some seconds");
             return None;
@@ -227,19 +211,20 @@ impl OnDemand {
 impl Plan {
     /// Is a certificate for this name wanted, or one for a wildcard that covers it?
     pub fn covers(&self, name: &str) -> bool {
-        let wildcard = || Some(format!("*.{}", name.split_once('.').filter(|(label, _)| *label != "*")?.1));
-        self.names.contains(name) || wildcard().is_some_and(|wildcard| self.names.contains(&wildcard))
+        self.names.contains(name) || wildcard_for(name).is_some_and(|wildcard| self.names.contains(&wildcard))
     }
+}
+
+/// The wildcard that covers a host name. None does an address, or a wildcard.
+pub(super) fn wildcard_for(name: &str) -> Option<String> {
+    let (_, parent) = name.split_once('.').filter(|(label, _)| *label != "*" && name.parse::<IpAddr>().is_err())?;
+    Some(format!("*.{parent}"))
 }
 
 /// Drops names that a wildcard among them covers: one certificate serves them all.
 pub fn without_covered(names: &mut BTreeSet<String>) {
-    let covered = |name: &String| {
-        let parent = name.split_once('.').filter(|(label, _)| *label != "*" && name.parse::<IpAddr>().is_err());
-        parent.is_some_and(|(_, parent)| names.contains(&format!("*.{parent}")))
-    };
-    let gone: Vec<String> = names.iter().filter(|name| covered(name)).cloned().collect();
-    names.retain(|name| !gone.contains(name));
+    let wildcards: BTreeSet<String> = names.iter().filter(|name| name.starts_with("*.")).cloned().collect();
+    names.retain(|name| wildcard_for(name).is_none_or(|wildcard| !wildcards.contains(&wildcard)));
 }
 
 #[cfg(test)]

@@ -13,22 +13,24 @@ use super::{
     dns::DnsProvider,
     storage::{Shelf, Storage, read_json, write_json},
 };
+use crate::types::bare_host;
 
 /// In front of what answers by tls-alpn-01, which goes by name and not by token. A token has no dot.
 const BY_NAME: &str = "name.";
 
 /// A way to prove a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    #[serde(rename = "http-01")]
     Http,
-    #[serde(rename = "tls-alpn-01")]
     Tls,
-    #[serde(rename = "dns-01")]
     Dns,
 }
 
 impl Way {
+    pub(super) fn of(kind: &ChallengeType) -> Option<Way> {
+        [Way::Http, Way::Tls, Way::Dns].into_iter().find(|way| way.kind() == *kind)
+    }
+
     pub(super) fn kind(self) -> ChallengeType {
         match self {
             Way::Http => ChallengeType::Http01,
@@ -124,8 +126,7 @@ impl Prover {
 /// What an authority gets by http-01 that asks for this token at this host.
 pub(super) async fn by_token(storage: &Arc<dyn Storage>, token: &str, host: &str) -> Option<String> {
     let answer: Answer = read_json(storage, Shelf::Challenges, token).await.ok().flatten()?;
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    (answer.name == host).then_some(answer.authorization)
+    (answer.name == bare_host(host)).then_some(answer.authorization)
 }
 
 /// What an authority gets by tls-alpn-01 that asks for this name.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::Window;
 
+/// Attempts in a row, which take an hour together, after which a name is given up that no configuration names.
+const GIVEN_UP: u32 = 8;
+
 /// Where a name stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -68,6 +71,12 @@ impl Standing {
             hurried: None,
             mark: None,
         }
+    }
+
+    /// Is it of no more use? Somebody asked for it once, and it cannot be had: who asks again begins again.
+    pub(super) fn is_given_up(&self, now: SystemTime) -> bool {
+        let is_over = self.not_after.is_none_or(|not_after| not_after < now);
+        self.on_demand && self.phase != Phase::Ordering && self.failures >= GIVEN_UP && is_over
     }
 
     /// Is there something to be done?

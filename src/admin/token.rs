@@ -1,11 +1,9 @@
 //! The bearer token.
 
-use std::fmt::Write;
-
 use rand::RngCore;
 use subtle::ConstantTimeEq;
 
-use crate::types::Secret;
+use crate::types::{Secret, hex};
 
 /// The token that the operator must show, and where it came from.
 #[derive(Debug, Clone)]
@@ -22,11 +20,7 @@ impl Token {
         }
         let mut bytes = [0; 32];
         rand::rng().fill_bytes(&mut bytes);
-        let mut text = String::with_capacity(64);
-        for byte in bytes {
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self { secret: text.into(), made: true }
+        Self { secret: hex(&bytes).into(), made: true }
     }
 
     /// The token that was made for lack of a configured one, to be printed once.

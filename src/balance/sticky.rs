@@ -5,17 +5,14 @@
 //! another edge with the same secret, and does not depend on which other endpoints there are. The signature
 //! (HMAC-SHA256, RFC 2104) keeps clients from choosing their endpoint or their time.
 
-use std::{
-    fmt::Write,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{At, Code, Name, RequestHead, Secret, Span};
+use crate::types::{At, Code, Name, RequestHead, Secret, Span, hex};
 
 /// A shorter secret can be guessed.
 const LEAST_SECRET: usize = 16;
@@ -141,14 +138,6 @@ impl Sticky {
 
 fn seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// As [`hex`] writes it and not otherwise.

@@ -70,7 +70,7 @@ fn url(scheme: Scheme, host: &str, port: Option<u16>, path: &str, query: Option<
     url.push_str(scheme.as_str());
     url.push_str("://");
     url.push_str(host);
-    if let Some(port) = port.filter(|&port| port != own_port(scheme)) {
+    if let Some(port) = port.filter(|&port| port != scheme.default_port()) {
         url.push(':');
         url.push_str(&port.to_string());
     }
@@ -79,13 +79,6 @@ fn url(scheme: Scheme, host: &str, port: Option<u16>, path: &str, query: Option<
         rule.append(&mut url, query);
     }
     url
-}
-
-const fn own_port(scheme: Scheme) -> u16 {
-    match scheme {
-        Scheme::Http => 80,
-        Scheme::Https => 443,
-    }
 }
 
 /// The canonical form of a URL that somebody typed, to look up what is kept under it. `canonical` is the rule for paths.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     string_type,
-    types::{Address, AddressError, parse_authority},
+    types::{Address, AddressError, bare_host, parse_authority},
 };
 
 /// An address, or the name of one that is looked up in DNS; either may be written as a URL.
@@ -77,8 +77,7 @@ impl Target {
                 Err(_) => format!("a port is missing, as in `{host}:8080`"),
             }));
         };
-        let bare = host.trim_matches(['[', ']']);
-        if let Ok(ip) = bare.parse::<IpAddr>() {
+        if let Ok(ip) = bare_host(&host).parse::<IpAddr>() {
             return Ok(Place::Address(Address::Tcp((ip, port).into())));
         }
         if host == "localhost" {

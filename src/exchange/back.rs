@@ -12,7 +12,7 @@ use crate::{
     discovery::DiscoverSpec,
     endpoint::Endpoint,
     filter::{Back, Own, Seen},
-    types::{Address, Scheme, parse_authority},
+    types::{Address, Scheme, bare_host, parse_authority},
     upstream::Upstream,
 };
 
@@ -66,16 +66,9 @@ struct Behind<'a> {
     port: Option<u16>,
 }
 
-const fn default_port(scheme: Scheme) -> u16 {
-    match scheme {
-        Scheme::Http => 80,
-        Scheme::Https => 443,
-    }
-}
-
 /// Is this the host of a URL for such an address?
 fn is_ip(host: &str, address: &Address) -> bool {
-    let named = || host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let named = || bare_host(host).parse::<IpAddr>().ok();
     address.tcp().is_some_and(|address| named().is_some_and(|ip| ip.to_canonical() == address.ip().to_canonical()))
 }
 
@@ -105,11 +98,11 @@ impl Behind<'_> {
 
 impl Own for Behind<'_> {
     fn authority(&self, scheme: Scheme, host: &str, port: Option<u16>) -> bool {
-        let port = port.unwrap_or(default_port(scheme));
+        let port = port.unwrap_or(scheme.default_port());
         let usual = if host == self.host { self.port } else { None };
         if host == self.host || self.is_name(host) {
             // Many write their own port behind whatever they were asked for as.
-            return port == usual.unwrap_or(default_port(scheme)) || self.has_port(port);
+            return port == usual.unwrap_or(scheme.default_port()) || self.has_port(port);
         }
         self.any_endpoint(|address| is_ip(host, address) && address.tcp().is_some_and(|address| address.port() == port))
     }

@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use crate::{
     acme::{Phase, Standing},
     snapshot::{Listener, Snapshot},
+    types::bare_host,
 };
 
 /// What a client should know who asks for a name over TLS and gets no certificate for it.
 pub(super) fn note(snapshot: &Snapshot, listener: &Listener, name: &str) -> Option<String> {
     let tls = listener.tls.as_ref()?;
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let bare = bare_host(name);
     let standing = snapshot.acme.standing(bare);
     if tls.covers(bare) {
         // It is served, and something is wrong all the same.

@@ -7,11 +7,11 @@ use std::{
 
 use super::Listener;
 use crate::{
-    acme::{self, AcmeSpec, Plan, Settings, Unfit},
+    acme::{self, Plan, Unfit},
     config::{ListenerSpec, Spec},
     route::RouteSpec,
     tls::AcmeNamesSpec,
-    types::{At, Code, HostPattern, Name},
+    types::{At, Code, HostPattern, Name, bare_host},
 };
 
 /// The plan; `None` where no listener wants certificates by themselves, or when a problem was reported that is an error. Hosts without a
@@ -33,7 +33,7 @@ pub(super) fn compile(spec: &Spec, listeners: &BTreeMap<Name, Arc<Listener>>, at
         return None;
     }
     let written = spec.acme.clone().unwrap_or_default();
-    let settings = settings(&written, spec, at)?;
+    let settings = written.compile(spec.server.state_dir.as_deref(), &at.key("acme"))?;
     let mut plan = Plan {
         settings: Arc::new(settings),
         names: BTreeSet::new(),
@@ -57,10 +57,6 @@ pub(super) fn compile(spec: &Spec, listeners: &BTreeMap<Name, Arc<Listener>>, at
     acme::without_covered(&mut plan.names);
     uncovered(spec, listeners, Some(&plan), at);
     sound.then(|| Arc::new(plan))
-}
-
-fn settings(written: &AcmeSpec, spec: &Spec, at: &At) -> Option<Settings> {
-    written.compile(spec.server.state_dir.as_deref(), &at.key("acme"))
 }
 
 fn is_served_on(route: &RouteSpec, listener: &Name) -> bool {
@@ -153,7 +149,7 @@ fn uncovered(spec: &Spec, listeners: &BTreeMap<Name, Arc<Listener>>, plan: Optio
         let at_hosts = at.key("routes").index(index).key("match").key("host");
         for (position, host) in route.matches.host.iter().enumerate().filter(|(_, host)| **host != HostPattern::Any) {
             let name = host.to_string();
-            let bare = name.trim_start_matches('[').trim_end_matches(']');
+            let bare = bare_host(&name);
             let ordered = |listener: &Listener| {
                 let Some(tls) = spec.listeners.get(&listener.name).and_then(|spec| spec.tls.as_ref()) else { return false };
                 let plan = plan.filter(|_| tls.acme.is_some());

@@ -241,8 +241,10 @@ impl ServerTls {
                 proof = issuer.proof(&name).await.and_then(|proof| proven(&name, proof));
             } else if !self.knows(&name) {
                 let began = Instant::now();
-                issuer.demand(&name, arrival.client, arrival.listener).await;
-                self.refresh();
+                // Before the watch has seen that it is there.
+                if issuer.demand(&name, arrival.client, arrival.listener).await {
+                    self.refresh();
+                }
                 deadline += began.elapsed();
             }
         }
@@ -268,9 +270,10 @@ impl ServerTls {
             return Err(HandshakeError::NameChecked.into());
         }
         let accepted = hello.into_stream(self.config()).await;
-        let mut stream = accepted.map_err(|error| match self.is_empty() {
-            true => HandshakeError::NoCertificate,
-            false => HandshakeError::from(error),
+        let mut stream = accepted.map_err(|error| match HandshakeError::from(error) {
+            // What rustls says when its resolver has nothing to give.
+            HandshakeError::Protocol(Error::General(_)) if self.is_empty() => HandshakeError::NoCertificate,
+            error => error,
         })?;
         let connection = stream.get_mut().1;
         connection.set_buffer_limit(Some(UNSENT));

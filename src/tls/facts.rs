@@ -15,6 +15,8 @@ use x509_parser::{
     x509::{X509Name, X509Version},
 };
 
+use crate::types::{bare_host, hex};
+
 /// Where a certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -68,8 +70,7 @@ impl CertificateFacts {
 
     /// Is the certificate for this host (lower case; an IPv6 address with or without its brackets)?
     pub fn covers(&self, host: &str) -> bool {
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = bare.parse::<IpAddr>() {
+        if let Ok(address) = bare_host(host).parse::<IpAddr>() {
             return self.names.iter().any(|name| name.parse() == Ok(address));
         }
         let parent = host.split_once('.').map(|(_, parent)| parent);
@@ -93,10 +94,7 @@ fn time(seconds: i64) -> SystemTime {
 
 /// SHA-256 in lower-case hex.
 pub(super) fn fingerprint(der: &[u8]) -> String {
-    digest::digest(&digest::SHA256, der).as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(digest::digest(&digest::SHA256, der).as_ref())
 }
 
 /// The subject of a certificate, in RFC 4514 form.

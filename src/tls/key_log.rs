@@ -12,6 +12,8 @@ use std::{
 use parking_lot::Mutex;
 use rustls::KeyLog;
 
+use crate::types::hex;
+
 /// Lines in the NSS format. The file is made when the first handshake needs it, readable by its owner alone.
 pub(super) struct KeyLogFile {
     path: PathBuf,
@@ -50,7 +52,6 @@ impl fmt::Debug for KeyLogFile {
 impl KeyLog for KeyLogFile {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let Some(file) = self.file.get_or_init(|| self.open()) else { return };
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         // A disk that is full is no reason to serve nobody.
         let _ = writeln!(file.lock(), "{label} {} {}", hex(client_random), hex(secret));
     }

@@ -23,6 +23,14 @@ impl Scheme {
             Scheme::Https => "https",
         }
     }
+
+    /// The port of a URL that names none.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
 }
 
 /// What the TLS handshake told.

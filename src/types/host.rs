@@ -45,6 +45,11 @@ pub fn parse_authority(text: &str) -> Option<(CompactString, Option<u16>)> {
     Some((host, port))
 }
 
+/// A host as it stands in a URL, without the brackets that an IPv6 address has there.
+pub fn bare_host(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
 /// Letters, digits, `-` and `_` in dot-separated labels: what DNS and the services behind an edge use.
 fn valid_name(host: &str) -> bool {
     let label = |label: &[u8]| {

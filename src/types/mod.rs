@@ -32,7 +32,7 @@ pub use client::{Client, Scheme, TlsClient};
 pub use country::{Countries, Country, Whereabouts};
 pub use driver::Driver;
 pub use fields::{Fields, FieldsMut, RequestHead, is_cookie_name};
-pub use host::{HostError, HostPattern, parse_authority};
+pub use host::{HostError, HostPattern, bare_host, parse_authority};
 pub use maps::{give_back, header_map};
 pub use name::Name;
 pub use path::ConfigPath;
@@ -42,7 +42,7 @@ pub use request_id::RequestId;
 pub use secret::Secret;
 pub use switch::{Auto, Switch};
 pub use template::{Part, Template, TemplateError};
-pub use text::{OneOrMany, Regexp};
+pub use text::{OneOrMany, Regexp, hex};
 pub use units::{Rate, Ratio, Size, Span, UnitError};
 pub use version::Version;
 

@@ -41,25 +41,35 @@ impl<T: Serialize> Serialize for Switch<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de;
-        struct Visitor<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
-            type Value = Switch<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`off`, or options")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Switch<T>, E> {
-                match text {
-                    "off" | "false" => Ok(Switch::Off),
-                    _ => Err(E::custom(format!("`{text}` is neither `off` nor options"))),
-                }
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Switch::On)
+        let options = word_or_options(deserializer, "off", "false")?;
+        Ok(options.map_or(Switch::Off, Switch::On))
+    }
+}
+
+/// `None` for the word, or for the other way to write it.
+fn word_or_options<'de, T, D>(deserializer: D, word: &'static str, other: &'static str) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    use serde::de;
+    struct Visitor<T>(&'static str, &'static str, std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+        type Value = Option<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "`{}`, or options", self.0)
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<T>, E> {
+            match text {
+                text if text == self.0 || text == self.1 => Ok(None),
+                _ => Err(E::custom(format!("`{text}` is neither `{}` nor options", self.0))),
             }
         }
-        deserializer.deserialize_any(Visitor(std::marker::PhantomData))
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Some)
+        }
     }
+    deserializer.deserialize_any(Visitor(word, other, std::marker::PhantomData))
 }
 
 impl<T: JsonSchema> JsonSchema for Switch<T> {
@@ -91,24 +101,7 @@ impl<T: Serialize + PartialEq + Default> Serialize for Auto<T> {
 
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Auto<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de;
-        struct Visitor<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + Default> de::Visitor<'de> for Visitor<T> {
-            type Value = Auto<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`auto`, or options")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Auto<T>, E> {
-                match text {
-                    "auto" | "true" => Ok(Auto(T::default())),
-                    _ => Err(E::custom(format!("`{text}` is neither `auto` nor options"))),
-                }
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Auto<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Auto)
-            }
-        }
-        deserializer.deserialize_any(Visitor(std::marker::PhantomData))
+        Ok(Auto(word_or_options(deserializer, "auto", "true")?.unwrap_or_default()))
     }
 }
 

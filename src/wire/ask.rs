@@ -17,7 +17,10 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{tls::in_words, types::Secret};
+use crate::{
+    tls::{ClientTlsError, Trust, client_config, in_words},
+    types::{Secret, bare_host},
+};
 
 /// Where to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Url {
         if authority.as_str().contains('@') {
             return Err("a URL has no user and no password here".into());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = bare_host(authority.host()).to_owned();
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), path })
@@ -65,9 +68,14 @@ impl Url {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// The path, with the query if there is one.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// What a connection to it is made with; `None` for one without TLS. Reads files: call it when the configuration is compiled.
+    pub fn client_tls(&self, trust: Trust<'_>) -> Result<Option<Arc<ClientConfig>>, ClientTlsError> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let mut config = client_config(trust, None)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Some(Arc::new(config)))
     }
 
     /// The same with one more parameter in its query.

@@ -10,6 +10,7 @@
 mod ask;
 mod dial;
 mod patience;
+mod redis;
 mod socket;
 mod stream;
 mod transport;
@@ -17,6 +18,7 @@ mod transport;
 pub use ask::{Patience as AskPatience, Url, ask};
 pub use dial::{ClientTls, Hindrance, Unconnected, dial};
 pub use patience::Patience;
+pub use redis::redis_client;
 pub use socket::{Socket, WriteBuffer, set_options};
 pub use stream::Stream;
 pub use transport::Transport;

@@ -28,6 +28,8 @@ async fn a_client_waits_for_the_certificate_of_its_name() {
     // Several clients who ask together make one order, and one question each at most.
     let (one, two) = tokio::join!(edge.get("shop.customer.test", &root), edge.get("shop.customer.test", &root));
     assert_eq!((one.text(), two.text()), ("any".to_owned(), "any".to_owned()));
+    let metrics = edge.admin("GET", "/metrics", "").await.text();
+    assert!(metrics.contains("result=\"success\"} 1\n"), "{metrics}");
     let asked = &decider.requests()[0].target;
     assert_eq!(asked, "/may?domain=shop%2Ecustomer%2Etest&client=127%2E0%2E0%2E1&listener=edge");
     let standing = edge.standing("shop.customer.test").await;
@@ -66,4 +68,21 @@ async fn a_client_gets_so_many_names_and_no_more() {
     assert!(!is_for(&third, "c.customer.test"));
     edge.weir.err.line_with("too many were asked for below customer.test").await;
     assert_eq!(decider.request_count(), 3, "nobody is asked about what is over the limit");
+}
+
+#[tokio::test]
+async fn a_client_waits_no_longer_than_it_is_told_to() {
+    let (storage, decider) = (TempDir::new().unwrap(), decider().await);
+    // An authority that says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = format!("https://{}/dir", silent.local_addr().unwrap());
+    let (ca, ports) = (crate::support::certs::ca(), crate::pebble::Ports::free());
+    let mut setting = Setting::at(&directory, &ca.file(), storage.path().to_str().unwrap(), ports, &[]);
+    setting.listener = on_demand(&decider, "").replace("wait: 20s", "wait: 1s");
+    let edge = Edge::start(setting).await;
+    let began = std::time::Instant::now();
+    assert!(edge.certificate("shop.customer.test").await.is_none());
+    let waited = began.elapsed().as_secs_f64();
+    assert!((1.0..10.0).contains(&waited), "{waited} s");
+    assert_eq!(edge.standing("shop.customer.test").await["state"], "ordering", "it goes on beside");
 }

@@ -54,9 +54,12 @@ impl Setting {
         }
     }
 
-    /// With another option of `acme`.
+    /// With another option of `acme`, or another value of one.
     pub fn with(mut self, option: &str) -> Self {
-        self.acme = self.acme.replacen('{', &format!("{{{option}, "), 1);
+        let key = option.split_once(':').expect("a key").0;
+        let options = self.acme.trim_matches(['{', '}']).split(", ");
+        let kept: Vec<&str> = options.filter(|known| !known.starts_with(&format!("{key}:"))).chain([option]).collect();
+        self.acme = format!("{{{}}}", kept.join(", "));
         self
     }
 

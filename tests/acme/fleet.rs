@@ -17,60 +17,52 @@ use crate::{
     support::{certs::tls, redis::redis, within},
 };
 
-/// Three edges: the authority looks for proofs at the first one alone.
-async fn three(front: &Front, ca: &std::path::Path, storage: &str, ports: Ports, hosts: &[&str]) -> Vec<Edge> {
-    let mut edges = Vec::new();
-    for ports in [ports, Ports::free(), Ports::free()] {
-        edges.push(Setting::at(&front.directory(), ca, storage, ports, hosts));
-    }
-    let [one, two, three] = <[Setting; 3]>::try_from(edges).expect("three");
-    // Together, so that they want to order together.
-    let (one, two, three) = tokio::join!(Edge::start(one), Edge::start(two), Edge::start(three));
-    vec![one, two, three]
-}
-
-async fn share(pebble: Pebble, storage: &str) {
+/// Three edges, at the first of which alone the authority looks for proofs.
+async fn share(pebble: Pebble, storage: Option<&str>) {
     const HOSTS: [&str; 4] = ["a.test", "b.test", "c.test", "d.test"];
-    let (ports, ca, root) = (pebble.ports, pebble.ca.pem().to_owned(), pebble.root().await);
     let front = Front::of(pebble).await;
-    let files = TempDir::new().unwrap();
-    let ca_file = files.path().join("ca.pem");
-    std::fs::write(&ca_file, ca).unwrap();
-    let edges = three(&front, &ca_file, storage, ports, &HOSTS).await;
+    let first = shared(&front, storage, &HOSTS);
+    let setting = || Setting { ports: Ports::free(), ..first.clone() };
+    // Together, so that they want to order together.
+    let (one, two, three) = tokio::join!(Edge::start(first.clone()), Edge::start(setting()), Edge::start(setting()));
     for host in HOSTS {
-        for edge in &edges {
+        for edge in [&one, &two, &three] {
             edge.holds(host).await;
-            edge.get(host, &root).await;
+            edge.get(host, &front.root).await;
         }
     }
     assert_eq!((front.asked(NEW_ORDER), front.asked("sign-me-up")), (4, 1), "one order for each name, and one account");
 }
 
+/// With this Redis, or else one directory.
+fn shared(front: &Front, redis: Option<&str>, hosts: &[&str]) -> Setting {
+    let setting = front.setting("shared", hosts);
+    match redis {
+        Some(redis) => setting.with(&format!("storage: '{redis}'")),
+        None => setting,
+    }
+}
+
 #[tokio::test]
 async fn edges_that_share_a_directory_make_one_order_for_each_name() {
     let Some(pebble) = pebble(Options::default()).await else { return };
-    let storage = TempDir::new().unwrap();
-    share(pebble, storage.path().to_str().unwrap()).await;
+    share(pebble, None).await;
 }
 
 #[tokio::test]
 async fn edges_that_share_a_redis_make_one_order_for_each_name() {
     let (Some(pebble), Some(redis)) = (pebble(Options::default()).await, redis().await) else { return };
-    share(pebble, &redis.url()).await;
+    share(pebble, Some(&redis.url())).await;
 }
 
-async fn die(pebble: Pebble, storage: &str) {
-    let (ports, ca) = (pebble.ports, pebble.ca.pem().to_owned());
+async fn die(pebble: Pebble, redis: Option<&str>) {
     let front = Front::of(pebble).await;
-    let files = TempDir::new().unwrap();
-    let ca_file = files.path().join("ca.pem");
-    std::fs::write(&ca_file, ca).unwrap();
-    let setting = |ports| Setting::at(&front.directory(), &ca_file, storage, ports, &["a.test"]);
+    let setting = shared(&front, redis, &["a.test"]);
     // In the middle of its order.
     front.stop_after(Some(6));
-    let mut dying = Edge::start(setting(Ports::free())).await;
+    let mut dying = Edge::start(Setting { ports: Ports::free(), ..setting.clone() }).await;
     within("the order", front.stopped()).await;
-    let waiting = Edge::start(setting(ports)).await;
+    let waiting = Edge::start(setting).await;
     front.stop_after(None);
     dying.kill().await;
     let died = Instant::now();
@@ -81,14 +73,13 @@ async fn die(pebble: Pebble, storage: &str) {
 #[tokio::test]
 async fn an_edge_that_dies_blocks_the_others_for_seconds() {
     let Some(pebble) = pebble(Options::default()).await else { return };
-    let storage = TempDir::new().unwrap();
-    die(pebble, storage.path().to_str().unwrap()).await;
+    die(pebble, None).await;
 }
 
 #[tokio::test]
 async fn an_edge_that_dies_blocks_the_others_for_seconds_in_a_redis() {
     let (Some(pebble), Some(redis)) = (pebble(Options::default()).await, redis().await) else { return };
-    die(pebble, &redis.url()).await;
+    die(pebble, Some(&redis.url())).await;
 }
 
 #[tokio::test]

@@ -22,8 +22,11 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_rustls::TlsAcceptor;
 
+use tempfile::TempDir;
+
 use crate::{
-    pebble::{Pebble, ask_tls},
+    edge::Setting,
+    pebble::{Pebble, Ports, ask_tls},
     support::certs,
 };
 
@@ -32,8 +35,13 @@ pub const NEW_ORDER: &str = "order-plz";
 
 /// It runs until the test ends.
 pub struct Front {
-    pub address: SocketAddr,
+    address: SocketAddr,
     state: Arc<State>,
+    ports: Ports,
+    /// The authority that signs Pebble's certificates.
+    pub root: String,
+    /// That of Pebble's own TLS, and storages.
+    files: TempDir,
 }
 
 struct State {
@@ -52,7 +60,9 @@ struct State {
 impl Front {
     /// Stands in front of this one, with its certificate.
     pub async fn of(pebble: Pebble) -> Self {
-        let address = pebble.address;
+        let (address, ports, root) = (pebble.address, pebble.ports, pebble.root().await);
+        let files = TempDir::new().expect("a directory");
+        std::fs::write(files.path().join("ca.pem"), pebble.ca.pem()).expect("a directory to write to");
         let identity = pebble.ca.server(&["127.0.0.1", "localhost"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let acceptor = TlsAcceptor::from(certs::server_config(&identity, &[b"http/1.1"], None));
@@ -66,7 +76,8 @@ impl Front {
             window: Mutex::default(),
             profiles: Mutex::default(),
         });
-        let front = Self { address: listener.local_addr().expect("an address"), state: state.clone() };
+        let address = listener.local_addr().expect("an address");
+        let front = Self { address, state: state.clone(), ports, root, files };
         tokio::spawn(async move {
             let _pebble = pebble;
             while let Ok((stream, _)) = listener.accept().await {
@@ -84,8 +95,16 @@ impl Front {
         front
     }
 
-    pub fn directory(&self) -> String {
-        format!("https://{}/dir", self.address)
+    /// An edge for these hosts, whose authority this is, at the ports where that looks for proofs. Those with the same name share a storage.
+    pub fn setting(&self, storage: &str, hosts: &[&str]) -> Setting {
+        let directory = format!("https://{}/dir", self.address);
+        let storage = self.files.path().join(storage);
+        Setting::at(&directory, &self.files.path().join("ca.pem"), storage.to_str().expect("UTF-8"), self.ports, hosts)
+    }
+
+    /// Which of all requests was the first whose path has this in it, from 0.
+    pub fn position(&self, what: &str) -> usize {
+        self.state.paths.lock().iter().position(|path| path.contains(what)).expect("a request")
     }
 
     /// How often something was asked whose path has this in it.

@@ -29,20 +29,16 @@ async fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
 #[tokio::test]
 async fn an_authority_may_want_a_certificate_to_be_renewed_now() {
     let Some(pebble) = pebble(Options::default()).await else { return };
-    let (ports, ca) = (pebble.ports, pebble.ca.pem().to_owned());
     let front = Front::of(pebble).await;
     front.has_profile("shortlived");
     front.wants_renewal("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
-    let files = TempDir::new().unwrap();
-    let ca_file = files.path().join("ca.pem");
-    std::fs::write(&ca_file, ca).unwrap();
-    let storage = files.path().join("storage");
-    let setting = Setting::at(&front.directory(), &ca_file, storage.to_str().unwrap(), ports, &["a.test"]);
-    let edge = Edge::start(setting.with("profile: shortlived")).await;
+    let edge = Edge::start(front.setting("a", &["a.test"]).with("profile: shortlived")).await;
     eventually!(front.asked(NEW_ORDER) >= 2);
-    front.wants_renewal("2090-01-01T00:00:00Z", "2090-01-02T00:00:00Z");
+    // It wants the new one to be renewed at once, too, and is not obeyed for ever.
+    eventually!(front.asked("/renewal-info/") >= 2);
     edge.holds("a.test").await;
     let orders = front.orders();
+    assert_eq!(orders.len(), 2, "{orders:?}");
     assert_eq!((&orders[0]["profile"], &orders[0]["replaces"]), (&"shortlived".into(), &Value::Null));
     let replaced = orders[1]["replaces"].as_str().expect("what is replaced");
     let (authority, serial) = replaced.split_once('.').expect("an identifier of RFC 9773");
@@ -52,15 +48,9 @@ async fn an_authority_may_want_a_certificate_to_be_renewed_now() {
 #[tokio::test]
 async fn a_profile_that_the_authority_does_not_have_is_named() {
     let Some(pebble) = pebble(Options::default()).await else { return };
-    let (ports, ca) = (pebble.ports, pebble.ca.pem().to_owned());
     let front = Front::of(pebble).await;
     front.has_profile("classic");
-    let files = TempDir::new().unwrap();
-    let ca_file = files.path().join("ca.pem");
-    std::fs::write(&ca_file, ca).unwrap();
-    let storage = files.path().join("storage");
-    let setting = Setting::at(&front.directory(), &ca_file, storage.to_str().unwrap(), ports, &["a.test"]);
-    let edge = Edge::start(setting.with("profile: shortlived")).await;
+    let edge = Edge::start(front.setting("a", &["a.test"]).with("profile: shortlived")).await;
     let standing = eventually!(edge.standing("a.test").await, |standing: &Value| standing["failures"] == 1);
     let error = standing["last_error"].as_str().unwrap();
     assert!(error.contains("no profile `shortlived`; it has classic"), "{error}");

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DnsProvider;
 use crate::{
-    tls::{Trust, client_config},
+    tls::Trust,
     types::{At, Code, Secret},
     wire::{AskPatience, Url, ask},
 };
@@ -55,14 +55,12 @@ pub(super) fn compile(spec: &WebhookSpec, at: &At) -> Option<Arc<dyn DnsProvider
             return None;
         }
     };
-    let tls = match present.is_tls().then(|| client_config(Trust::System, None)) {
-        None => None,
-        Some(Ok(tls)) => Some(Arc::new(tls)),
-        Some(Err(error)) => {
+    let tls = present.client_tls(Trust::System);
+    let tls = tls
+        .inspect_err(|error| {
             at.key("url").problem(Code::BadCertificate, error.to_string());
-            return None;
-        }
-    };
+        })
+        .ok()?;
     let credentials = (!spec.user.is_empty()).then(|| {
         let pair = STANDARD.encode(format!("{}:{}", spec.user, spec.password.expose()));
         let mut value = HeaderValue::try_from(format!("Basic {pair}")).expect("base64 is ASCII");

@@ -1,16 +1,14 @@
 //! A Redis, for edges on several machines.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Script, aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Script, aio::MultiplexedConnection};
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
 use super::{BEAT, LOOK, LOST, Lock, Marks, Shelf, Storage, StorageError};
-use crate::types::Secret;
+use crate::{types::Secret, wire::redis_client};
 
 /// For a connection with its handshakes, and for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +28,7 @@ pub(crate) struct Redis {
     client: Client,
     /// Host and port, for the log: the address has a password in it.
     name: String,
-    connection: std::sync::Arc<Mutex<Option<MultiplexedConnection>>>,
+    connection: Arc<Mutex<Option<MultiplexedConnection>>>,
 }
 
 impl fmt::Debug for Redis {
@@ -42,15 +40,9 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// The Redis at this address. Nothing is connected yet.
     pub(crate) fn new(address: &Secret) -> Result<Self, StorageError> {
-        // The library's own words may repeat the address.
-        let unusable = |error: redis::RedisError| StorageError(format!("the address is no Redis: {}", error.category()));
-        let info = address.expose().into_connection_info().map_err(unusable)?;
-        let name = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-            ConnectionAddr::Unix(path) => path.display().to_string(),
-            _ => "redis".to_owned(),
-        };
-        Ok(Self { client: Client::open(info).map_err(unusable)?, name, connection: Default::default() })
+        let (client, name) =
+            redis_client(address).map_err(|reason| StorageError(format!("the address is no Redis: {reason}")))?;
+        Ok(Self { client, name, connection: Arc::default() })
     }
 
     /// Runs something on the connection, and opens one if there is none.

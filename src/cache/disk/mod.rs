@@ -25,6 +25,7 @@ use parking_lot::{Condvar, Mutex};
 
 use self::index::Index;
 use super::{Cache, DiskSettings, Entry, Head, Key, Variance};
+use crate::types::hex;
 
 /// Responses that wait to be written. More would only hold memory while the disk is busy: what does not fit is not written.
 const QUEUE: usize = 256;
@@ -222,8 +223,7 @@ fn name(key: &Key, variance: Option<&Variance>) -> Arc<str> {
     text.push(b'\n');
     text.extend(variance.into_iter().flatten());
     let digest = digest(&SHA256, &text);
-    let digits: String = digest.as_ref().iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
-    (digits + ENDING).into()
+    (hex(&digest.as_ref()[..DIGITS / 2]) + ENDING).into()
 }
 
 /// Is it a name of ours?

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::string_type;
+use crate::{string_type, types::bare_host};
 
 /// Where Docker's own tools look for it, too.
 const DEFAULT: &str = "/var/run/docker.sock";
@@ -37,7 +37,7 @@ impl FromStr for EngineHost {
         };
         let address = address.strip_suffix('/').unwrap_or(address);
         let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("`{text}` has no port: the engine's is 2375"))?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = bare_host(host);
         let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
         if host.is_empty() || host.len() > 253 || !host.bytes().all(sound) {
             return Err(format!("`{host}` is neither a host name nor an IP address"));

@@ -20,7 +20,7 @@ use crate::{
         credential::{CredentialPlace, is_realm},
         headers::field_name,
     },
-    tls::{Trust, client_config},
+    tls::Trust,
     types::{At, Code, ConfigPath, OneOrMany, Secret, Span},
     wire::Url,
 };
@@ -342,14 +342,14 @@ impl KeysSpec {
         let identity = format!("jwt {url} {}", self.ca.as_ref().map_or(String::new(), ToString::to_string));
         let shared = scope.shared_by_all(&identity, Shared::default);
         let tls = match address.is_tls() {
-            true => Some(self.tls(&shared, at)?),
+            true => Some(self.tls(&address, &shared, at)?),
             false => None,
         };
         let (refresh, min_refresh) = (self.refresh.get(), self.min_refresh.get());
         sound.then(|| Source::url(Remote { name: address.name(), address, tls, refresh, min_refresh }, shared))
     }
 
-    fn tls(&self, shared: &Shared, at: &At) -> Option<Arc<rustls::ClientConfig>> {
+    fn tls(&self, address: &Url, shared: &Shared, at: &At) -> Option<Arc<rustls::ClientConfig>> {
         let (trust, key) = match &self.ca {
             Some(ca) => (Trust::File(ca), "ca"),
             None => (Trust::System, "url"),
@@ -357,13 +357,12 @@ impl KeysSpec {
         if let (None, Some(known)) = (&self.ca, shared.system.get()) {
             return Some(known.clone());
         }
-        let mut config = client_config(trust, None)
+        let config = address
+            .client_tls(trust)
             .inspect_err(|error| {
                 at.key(key).problem(Code::BadCertificate, error.to_string());
             })
-            .ok()?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let config = Arc::new(config);
+            .ok()??;
         if self.ca.is_none() {
             let _ = shared.system.set(config.clone());
         }

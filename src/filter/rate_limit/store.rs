@@ -15,14 +15,19 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Script, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
 use tokio::{
     sync::{Mutex, Notify, watch},
     time::{sleep, timeout},
 };
 
 use super::bucket::{Limit, Taken};
-use crate::{filter::Scope, observe::Sample, types::Secret};
+use crate::{
+    filter::Scope,
+    observe::Sample,
+    types::{Secret, hex},
+    wire::redis_client,
+};
 
 /// How long a request waits for the store. With the granularity of the timer (1 ms) that stays below 5 ms.
 const PATIENCE: Duration = Duration::from_millis(3);
@@ -71,28 +76,16 @@ impl std::fmt::Debug for Store {
 /// The name of a bucket: the filter's, and a hash of what is the client's, which may be a token and is not for everybody
 /// who reads the store.
 pub(super) fn key(filter: &str, feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
-    use std::fmt::Write as _;
     let mut context = digest::Context::new(&digest::SHA256);
     feed(&mut |bytes| context.update(bytes));
-    let mut name = format!("weir:{filter}:");
     // Half of it: two that meet are not to be found.
-    for byte in &context.finish().as_ref()[..16] {
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    format!("weir:{filter}:{}", hex(&context.finish().as_ref()[..16]))
 }
 
 impl Store {
     /// The store at this address, which all filters that name it share.
     pub(super) fn new(address: &Secret, scope: &Scope<'_>) -> Result<Arc<Self>, String> {
-        // The library's own words may repeat the address.
-        let info = address.expose().into_connection_info().map_err(|error| error.category().to_owned())?;
-        let name = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-            ConnectionAddr::Unix(path) => path.display().to_string(),
-            _ => "redis".to_owned(),
-        };
-        let client = Client::open(info).map_err(|error| error.category().to_owned())?;
+        let (client, name) = redis_client(address)?;
         let make = || Self {
             client,
             name,

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{SendError, Transport};
-use crate::tls;
+use crate::{tls, types::bare_host};
 
 /// Which servers are believed to be who they say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Trust {
 pub(super) async fn connect(stream: TcpStream, host: &str, transport: &Transport) -> Result<TlsStream<TcpStream>, SendError> {
     let fail = |source| SendError::Tls { name: host.to_owned(), source };
     let config = config(transport)?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let bare = bare_host(host).to_owned();
     let name = ServerName::try_from(bare).map_err(|error| fail(io::Error::other(error)))?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(fail)
 }

@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::{
 use super::{SpanId, Trace};
 use crate::{
     observe::{Attempt, Outcome, cut},
-    types::{Scheme, Version, Who},
+    types::{Version, Who, bare_host},
 };
 
 /// The conventions that the names are from.
@@ -73,7 +73,7 @@ fn server(outcome: &Outcome, trace: &Trace) -> Span {
         flags: PARENT_IS_KNOWN | PARENT_IS_REMOTE,
         ..Link::default()
     }));
-    let port = trace.port.unwrap_or(if trace.scheme == Scheme::Https { 443 } else { 80 });
+    let port = trace.port.unwrap_or(trace.scheme.default_port());
     let list = &mut span.attributes;
     list.reserve(24);
     method_of(list, outcome);
@@ -145,7 +145,7 @@ fn client(outcome: &Outcome, trace: &Trace, endpoint: &str, id: SpanId, index: u
     method_of(list, outcome);
     match endpoint.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
         Some((host, port)) => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let host = bare_host(host);
             text(list, "server.address", host);
             number(list, "server.port", port.into());
             display(list, "url.full", &format_args!("{scheme}://{endpoint}{path}"));

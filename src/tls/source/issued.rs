@@ -22,9 +22,9 @@ pub trait Issuer: Send + Sync {
     /// The SHA-256 digest of the key authorisation that proves this name by tls-alpn-01 (RFC 8737), if an order waits for that.
     async fn proof(&self, name: &str) -> Option<[u8; 32]>;
 
-    /// A client of this address asks a listener for a name that there is no certificate for. Returns when there is one, or none
-    /// to be had in time.
-    async fn demand(&self, name: &str, client: IpAddr, listener: &Name);
+    /// A client of this address asks a listener for a name that there is no certificate for. True when there is one now; false when none
+    /// is to be had, or not in time.
+    async fn demand(&self, name: &str, client: IpAddr, listener: &Name) -> bool;
 }
 
 /// A chain with its key, in PEM, as it is stored.

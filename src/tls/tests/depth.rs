@@ -183,7 +183,9 @@ async fn an_authority_that_checks_a_name_gets_the_proof_and_nothing_else() {
         async fn proof(&self, name: &str) -> Option<[u8; 32]> {
             (name == "a.test").then_some([7; 32])
         }
-        async fn demand(&self, _: &str, _: std::net::IpAddr, _: &Name) {}
+        async fn demand(&self, _: &str, _: std::net::IpAddr, _: &Name) -> bool {
+            false
+        }
     }
     let issued = Issued::default();
     issued.answer_by(Arc::new(Proves));

@@ -13,6 +13,7 @@
 //! | 2 | [`balance`] | strategies: which endpoint takes a request |
 //! | 2 | [`health`] | active health checks |
 //! | 2 | [`discovery`] | where endpoints come from |
+//! | 2 | [`quic`] | UDP sockets, connections over them, their streams; over a change of process, too |
 //! | 2 | [`tls`] | certificates by name, handshakes, client certificates |
 //! | 2 | [`proxy_protocol`] | the PROXY protocol |
 //! | 2 | [`wire`] | connections as bytes: sockets, TLS over them, dialling an endpoint |
@@ -60,6 +61,7 @@ pub mod observe;
 pub mod pace;
 pub mod proxy;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod resilience;
 pub mod route;
 pub mod server;

@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types"]),
     (1, &["observe", "endpoint", "resilience", "pace"]),
-    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "cache", "filter", "gate", "geo", "tunnel", "wire"]),
+    (2, &["balance", "health", "discovery", "tls", "proxy_protocol", "quic", "cache", "filter", "gate", "geo", "tunnel", "wire"]),
     (3, &["upstream", "route", "acme"]),
     (4, &["config"]),
     (5, &["snapshot"]),

@@ -38,6 +38,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts<'_>, at: &At) {
             layer_4(spec, listener, tcp, facts, &at.key("listeners").key(name.as_str()));
         }
     }
+    http3(spec, &at.key("listeners"));
     redirects_to_tls(spec, &at.key("listeners"));
     admin(spec, facts, &at.key("admin"));
     route_names(&spec.routes, &at.key("routes"));
@@ -229,6 +230,28 @@ fn addresses(spec: &Spec, at: &At) {
         at.problem(Code::BadAddress, message)
             .also(path(&["admin", "address"]), "the admin listener")
             .hint("the admin listener is on `127.0.0.1:9900` unless `admin.address` says otherwise");
+    }
+}
+
+/// HTTP/3 needs UDP at an address, and a client whose address is its own.
+fn http3(spec: &Spec, at: &At) {
+    for (name, listener) in &spec.listeners {
+        if listener.tls.as_ref().is_none_or(|tls| tls.h3.is_off()) {
+            continue;
+        }
+        let (listener_at, at) = (at.key(name.as_str()), at.key(name.as_str()).key("tls").key("h3"));
+        if listener.tcp.is_some() {
+            at.problem(Code::Conflict, "HTTP/3 is HTTP, and this listener passes on bytes")
+                .also(listener_at.key("tcp").path(), "layer 4")
+                .hint("remove `h3`, or `tcp`");
+        } else if listener.proxy_protocol.is_some() {
+            at.problem(Code::Conflict, "over UDP no balancer sends the PROXY protocol, so the clients' addresses would be lost")
+                .also(listener_at.key("proxy_protocol").path(), "required here")
+                .hint("give HTTP/3 a listener of its own, which clients reach directly");
+        } else if !listener.address.iter().any(|address| address.tcp().is_some()) {
+            at.problem(Code::Conflict, "HTTP/3 comes over UDP, and a unix socket has none")
+                .hint("add an IP and a port to `address`");
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     admin::Refused,
     listener::Bound,
     observe::process_log,
+    quic::{self, Tag},
     snapshot::Snapshot,
     types::{Address, Name},
 };
@@ -61,8 +62,30 @@ enum Purpose {
     Address,
     /// A listener's that asked for any port: its name, and which of its addresses.
     Listener(Name, usize),
+    /// The one for HTTP/3 beside another: the descriptor of the link to this process, and whose connections it has.
+    Datagrams { beside: Box<Purpose>, link: RawFd, tags: Vec<Tag> },
     /// The admin API's.
     Admin,
+}
+
+impl Purpose {
+    /// Of a socket with this key.
+    fn of(key: &Key) -> Self {
+        match key {
+            Key::Fixed(_) => Purpose::Address,
+            Key::Any(name, index) => Purpose::Listener(name.clone(), *index),
+            Key::Datagrams(beside) => Purpose::of(beside),
+        }
+    }
+
+    /// The key of such a socket at this address.
+    fn key(self, address: &Address) -> Key {
+        match self {
+            Purpose::Listener(name, index) => Key::Any(name, index),
+            Purpose::Datagrams { beside, .. } => Key::Datagrams(Box::new(beside.key(address))),
+            Purpose::Address | Purpose::Admin => Key::Fixed(address.clone()),
+        }
+    }
 }
 
 /// The descriptors that a process was given by the one before it, or by systemd, and what each is.
@@ -127,12 +150,14 @@ impl Inherited {
             self.admin = Some(std::net::TcpListener::from(descriptor));
             return Ok(());
         }
-        let bound = Bound::adopt(descriptor)?;
-        let key = match purpose {
-            Purpose::Listener(name, index) => Key::Any(name, index),
-            Purpose::Address | Purpose::Admin => Key::Fixed(bound.address().clone()),
+        let (purpose, bound) = match purpose {
+            Purpose::Datagrams { beside, link, tags } => {
+                let bound = Bound::adopt_datagrams(descriptor, quic::Handed { link: own(link)?, tags })?;
+                (Purpose::Datagrams { beside, link, tags: Vec::new() }, bound)
+            }
+            purpose => (purpose, Bound::adopt(descriptor)?),
         };
-        self.sockets.0.insert(key, bound.into());
+        self.sockets.0.insert(purpose.key(bound.address()), bound.into());
         Ok(())
     }
 
@@ -270,10 +295,12 @@ impl super::Live {
         let mut copies = Vec::new();
         let mut handed = Vec::new();
         for (key, bound) in &self.bound().0 {
-            let purpose = match key {
-                Key::Fixed(_) => Purpose::Address,
-                Key::Any(name, index) => Purpose::Listener(name.clone(), *index),
-            };
+            let mut purpose = Purpose::of(key);
+            if let Some(quic::Handed { link, tags }) = bound.offer()? {
+                let link = inheritable(link)?;
+                purpose = Purpose::Datagrams { beside: Box::new(purpose), link: link.as_raw_fd(), tags };
+                copies.push(link);
+            }
             let copy = inheritable(bound.descriptor())?;
             handed.push(Handed { descriptor: copy.as_raw_fd(), purpose });
             copies.push(copy);

@@ -106,7 +106,7 @@ impl Live {
     /// Binds and opens what the configuration needs. On an error everything is as it was.
     pub(super) async fn prepare(&self, mut snapshot: Snapshot) -> io::Result<Ready> {
         let sockets = self.bound().bind(&snapshot)?;
-        sockets.resolve_redirects(&mut snapshot);
+        sockets.resolve_ports(&mut snapshot);
         let admin = AdminListener::prepare(self.admin.as_ref(), &snapshot.spec, &mut Inherited::default()).await?;
         let storage = open_storage(&snapshot).await?;
         let access_log = self.shared.observer.open_access_log(&snapshot.spec.observability.access_log)?;
@@ -251,7 +251,9 @@ impl Live {
         }
         slots.values().for_each(|gone| gone.retire());
         before.values().for_each(|gone| gone.door.close());
-        self.sockets = sockets.0.iter().map(|(key, socket)| (key.clone(), Arc::downgrade(socket))).collect();
+        // One for HTTP/3 is there as long as it has connections, and serves again when it is wanted again.
+        self.sockets.retain(|key, socket| key.is_datagrams() && socket.strong_count() > 0);
+        self.sockets.extend(sockets.0.iter().map(|(key, socket)| (key.clone(), Arc::downgrade(socket))));
     }
 
     /// What the filters of this configuration do beside requests, and those of the one before no more.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Door;
 use crate::{
-    gate::{self, Admitted, Glimpse, Head, Limits, Refusal},
+    gate::{self, Admitted, Glimpse, Head, Limits, Refusal, Version},
     observe::{Layer, Opening, Outcome},
     snapshot::Listener,
     types::{Phase, RequestId, Scheme, TlsClient, Who},
@@ -64,10 +64,10 @@ impl Connection {
         self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
     }
 
-    /// What the gate says of an HTTP/2 head on this listener.
-    pub fn admit_h2(&self, head: &http::request::Parts) -> Result<Admitted, Refusal> {
+    /// What the gate says of a head of HTTP/2 or HTTP/3 on this listener.
+    pub fn admit_stream(&self, head: &http::request::Parts, version: Version) -> Result<Admitted, Refusal> {
         self.head_limits().check(head)?;
-        let admitted = gate::admit_h2(head)?;
+        let admitted = gate::admit_stream(head, version)?;
         self.listener.http.underscore_fields.judge(&admitted).map(|()| admitted)
     }
 

@@ -90,7 +90,7 @@ pub fn prepare(
     if admitted.http == Version::Http10 {
         fields.remove(header::EXPECT);
     }
-    if admitted.http == Version::Http2 {
+    if !admitted.http.is_http1() {
         hop::join_cookies(fields)?;
     }
     let passed = fields.get_all(header::VIA).iter().map(HeaderValue::as_bytes);

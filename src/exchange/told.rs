@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use subtle::ConstantTimeEq;
 
 use super::Exchange;
@@ -61,8 +61,13 @@ impl Exchange {
     }
 }
 
-/// Tells it in the response, if the request asked. After all filters, so that none takes it for the endpoint's.
+/// Tells it in the response, if the request asked, and where HTTP/3 is spoken. After all filters, so that none takes it for the
+/// endpoint's.
 pub(super) fn tell(fields: &mut HeaderMap, ctx: &Exchange) {
+    if let Some(h3) = &ctx.connection.listener.alt_svc {
+        // An endpoint's own services are at its address, not at this one.
+        fields.insert(header::ALT_SVC, h3.clone());
+    }
     let Some(told) = &ctx.told else { return };
     let (decision, timing) = (decision(ctx), timing(told, ctx));
     for (name, text) in [(FIELD, decision), (TIMING, timing)] {

@@ -103,9 +103,9 @@ pub fn admit_h1(head: &Head<'_>, secure: bool) -> Result<Admitted, Refusal> {
     })
 }
 
-/// Judges an HTTP/2 request that the library has taken apart. The library has checked the pseudo-header fields,
-/// lower-case names and the declared length against the DATA frames; the rest is here.
-pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
+/// Judges a request of HTTP/2 or HTTP/3 that the library has taken apart. Pseudo-header fields, lower-case names and the declared length
+/// against the DATA frames were checked; the rest is here.
+pub fn admit_stream(parts: &http::request::Parts, version: Version) -> Result<Admitted, Refusal> {
     refuse_method(parts.method.as_str())?;
     refuse_connection_fields(&parts.headers)?;
     let (host, port) = h2_host(&parts.uri, &parts.headers)?;
@@ -134,7 +134,7 @@ pub fn admit_h2(parts: &http::request::Parts) -> Result<Admitted, Refusal> {
         keep_alive: true,
         upgrade: None,
         expect_continue: expect && body != BodyFraming::Length(0),
-        http: Version::Http2,
+        http: version,
         origin_form: None,
         underscores: parts.headers.keys().any(|name| is_suspicious(name.as_str())),
         max_forwards: max_forwards(parts.method.as_str(), forwards)?,

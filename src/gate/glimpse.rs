@@ -60,12 +60,12 @@ impl Glimpse {
         seen
     }
 
-    /// Of a head that a library has parsed.
-    pub fn of_parts(parts: &http::request::Parts) -> Self {
+    /// Of a head of this version that a library has parsed.
+    pub fn of_parts(parts: &http::request::Parts, version: Version) -> Self {
         let field = |name| parts.headers.get(name).map(http::HeaderValue::as_bytes);
         let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
         Self {
-            http: Some(Version::Http2),
+            http: Some(version),
             method: part(parts.method.as_str().as_bytes(), METHOD),
             host: authority.or_else(|| field(HOST)).map(host).unwrap_or_default(),
             path: path(parts.uri.path().as_bytes()),

@@ -3,7 +3,7 @@
 //!
 //! Pure functions: no I/O, no clock, no framework. A driver that reads raw bytes calls [`head::scan`] and
 //! [`head::parse`] and then [`admit::admit_h1`]; one whose HTTP/2 library has parsed already calls
-//! [`admit::admit_h2`]. Both end with the same [`admit::Admitted`], so routing and filters cannot tell which
+//! [`admit::admit_stream`]. Both end with the same [`admit::Admitted`], so routing and filters cannot tell which
 //! it was. Nothing here repairs a message: where two recipients could read the same bytes in two ways, the
 //! request is refused, because the second reader is the service that we protect.
 //!
@@ -21,7 +21,7 @@ mod spelling;
 mod syntax;
 pub mod target;
 
-pub use admit::{Admitted, BodyFraming, Upgrade, admit_h1, admit_h2};
+pub use admit::{Admitted, BodyFraming, Upgrade, admit_h1, admit_stream};
 pub use glimpse::Glimpse;
 pub use head::{Head, Limits};
 pub use hop::UnderscoreFields;

@@ -1,310 +1,133 @@
-//! A client of HTTP/2: one stream, which carries one request. The library drives the frames; how much it holds is decided here.
+//! A stream of HTTP/2. The library drives the frames; how much it holds is decided here.
 
 use std::{
-    future::poll_fn,
     io,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, Response, StatusCode, header};
-use tokio::{
-    task::yield_now,
-    time::{Instant, timeout, timeout_at},
-};
+use http::{HeaderMap, Response};
 
-use super::{
-    client::{self, After, Client, Piece, See},
-    head,
-    own::FAREWELL,
-    run::Ended,
-};
+use super::stream::{PIECE, RequestStream, gone};
 use crate::{
-    exchange::{DRAIN, Exchange, Framing, Plan, refusal_reply, standard_head},
-    gate::{Refusal, Spelling, Version, hop::CONNECTION_FIELDS, response::admit_trailers},
-    pace::{Clock, Pace, Sent, Window},
-    upstream::Fault,
-    wire::Stream,
+    gate::Version,
+    pace::{Pace, Sent},
 };
-
-/// Bytes that are handed to the library at a time: one frame of the size that every client takes.
-const PIECE: usize = 16 * 1024;
-
-/// A stream that carries one request: what any driver needs of it.
-#[derive(Debug)]
-pub struct RequestStream {
-    /// The body of the request.
-    pub body: RecvStream,
-    /// The way back.
-    pub respond: SendResponse<Bytes>,
-    /// How much of the response may be in this process.
-    pub pace: Arc<Pace>,
-    /// What the socket has taken of it.
-    pub sent: Sent,
-}
 
 /// One stream.
 #[derive(Debug)]
-pub struct H2Client {
-    stream: RequestStream,
+pub struct H2Stream {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
     /// Once the final head was sent.
     send: Option<SendStream<Bytes>>,
-    is_read: bool,
-    /// Content that the library was not given: these bytes, and those behind them.
-    waiting: Bytes,
-    gathered: BytesMut,
-    /// Nothing follows what waits.
-    ends: bool,
-    /// What the client had not taken when that was looked at last.
-    noted: usize,
-    clock: Clock,
+    pace: Arc<Pace>,
+    /// What the socket has taken of the response.
+    sent: Sent,
 }
 
-impl H2Client {
-    /// The client behind this stream.
-    pub fn new(stream: RequestStream) -> Self {
-        Self {
-            is_read: stream.body.is_end_stream(),
-            stream,
-            send: None,
-            waiting: Bytes::new(),
-            gathered: BytesMut::new(),
-            ends: false,
-            noted: 0,
-            clock: Clock::default(),
-        }
+impl H2Stream {
+    /// The stream of a request with this body and this way back.
+    pub fn new(body: RecvStream, respond: SendResponse<Bytes>, pace: Arc<Pace>, sent: Sent) -> Self {
+        Self { body, respond, send: None, pace, sent }
     }
 
-    /// Was the head of its request the end of it?
-    pub fn is_ended(&self) -> bool {
-        self.is_read
-    }
-
-    /// The stream, of which nothing was read and to which nothing was sent.
-    pub fn into_stream(self) -> RequestStream {
-        self.stream
-    }
-
-    /// Answers a request that the gate refused. The connection lives on: other streams share it.
-    pub async fn refuse(mut self, refusal: Refusal, request_id: &str, has_body: bool) {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let reply = refusal_reply(refusal);
-        let status = reply.status;
-        let (fields, body) = standard_head(reply, request_id);
-        let framing = if has_body { Framing::Length(body.len() as u64) } else { Framing::None };
-        let plan = Plan { framing, keep_alive: true };
-        if self.head(status, fields, &Spelling::default(), &plan, Version::Http2).is_ok() {
-            let _ = client::send(&mut self, Piece::Held(&body), true, &plan, Some(PATIENCE)).await;
-        }
-    }
-
-    /// Hands what waits to the library, as far as the client takes it. Ready when nothing waits.
-    fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.waiting.is_empty() {
-                self.waiting = std::mem::take(&mut self.gathered).freeze();
-            }
-            if self.waiting.is_empty() {
-                break;
-            }
-            let Some(send) = &mut self.send else { return Poll::Ready(Err(gone())) };
-            let capacity = ready!(poll_capacity(send, &self.stream.pace.window, self.waiting.len(), cx));
-            let Some(Ok(count)) = capacity else { return Poll::Ready(Err(gone())) };
-            let part = self.waiting.split_to(count);
-            let end = self.ends && self.waiting.is_empty() && self.gathered.is_empty();
-            self.hand_over(part, end)?;
-        }
-        if self.ends && !self.stream.sent.is_whole {
-            self.hand_over(Bytes::new(), true)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn hand_over(&mut self, part: Bytes, end: bool) -> io::Result<()> {
-        let send = self.send.as_mut().ok_or_else(gone)?;
-        self.stream.pace.window.handed(part.len());
-        send.send_data(part, end).map_err(|_| gone())?;
-        self.stream.sent.is_whole = end;
-        Ok(())
-    }
-
-    /// Ready when the client has taken all content, or never will.
-    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.poll_gone(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        self.stream.pace.window.watch(cx);
-        if self.unsent() == 0 { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Reads the rest of the request's body, for a while.
-    async fn drain(&mut self) {
-        let deadline = Instant::now() + DRAIN;
-        while !self.is_read {
-            let read = poll_fn(|cx| self.poll_body(cx, &mut |_, _| Ok(())));
-            if !matches!(timeout_at(deadline, read).await, Ok(Ok(()))) {
-                return;
-            }
-        }
+    fn broken(error: h2::Error) -> io::Error {
+        error.into_io().unwrap_or_else(gone)
     }
 }
 
-/// Resolves to how many of so many bytes may be handed to the library now. `None` when the client wants no more of the stream.
-pub fn poll_capacity(
-    send: &mut SendStream<Bytes>,
-    window: &Window,
-    bytes: usize,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<usize, h2::Error>>> {
-    ready!(window.poll_turn(cx));
-    let wanted = bytes.min(PIECE);
-    send.reserve_capacity(wanted);
-    match send.capacity() {
-        0 => send.poll_capacity(cx).map_ok(|capacity| capacity.min(wanted)),
-        capacity => Poll::Ready(Some(Ok(capacity.min(wanted)))),
-    }
-}
+impl RequestStream for H2Stream {
+    const VERSION: Version = Version::Http2;
 
-/// A head without what no message of HTTP/2 has.
-fn response(status: StatusCode, mut fields: HeaderMap) -> Response<()> {
-    CONNECTION_FIELDS.iter().for_each(|name| drop(fields.remove(name)));
-    let mut head = Response::new(());
-    (*head.status_mut(), *head.headers_mut()) = (status, fields);
-    head
-}
-
-fn gone() -> io::Error {
-    io::ErrorKind::ConnectionReset.into()
-}
-
-impl Client for H2Client {
-    fn begin(&mut self, _exchange: &Exchange) {
-        self.stream.pace.window.widen();
+    fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
 
     fn is_read(&self) -> bool {
-        self.is_read
+        self.body.is_end_stream()
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, see: &mut See<'_>) -> Poll<Result<(), Ended>> {
-        let body = &mut self.stream.body;
-        match ready!(body.poll_data(cx)) {
-            Some(Ok(piece)) => {
-                let _ = body.flow_control().release_capacity(piece.len());
-                self.is_read = body.is_end_stream();
-                if !piece.is_empty() || self.is_read {
-                    see(&piece, self.is_read)?;
-                }
-                Poll::Ready(Ok(()))
-            }
-            Some(Err(_)) => Poll::Ready(Err(Ended::Fault(Fault::ClientLeft, None))),
-            None => {
-                // Trailers end a body, too. They go no further, as over HTTP/1.
-                let trailers = ready!(body.poll_trailers(cx));
-                let trailers = trailers.map_err(|_| Ended::Fault(Fault::ClientLeft, None))?;
-                if trailers.is_some_and(|trailers| admit_trailers(&trailers).is_err()) {
-                    return Poll::Ready(Err(Ended::Fault(Fault::RequestBody(Refusal::BadTrailer), None)));
-                }
-                self.is_read = true;
-                Poll::Ready(see(&[], true))
-            }
-        }
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.body.poll_data(cx).map_err(Self::broken)
+    }
+
+    fn release(&mut self, bytes: usize) {
+        let _ = self.body.flow_control().release_capacity(bytes);
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<HeaderMap>>> {
+        self.body.poll_trailers(cx).map_err(Self::broken)
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let reset = match &mut self.send {
             Some(send) => send.poll_reset(cx),
-            None => self.stream.respond.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
         };
         reset.map(drop)
     }
 
-    fn interim(&mut self, status: StatusCode, fields: HeaderMap, _spelling: &Spelling) {
+    fn interim(&mut self, head: Response<()>) {
         // A client that is gone by now is told of by whatever is sent next.
-        let _ = self.stream.respond.send_informational(response(status, fields));
+        let _ = self.respond.send_informational(head);
     }
 
-    fn head(
-        &mut self,
-        status: StatusCode,
-        mut fields: HeaderMap,
-        _spelling: &Spelling,
-        plan: &Plan,
-        _version: Version,
-    ) -> io::Result<()> {
-        if !fields.contains_key(header::DATE) {
-            fields.insert(header::DATE, head::date());
-        }
-        let end = matches!(plan.framing, Framing::None | Framing::Length(0));
-        self.send = Some(self.stream.respond.send_response(response(status, fields), end).map_err(|_| gone())?);
-        self.stream.sent.is_whole = end;
+    fn head(&mut self, head: Response<()>, end: bool) -> io::Result<()> {
+        self.send = Some(self.respond.send_response(head, end).map_err(|_| gone())?);
+        self.sent.is_whole = end;
         Ok(())
     }
 
-    fn content(&mut self, cx: &mut Context<'_>, piece: Piece<'_>, end: bool, _plan: &Plan) -> io::Result<()> {
-        if self.stream.sent.is_whole {
-            // Its head was all of it.
-            return Ok(());
-        }
-        let length = piece.bytes().len();
-        self.stream.pace.window.passed(length);
-        self.noted += length;
-        match piece {
-            Piece::Held(piece) if self.waiting.is_empty() && self.gathered.is_empty() => self.waiting = piece.clone(),
-            piece => self.gathered.extend_from_slice(piece.bytes()),
-        }
-        self.ends |= end;
-        // What is not the end is sent with what comes right behind it.
-        match end.then(|| self.poll_hand_over(cx)) {
-            Some(Poll::Ready(sent)) => sent,
-            Some(Poll::Pending) | None => Ok(()),
-        }
+    fn poll_capacity(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(send) = &mut self.send else { return Poll::Ready(Err(gone())) };
+        ready!(self.pace.window.poll_turn(cx));
+        let wanted = bytes.min(PIECE);
+        send.reserve_capacity(wanted);
+        Poll::Ready(match send.capacity() {
+            0 => match ready!(send.poll_capacity(cx)) {
+                Some(Ok(capacity)) => Ok(capacity.min(wanted)),
+                Some(Err(_)) | None => Err(gone()),
+            },
+            capacity => Ok(capacity.min(wanted)),
+        })
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.poll_hand_over(cx))?;
-        self.stream.pace.window.poll_room(cx).map(Ok)
+    fn data(&mut self, part: Bytes, end: bool) -> io::Result<()> {
+        let send = self.send.as_mut().ok_or_else(gone)?;
+        self.pace.window.handed(part.len());
+        send.send_data(part, end).map_err(|_| gone())?;
+        self.sent.is_whole = end;
+        Ok(())
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_hand_over(cx)
+    fn trailers(&mut self, fields: HeaderMap) -> io::Result<()> {
+        let send = self.send.as_mut().ok_or_else(gone)?;
+        send.send_trailers(fields).map_err(|_| gone())?;
+        self.sent.is_whole = true;
+        Ok(())
     }
 
-    fn has_moved(&mut self) -> bool {
-        let unsent = self.stream.pace.window.unsent();
-        std::mem::replace(&mut self.noted, unsent) > unsent
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn unsent(&self) -> usize {
-        self.stream.pace.window.unsent()
+    fn is_sent(&self) -> bool {
+        self.sent.is_whole
     }
 
-    fn waiting(&self) -> usize {
-        self.waiting.len() + self.gathered.len()
+    fn poll_arrived(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        // The library sends what it has before it closes the connection.
+        Poll::Ready(())
     }
 
-    fn clock(&mut self) -> &mut Clock {
-        &mut self.clock
+    fn farewell(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
     }
 
-    fn into_tunnel(self) -> Option<(Stream, Vec<u8>, Vec<u8>)> {
-        None
-    }
-
-    async fn end(mut self, after: After) -> Option<Self> {
-        match after {
-            After::Cut if !self.stream.sent.is_whole => {
-                // A reset drops what the library still has: its connection, polled in between, sends that first.
-                yield_now().await;
-                let _ = timeout(FAREWELL, poll_fn(|cx| self.poll_taken(cx))).await;
-                self.stream.respond.send_reset(Reason::INTERNAL_ERROR);
-            }
-            After::Cut | After::Close { .. } => {}
-            After::Open => self.drain().await,
-        }
-        None
+    fn reset(&mut self) {
+        self.respond.send_reset(Reason::INTERNAL_ERROR);
     }
 }

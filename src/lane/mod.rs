@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `client` | what is needed of a client, whichever version it speaks |
 //! | `h1` | a client of HTTP/1: its connection, and what it has not taken |
-//! | `h2` | a client of HTTP/2: its stream |
+//! | `multiplexed` | a client of HTTP/2 or HTTP/3: its stream |
+//! | `stream`, `h2`, `h3` | such a stream, and one of each version |
 //! | `head`, `body` | HTTP/1 as bytes |
 //! | `forward` | attempt after attempt |
 //! | `run` | one attempt: both directions at the pace of the slower side |
@@ -21,11 +22,14 @@ mod client;
 mod forward;
 mod h1;
 mod h2;
+mod h3;
 mod head;
+mod multiplexed;
 mod own;
 mod pool;
 mod run;
 mod scratch;
+mod stream;
 mod upgrade;
 
 use std::sync::Arc;
@@ -33,8 +37,11 @@ use std::sync::Arc;
 use http::request::Parts;
 
 pub use h1::H1Client;
-pub use h2::{H2Client, RequestStream, poll_capacity};
+pub use h2::H2Stream;
+pub use h3::H3Stream;
+pub use multiplexed::{ARRIVAL, StreamClient};
 pub use pool::Pool;
+pub use stream::RequestStream;
 
 use self::{
     client::{After, Client},

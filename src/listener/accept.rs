@@ -23,9 +23,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{ConnectionLimit, Shared, connection, tcp, turned};
+use super::{ConnectionLimit, Shared, connection, limit::Place, quic, tcp, turned};
 use crate::{
     exchange::Door,
+    quic::{Endpoint, Handed},
     snapshot::Listener,
     types::Address,
     wire::{self, Socket},
@@ -46,6 +47,8 @@ enum Listening {
     Tcp(TcpListener),
     /// The file goes when this is dropped.
     Unix(UnixListener, SocketFile),
+    /// HTTP/3.
+    Quic(Endpoint),
 }
 
 #[derive(Debug)]
@@ -76,11 +79,26 @@ pub struct Slot {
 }
 
 #[derive(Debug, Clone)]
-struct Opening {
-    listener: Arc<Listener>,
-    door: Arc<Door>,
+pub(super) struct Opening {
+    pub(super) listener: Arc<Listener>,
+    pub(super) door: Arc<Door>,
     /// Counts the connections of the listener, over all of its addresses.
     open: ConnectionLimit,
+}
+
+impl Opening {
+    /// A place for one more connection, if there is one: otherwise it is counted as refused.
+    pub(super) fn enter(&self, shared: &Shared) -> Option<(Place, Place)> {
+        let refused = |reason| {
+            shared.observer.metrics().rejected(reason);
+            None
+        };
+        let Some(place) = shared.open.enter(shared.max_connections) else { return refused("connection_limit") };
+        let Some(in_listener) = self.open.enter(self.listener.max_connections.unwrap_or(usize::MAX)) else {
+            return refused("listener_connection_limit");
+        };
+        Some((place, in_listener))
+    }
 }
 
 impl Slot {
@@ -91,6 +109,14 @@ impl Slot {
     /// New connections come in by this from now on.
     pub fn set(&self, listener: Arc<Listener>, door: Arc<Door>, open: ConnectionLimit) {
         self.opening.store(Arc::new(Opening { listener, door, open }));
+    }
+    /// What a connection that comes now comes in by.
+    pub(super) fn opening(&self) -> Opening {
+        Opening::clone(&self.opening.load())
+    }
+    /// Turns true once, when no new connections are let in.
+    pub(super) fn retired(&self) -> watch::Receiver<bool> {
+        self.retired.subscribe()
     }
     /// No new connections: the socket is closed when its backlog is empty.
     pub fn retire(&self) {
@@ -125,6 +151,14 @@ pub fn bind_beside(address: &Address, leaving: &[&Bound]) -> io::Result<Bound> {
             Ok(Bound { socket: Listening::Unix(socket, SocketFile::new(path.clone())), address: address.clone() })
         }
     }
+}
+
+/// Binds for HTTP/3. The error names the address.
+pub fn bind_datagrams(address: &Address) -> io::Result<Bound> {
+    let Address::Tcp(wanted) = address else { return Err(io::Error::other("a unix socket has no UDP")) };
+    let endpoint = Endpoint::bind(*wanted)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} over UDP, for HTTP/3: {error}")))?;
+    Ok(Bound { socket: Listening::Quic(endpoint), address: address.clone() })
 }
 
 fn bind_tcp(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
@@ -179,18 +213,42 @@ impl Bound {
         Ok(Self { socket: Listening::Unix(socket, SocketFile::new(path.clone())), address: Address::Unix(path) })
     }
 
+    /// A socket for HTTP/3 that another process has bound, and how to reach that process.
+    ///
+    /// # Errors
+    /// When it is none of UDP.
+    pub fn adopt_datagrams(descriptor: OwnedFd, before: Handed) -> io::Result<Self> {
+        let endpoint = Endpoint::adopt(descriptor, before)?;
+        let address = Address::Tcp(endpoint.address());
+        Ok(Self { socket: Listening::Quic(endpoint), address })
+    }
+
+    /// What a next process needs beside a socket for HTTP/3.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn offer(&self) -> io::Result<Option<Handed>> {
+        match &self.socket {
+            Listening::Quic(endpoint) => endpoint.offer().map(Some),
+            Listening::Tcp(_) | Listening::Unix(..) => Ok(None),
+        }
+    }
+
     /// The socket, for another process to inherit.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         match &self.socket {
             Listening::Tcp(socket) => socket.as_fd(),
             Listening::Unix(socket, _) => socket.as_fd(),
+            Listening::Quic(endpoint) => endpoint.descriptor(),
         }
     }
 
-    /// The file of a unix socket belongs to another process from now on.
+    /// The file of a unix socket, and the packets of UDP, belong to another process from now on.
     pub fn disown(&self) {
-        if let Listening::Unix(_, file) = &self.socket {
-            file.owned.store(false, Relaxed);
+        match &self.socket {
+            Listening::Tcp(_) => {}
+            Listening::Unix(_, file) => file.owned.store(false, Relaxed),
+            Listening::Quic(endpoint) => endpoint.leave(),
         }
     }
 
@@ -204,14 +262,17 @@ impl Bound {
     pub fn share_port(&self) -> io::Result<()> {
         match &self.socket {
             Listening::Tcp(listener) => SockRef::from(listener).set_reuse_port(true),
-            Listening::Unix(..) => Ok(()),
+            Listening::Unix(..) | Listening::Quic(_) => Ok(()),
         }
     }
 
     /// Accepts until the drain begins, the slot is retired or `stop` turns true, then closes the socket. Who waits in
     /// the backlog when the drain begins is still let in: the client is connected, and closing the socket would reset it.
     pub async fn run(self: Arc<Self>, slot: Arc<Slot>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-        let (mut draining, mut retired) = (shared.draining.clone(), slot.retired.subscribe());
+        if let Listening::Quic(endpoint) = &self.socket {
+            return quic::run(endpoint, &slot, &shared, stop).await;
+        }
+        let (mut draining, mut retired) = (shared.draining.clone(), slot.retired());
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -231,15 +292,9 @@ impl Bound {
                 }
             };
             // The listener as it is configured now: a reload reaches new connections.
-            let Opening { listener, door, open } = Opening::clone(&slot.opening.load());
-            let Some(place) = shared.open.enter(shared.max_connections) else {
-                shared.observer.metrics().rejected("connection_limit");
-                continue;
-            };
-            let Some(place_in_listener) = open.enter(listener.max_connections.unwrap_or(usize::MAX)) else {
-                shared.observer.metrics().rejected("listener_connection_limit");
-                continue;
-            };
+            let opening = slot.opening();
+            let Some(places) = opening.enter(&shared) else { continue };
+            let Opening { listener, door, .. } = opening;
             // Boxed, as in `spawn`: it is held by the block below.
             let task: Pin<Box<dyn Future<Output = ()> + Send>> = match listener.tcp {
                 None => Box::pin(connection::serve(socket, peer, listener, door, shared.clone())),
@@ -247,7 +302,7 @@ impl Bound {
             };
             shared.spawn(async move {
                 task.await;
-                drop((place, place_in_listener));
+                drop(places);
             });
         }
     }
@@ -260,6 +315,7 @@ impl Bound {
                 Ok((stream.into(), Some(peer)))
             }
             Listening::Unix(listener, _) => Ok((listener.accept().await?.0.into(), None)),
+            Listening::Quic(_) => Err(io::Error::other("HTTP/3 has no stream of bytes")),
         }
     }
 }

@@ -6,70 +6,31 @@
 use std::{
     future::poll_fn,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered, task::AtomicWaker};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use h2::{Reason, RecvStream, server};
-use http::{Method, request::Parts};
-use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Shared,
-    h2_request::H2Request,
-    h2_stream::H2Stream,
+    h2_frames::FrameStream,
+    idle::Idleness,
     nudge::{Part, Whole},
+    stream::{self, Elsewhere},
 };
 use crate::{
-    config::{DriverChoice, HttpSpec},
-    exchange::{Attendance, Began, Connection, Decision, Exchange, refusal_length},
-    gate::{
-        BodyFraming, Glimpse, Refusal, Spelling,
-        h2_frames::{Flood, FrameLimits},
-    },
-    lane::{self, H2Client, RequestStream},
-    pace::{Allowance, Clock, Pace, Sending, Share},
-    proxy::Arrival,
+    config::HttpSpec,
+    exchange::{Attendance, Connection},
+    gate::h2_frames::{Flood, FrameLimits},
+    lane::{H2Stream, StreamClient},
+    pace::{Allowance, Pace, Sending, Share},
     wire::Transport,
 };
-
-/// Streams of one connection that have a task of their own.
-#[derive(Debug, Default)]
-struct Elsewhere {
-    count: AtomicUsize,
-    ended: AtomicWaker,
-}
-
-struct Away(Arc<Elsewhere>);
-
-impl Away {
-    fn new(elsewhere: &Arc<Elsewhere>) -> Self {
-        elsewhere.count.fetch_add(1, Relaxed);
-        Self(elsewhere.clone())
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Relaxed);
-        self.0.ended.wake();
-    }
-}
-
-impl Elsewhere {
-    /// Is there none? If there is, the task is woken when one ends.
-    fn poll_none(&self, cx: &Context<'_>) -> bool {
-        self.ended.register(cx.waker());
-        self.count.load(Relaxed) == 0
-    }
-}
 
 fn builder(http: &HttpSpec, limits: &FrameLimits, list_bytes: u32) -> server::Builder {
     // The windows bound what one client can make us buffer: a stream's body, and a connection's together.
@@ -103,28 +64,6 @@ enum Event {
     Ended,
 }
 
-/// When a connection that serves nothing has been idle for too long.
-struct Idleness {
-    patience: Duration,
-    since: Option<Instant>,
-    clock: Clock,
-}
-
-impl Idleness {
-    fn poll(&mut self, is_idle: bool, cx: &mut Context<'_>) -> bool {
-        if !is_idle {
-            self.since = None;
-            return false;
-        }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let over = self.clock.poll(Some(since + self.patience), cx);
-        if over {
-            self.since = None;
-        }
-        over
-    }
-}
-
 /// How often a connection and its streams may wake each other in one turn of their task.
 const ROUNDS: usize = 32;
 
@@ -138,7 +77,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     let http = &connection.listener.http;
     let limits = FrameLimits::new(http.max_header_bytes.get());
     let sending = Arc::<Sending>::default();
-    let (stream, alarm) = H2Stream::new(transport, ahead, limits, sending.clone());
+    let (stream, alarm) = FrameStream::new(transport, ahead, limits, sending.clone());
     let handshake = builder(http, &limits, connection.head_limits().list_bytes()).handshake::<_, Bytes>(stream);
     let Ok(Ok(mut conn)) = timeout(http.header_timeout.get(), handshake).await else {
         return;
@@ -148,7 +87,7 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     let mut streams = FuturesUnordered::new();
     // Until a GOAWAY was sent.
     let mut door: Option<Attendance> = Some(connection.door.attend());
-    let mut idleness = Idleness { patience: http.keepalive_timeout.get(), since: None, clock: Clock::default() };
+    let mut idleness = Idleness::new(http.keepalive_timeout.get());
     let mut left = http.max_requests_per_connection.get();
     let whole = Arc::<Whole>::default();
     let ((read, reads), (served, serves)) = (Part::of(&whole), Part::of(&whole));
@@ -210,8 +149,8 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
                 let pace = Pace::sharing(Share::new(&allowance));
                 let sent = sending.begin(respond.stream_id().as_u32(), pace.clone());
                 let (head, body) = request.into_parts();
-                let client = H2Client::new(RequestStream { body, respond, pace, sent });
-                let stream = one(head, client, connection.clone(), shared.clone(), elsewhere.clone());
+                let client = StreamClient::new(H2Stream::new(body, respond, pace, sent));
+                let stream = stream::serve(head, client, connection.clone(), shared.clone(), elsewhere.clone());
                 // A panic costs this stream and nothing else.
                 streams.push(AssertUnwindSafe(stream).catch_unwind());
             }
@@ -234,48 +173,4 @@ pub(super) async fn serve(transport: Transport, ahead: BytesMut, connection: Arc
     drop(conn);
     // What is still under way learns that its client is gone.
     poll_streams(&mut streams, &mut Context::from_waker(&serves));
-}
-
-/// Serves one request.
-async fn one(mut request: Parts, client: H2Client, connection: Arc<Connection>, shared: Arc<Shared>, elsewhere: Arc<Elsewhere>) {
-    let began = Began::now();
-    let mut admitted = match connection.admit_h2(&request) {
-        Ok(admitted) => admitted,
-        Err(refusal) => return Box::pin(refuse(request, client, &connection, &shared, refusal, began)).await,
-    };
-    if client.is_ended() && admitted.body == BodyFraming::Stream {
-        // Its head was the end of the stream.
-        admitted.body = BodyFraming::None;
-    }
-    let exchange = Exchange::new(connection, admitted, began, shared.store.load(), shared.observer.clone());
-    // Boxed: it is large, and is handed on from here to there.
-    let mut exchange = Box::new(exchange);
-    let mut decision = exchange.decide(&mut request).await;
-    let direct = shared.driver == DriverChoice::Auto && lane::takes(&exchange, &request, &mut decision);
-    if direct {
-        let arrival = lane::Arrival { client, exchange, request, spelling: Spelling::default() };
-        lane::serve(arrival, decision, &shared.pool).await;
-        return;
-    }
-    let (away, served_by) = (Away::new(&elsewhere), shared.clone());
-    shared.spawn(async move {
-        let _away = away;
-        by_pingora(exchange, request, client.into_stream(), decision, &served_by).await;
-    });
-}
-
-/// Has Pingora serve a request.
-async fn by_pingora(exchange: Box<Exchange>, request: Parts, stream: RequestStream, decision: Decision, shared: &Shared) {
-    let (pace, door) = (stream.pace.clone(), exchange.connection.door.clone());
-    let session = ServerSession::new_custom(Box::new(H2Request::new(request.clone().into(), stream)));
-    let arrival = Arrival::h2(exchange, request, decision, pace);
-    arrival.scope(shared.edge.process_new_http(session, door.closed())).await;
-}
-
-async fn refuse(request: Parts, client: H2Client, connection: &Connection, shared: &Shared, refusal: Refusal, began: Began) {
-    let has_body = request.method != Method::HEAD;
-    let mut outcome = connection.refused(shared.store.load().generation, began, refusal, Glimpse::of_parts(&request));
-    outcome.bytes_out = if has_body { refusal_length(refusal, &outcome.request_id) } else { 0 };
-    shared.observer.finished(&outcome);
-    client.refuse(refusal, &outcome.request_id, has_body).await;
 }

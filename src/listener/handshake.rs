@@ -10,7 +10,7 @@ use super::Shared;
 use crate::{
     observe::process_log::{self, Notice},
     snapshot::Listener,
-    tls::{self, Arrival, HandshakeError, Refusal, ServerTls},
+    tls::{self, Arrival, HandshakeError, Heard, Refusal, ServerTls},
     types::TlsClient,
     wire::Socket,
 };
@@ -46,11 +46,21 @@ pub(super) async fn accept(
             Ok((stream, client))
         }
         Err(refusal) => {
-            metrics.handshake(&listener.name, "", refusal.error.reason(), false);
-            tell(&refusal, peer, listener);
+            refused(&refusal, peer, listener, shared);
             Err(refusal.cleartext)
         }
     }
+}
+
+/// A handshake over QUIC failed. What the client has said before is not known.
+pub(super) fn failed(error: HandshakeError, peer: Peer, listener: &Listener, shared: &Shared) {
+    let heard = Heard { anything: true, sni: None };
+    refused(&Refusal::<()> { error, heard, cleartext: None }, peer, listener, shared);
+}
+
+fn refused<S>(refusal: &Refusal<S>, peer: Peer, listener: &Listener, shared: &Shared) {
+    shared.observer.metrics().handshake(&listener.name, "", refusal.error.reason(), false);
+    tell(refusal, peer, listener);
 }
 
 fn tell<S>(refusal: &Refusal<S>, peer: Peer, listener: &Listener) {

@@ -12,15 +12,19 @@ mod filters_tests;
 mod h1;
 mod h1_stream;
 mod h2;
-mod h2_request;
-mod h2_stream;
+mod h2_frames;
+mod h3;
 mod handshake;
+mod idle;
 mod limit;
 mod nudge;
 mod pingora_stream;
+mod quic;
+mod session;
+mod stream;
 mod tcp;
 
-pub use accept::{Bound, Slot, bind, bind_beside};
+pub use accept::{Bound, Slot, bind, bind_beside, bind_datagrams};
 pub use limit::ConnectionLimit;
 
 use std::sync::Arc;

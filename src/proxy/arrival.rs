@@ -88,8 +88,8 @@ impl Arrival {
         Self { exchange, request, spelling, decision, link: Some(link), pace }
     }
 
-    /// A request on an HTTP/2 stream, whose names are in lower case.
-    pub fn h2(exchange: Box<Exchange>, request: Parts, decision: Decision, pace: Arc<Pace>) -> Self {
+    /// A request on a stream of HTTP/2 or HTTP/3, whose names are in lower case.
+    pub fn stream(exchange: Box<Exchange>, request: Parts, decision: Decision, pace: Arc<Pace>) -> Self {
         Self { exchange, request, spelling: Spelling::default(), decision, link: None, pace }
     }
 

@@ -80,7 +80,7 @@ impl Prepared {
         let Some(mut snapshot) = compiled else { return Err(StartError::Configuration(problems.take())) };
         inherited.tell_unused(&snapshot);
         let sockets = inherited.sockets().bind(&snapshot)?;
-        sockets.resolve_redirects(&mut snapshot);
+        sockets.resolve_ports(&mut snapshot);
         let admin = AdminListener::prepare(None, &snapshot.spec, &mut inherited).await?;
         let observer = Arc::new(Observer::new(&snapshot.spec.observability.access_log)?);
         registries.endpoints.witnessed_by(observer.timeline().clone());

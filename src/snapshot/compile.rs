@@ -148,7 +148,7 @@ impl Listener {
             None => None,
             Some(tcp) => Some(Tcp::compile(tcp, upstreams)?),
         };
-        Some(Self {
+        let mut listener = Self {
             name: name.clone(),
             addresses: spec.address.to_vec(),
             tls,
@@ -158,6 +158,11 @@ impl Listener {
             proxy_protocol: spec.proxy_protocol.as_ref().map(|proxy| proxy.from.iter().copied().collect()),
             trusted_proxies: spec.trusted_proxies.iter().copied().collect(),
             max_connections: spec.max_connections.map(|max| max.get()),
-        })
+            alt_svc: None,
+        };
+        if let Some(address) = listener.addresses.iter().find_map(|address| address.tcp()) {
+            listener.advertise(address.port());
+        }
+        Some(listener)
     }
 }

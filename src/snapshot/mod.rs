@@ -18,6 +18,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::{
@@ -167,4 +168,22 @@ pub struct Listener {
     pub trusted_proxies: CidrSet,
     /// Connections at a time.
     pub max_connections: Option<usize>,
+    /// Tells clients where HTTP/3 is spoken (RFC 7838).
+    pub alt_svc: Option<HeaderValue>,
+}
+
+impl Listener {
+    /// Is HTTP/3 spoken, on UDP at the addresses of this listener?
+    pub fn speaks_h3(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.h3().is_some())
+    }
+
+    /// Clients reach HTTP/3 at this port, unless the configuration says another.
+    pub fn advertise(&mut self, port: u16) {
+        let offered = self.tls.as_ref().and_then(|tls| tls.h3()).filter(|h3| h3.advertise);
+        self.alt_svc = offered.and_then(|h3| {
+            let (port, seconds) = (h3.port.map_or(port, |port| port.get()), h3.max_age.get().as_secs());
+            HeaderValue::try_from(format!("h3=\":{port}\"; ma={seconds}")).ok()
+        });
+    }
 }

@@ -8,8 +8,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use quinn::{ConnectionError, TransportErrorCode, crypto::rustls::HandshakeData};
 use rustls::{
     AlertDescription, CertificateError, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig,
+    pki_types::CertificateDer,
     server::{Acceptor, ServerConnection},
     sign::SingleCertAndKey,
 };
@@ -24,6 +26,9 @@ use crate::types::{Name, TlsClient};
 
 /// The first byte of every TLS connection: a record of type "handshake" (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
+
+/// Where the alerts of TLS are among the errors of QUIC (RFC 9001 section 4.8).
+const ALERTS: u64 = 0x100;
 
 /// The protocol of a proof (RFC 8737 section 6.2).
 const NAME_CHECK: &[u8] = b"acme-tls/1";
@@ -161,6 +166,31 @@ impl From<Error> for HandshakeError {
     }
 }
 
+impl From<ConnectionError> for HandshakeError {
+    fn from(error: ConnectionError) -> Self {
+        let alert = |code: TransportErrorCode| {
+            let code = u64::from(code).checked_sub(ALERTS).and_then(|alert| u8::try_from(alert).ok());
+            code.map(AlertDescription::from)
+        };
+        match error {
+            ConnectionError::TimedOut => HandshakeError::Timeout,
+            ConnectionError::VersionMismatch => HandshakeError::NoSharedVersion,
+            // What we have sent.
+            ConnectionError::TransportError(error) => match alert(error.code) {
+                Some(AlertDescription::NoApplicationProtocol) => HandshakeError::NoSharedProtocol,
+                Some(AlertDescription::CertificateRequired) => HandshakeError::NoClientCertificate,
+                Some(AlertDescription::HandshakeFailure) => HandshakeError::NoSharedCipher,
+                _ => HandshakeError::Protocol(Error::General(error.reason)),
+            },
+            // What the client has sent.
+            ConnectionError::ConnectionClosed(close) => {
+                alert(close.error_code).map_or(HandshakeError::Eof, HandshakeError::Alert)
+            }
+            _ => HandshakeError::Eof,
+        }
+    }
+}
+
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
@@ -255,6 +285,21 @@ impl ServerTls {
         }
     }
 
+    /// What a client has told during the handshake of QUIC, which is over.
+    ///
+    /// # Errors
+    /// When its certificate has expired: a session that is resumed brings it along.
+    pub fn quic_client(&self, connection: &quinn::Connection) -> Result<TlsClient, HandshakeError> {
+        let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+        let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let leaf = chain.as_ref().and_then(|chain| chain.first());
+        if leaf.is_some_and(|leaf| facts::expired(leaf, SystemTime::now())) {
+            return Err(HandshakeError::BadClientCertificate(CertificateError::Expired));
+        }
+        let sni = data.as_ref().and_then(|data| data.server_name.as_deref());
+        Ok(told(sni, "TLSv1.3", leaf, self.forwards_certificates()))
+    }
+
     async fn finish<S>(
         &self,
         hello: StartHandshake<S>,
@@ -334,12 +379,17 @@ pub(super) fn still_valid(connection: &ServerConnection, now: SystemTime) -> Res
 fn client(connection: &ServerConnection, forward: bool) -> TlsClient {
     // A chain is there only once it is verified; its first certificate is the client's.
     let leaf = connection.peer_certificates().and_then(|chain| chain.first());
+    let version = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    told(connection.server_name(), version, leaf, forward)
+}
+
+fn told(sni: Option<&str>, version: &'static str, leaf: Option<&CertificateDer<'static>>, forward: bool) -> TlsClient {
     TlsClient {
-        sni: connection.server_name().map(|name| name.to_ascii_lowercase().into()),
-        version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        },
+        sni: sni.map(|name| name.to_ascii_lowercase().into()),
+        version,
         subject: leaf.and_then(|leaf| facts::subject(leaf)).map(Arc::from),
         fingerprint: leaf.map(|leaf| facts::fingerprint(leaf).into()),
         // A byte sequence of RFC 8941.

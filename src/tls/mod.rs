@@ -43,7 +43,8 @@ pub use facts::{CertificateFacts, Source};
 pub use server::{Offer, ReloadError, ServerTls};
 pub use source::{Issued, Issuer, Pair};
 pub use spec::{
-    AcmeNamesSpec, CertificateSpec, ClientCertificatesSpec, MinVersion, Misdirected, OnDemandSpec, ServerTlsSpec, TlsPolicy,
+    AcmeNamesSpec, CertificateSpec, ClientCertificatesSpec, H3Spec, MinVersion, Misdirected, OnDemandSpec, ServerTlsSpec,
+    TlsPolicy,
 };
 pub use tickets::{LIFETIME as TICKET_LIFETIME, TicketSecret, TicketSecrets};
 pub use watch::watch;

@@ -25,7 +25,7 @@ use super::{
     pem::{self, Fault},
     provider,
     source::{self, CertificateSource, Given, Issued},
-    spec::{ClientCertificatesSpec, Misdirected, ServerTlsSpec},
+    spec::{ClientCertificatesSpec, H3Spec, Misdirected, ServerTlsSpec},
     store::{Shelf, Store},
     tickets::{SharedTickets, TicketSecrets},
 };
@@ -64,9 +64,16 @@ pub struct ServerTls {
     /// Where its automatic certificates are, if it wants any.
     pub(super) issued: Option<Issued>,
     tickets: TicketSecrets,
-    config: ArcSwap<ServerConfig>,
+    config: ArcSwap<Configs>,
     /// Its lock makes reloads take turns.
     held: Mutex<Held>,
+}
+
+/// What rustls serves with, for each transport.
+#[derive(Debug)]
+struct Configs {
+    tcp: Arc<ServerConfig>,
+    quic: Option<Arc<ServerConfig>>,
 }
 
 /// What was read last.
@@ -245,7 +252,17 @@ impl ServerTls {
 
     /// What rustls serves with, at this moment.
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        self.config.load().tcp.clone()
+    }
+
+    /// The same over QUIC, where HTTP/3 is spoken.
+    pub fn quic_config(&self) -> Option<Arc<ServerConfig>> {
+        self.config.load().quic.clone()
+    }
+
+    /// How HTTP/3 is offered, where it is.
+    pub fn h3(&self) -> Option<&H3Spec> {
+        self.spec.h3.on()
     }
 }
 
@@ -311,7 +328,7 @@ fn config(
     store: &Arc<Store>,
     known: &Clients,
     tickets: &TicketSecrets,
-) -> Result<ServerConfig, Fault> {
+) -> Result<Configs, Fault> {
     let internal = |error: rustls::Error| Fault::unusable(format!("TLS cannot be set up: {error}"));
     let versions: &[&SupportedProtocolVersion] = if spec.takes_1_2() { &[&TLS13, &TLS12] } else { &[&TLS13] };
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(internal)?;
@@ -335,7 +352,12 @@ fn config(
     if let Some(path) = &spec.key_log {
         config.key_log = Arc::new(KeyLogFile::new(path.to_path_buf()));
     }
-    Ok(config)
+    let quic = spec.h3.on().map(|_| {
+        let mut quic = config.clone();
+        quic.alpn_protocols = vec![b"h3".to_vec()];
+        Arc::new(quic)
+    });
+    Ok(Configs { tcp: Arc::new(config), quic })
 }
 
 /// What sessions of different listeners are told apart by: what is demanded of clients.

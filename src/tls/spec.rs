@@ -1,11 +1,11 @@
 //! What users write under `tls` of a listener.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Auto, ConfigPath, OneOrMany, Span};
+use crate::types::{Auto, ConfigPath, Offered, OneOrMany, Span};
 
 /// TLS on a listener.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,9 @@ pub struct ServerTlsSpec {
     /// Certificates that are obtained and renewed by themselves: `auto` for every host of the routes that this listener serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acme: Option<Auto<AcmeNamesSpec>>,
+    /// Offer HTTP/3 as well, on UDP at the same addresses: `true`, or how clients are told of it.
+    #[serde(skip_serializing_if = "Offered::is_off")]
+    pub h3: Offered<H3Spec>,
     /// The oldest version that is accepted.
     pub min_version: MinVersion,
     /// Which clients are served, in Mozilla's words. With `min_version`, the stricter of both counts.
@@ -44,6 +47,25 @@ pub struct CertificateSpec {
     /// A response of the authority's OCSP service to be stapled, DER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ocsp: Option<ConfigPath>,
+}
+
+/// How clients are told of HTTP/3: by `Alt-Svc` (RFC 7838) in responses over TLS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct H3Spec {
+    /// Tell them. Without it they learn of it from the DNS, or not at all.
+    pub advertise: bool,
+    /// The port where they reach it, when that is another one than this listener's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<NonZeroU16>,
+    /// How long they may remember it.
+    pub max_age: Span,
+}
+
+impl Default for H3Spec {
+    fn default() -> Self {
+        Self { advertise: true, port: None, max_age: Span::secs(24 * 3600) }
+    }
 }
 
 /// For which names certificates are obtained.

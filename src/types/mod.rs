@@ -40,7 +40,7 @@ pub use problem::{Added, At, Code, Problem, Problems, Seg, Severity, YamlPath, c
 pub use reply::{BodyStream, Reply};
 pub use request_id::RequestId;
 pub use secret::Secret;
-pub use switch::{Auto, Switch};
+pub use switch::{Auto, Offered, Switch};
 pub use template::{Part, Template, TemplateError};
 pub use text::{OneOrMany, Regexp, hex};
 pub use units::{Rate, Ratio, Size, Span, UnitError};

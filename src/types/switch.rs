@@ -1,4 +1,4 @@
-//! Sections that one word stands for: `off` for none, `auto` for one with all its defaults.
+//! Sections that one word stands for: `off` or `false` for none, `auto` or `true` for one with all its defaults.
 
 use std::fmt;
 
@@ -43,6 +43,79 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let options = word_or_options(deserializer, "off", "false")?;
         Ok(options.map_or(Switch::Off, Switch::On))
+    }
+}
+
+/// A section that is off unless it is there: `true` for all its defaults, or options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offered<T>(Switch<T>);
+
+impl<T> Default for Offered<T> {
+    fn default() -> Self {
+        Self(Switch::Off)
+    }
+}
+
+impl<T> Offered<T> {
+    /// With these options.
+    pub fn with(options: T) -> Self {
+        Self(Switch::On(options))
+    }
+
+    /// The options, unless it is off.
+    pub fn on(&self) -> Option<&T> {
+        self.0.on()
+    }
+
+    /// Is it off?
+    pub fn is_off(&self) -> bool {
+        self.on().is_none()
+    }
+}
+
+impl<T: Serialize + PartialEq + Default> Serialize for Offered<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.on() {
+            None => serializer.serialize_bool(false),
+            Some(options) if *options == T::default() => serializer.serialize_bool(true),
+            Some(options) => options.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Offered<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Default> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = Switch<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false`, or options")
+            }
+            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Switch<T>, E> {
+                Ok(if on { Switch::On(T::default()) } else { Switch::Off })
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Switch<T>, E> {
+                match text {
+                    "true" | "on" => self.visit_bool(true),
+                    "false" | "off" => self.visit_bool(false),
+                    _ => Err(E::custom(format!("`{text}` is neither `true`, `false` nor options"))),
+                }
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Switch::On)
+            }
+        }
+        deserializer.deserialize_any(Visitor(std::marker::PhantomData)).map(Self)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Offered<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Offered_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let options = generator.subschema_for::<T>();
+        schemars::json_schema!({"anyOf": [{"type": "boolean"}, options]})
     }
 }
 

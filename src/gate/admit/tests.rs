@@ -358,7 +358,7 @@ fn h2(method: &str, uri: &str, lines: &[(&str, &str)]) -> Result<Admitted, Refus
     for (name, value) in lines {
         request = request.header(*name, *value);
     }
-    admit_h2(&request.body(()).unwrap().into_parts().0)
+    admit_stream(&request.body(()).unwrap().into_parts().0, Version::Http2)
 }
 
 #[test]

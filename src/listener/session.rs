@@ -1,7 +1,7 @@
-//! A request on an HTTP/2 connection as Pingora sees it.
+//! A request on an HTTP/2 or HTTP/3 connection as Pingora sees it.
 //!
-//! Pingora's own session for HTTP/2 drops interim responses and hands bodies to the library as fast as the library takes them. This
-//! one passes on what RFC 9113 has, and writes at the pace of the client (see [`crate::pace`]).
+//! Pingora's own session for HTTP/2 drops interim responses and hands bodies to the library as fast as the library takes them, and it
+//! has none for HTTP/3. This one passes on what RFC 9113 has, and writes at the pace of the client (see [`crate::pace`]).
 
 use std::{
     future::poll_fn,
@@ -12,8 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, stream};
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use futures_util::{Stream, stream as streams};
 use http::{HeaderMap, HeaderValue, Response, header};
 use pingora_core::{
     Error, ErrorType, OrErr, Result,
@@ -31,19 +30,17 @@ use tokio::time::timeout;
 
 use crate::{
     gate::{Refusal, hop::CONNECTION_FIELDS, response::admit_trailers},
-    lane::{self, RequestStream},
-    pace::{Pace, Sent, Watch},
+    lane::RequestStream,
+    pace::{Pace, Watch},
 };
 
 /// A request body up to this length can be sent once more. As Pingora's over HTTP/1.
 const REPLAY: usize = 64 * 1024;
 
 /// One request and its response.
-pub(super) struct H2Request {
+pub(super) struct StreamSession<S> {
     head: RequestHeader,
-    body: RecvStream,
-    respond: SendResponse<Bytes>,
-    send: Option<SendStream<Bytes>>,
+    stream: S,
     /// The head of the final response, once sent.
     written: Option<Box<ResponseHeader>>,
     /// Our end of the stream is closed.
@@ -56,7 +53,6 @@ pub(super) struct H2Request {
     drain_timeout: Option<Duration>,
     pace: Arc<Pace>,
     watch: Watch,
-    sent_whole: Sent,
     digest: Digest,
 }
 
@@ -67,14 +63,12 @@ struct Replay {
     truncated: bool,
 }
 
-impl H2Request {
-    pub(super) fn new(head: RequestHeader, stream: RequestStream) -> Self {
-        let RequestStream { body, respond, pace, sent: sent_whole } = stream;
+impl<S: RequestStream> StreamSession<S> {
+    pub(super) fn new(head: RequestHeader, stream: S) -> Self {
         Self {
             head,
-            body,
-            respond,
-            send: None,
+            pace: stream.pace().clone(),
+            stream,
             written: None,
             ended: false,
             read: 0,
@@ -83,9 +77,7 @@ impl H2Request {
             read_timeout: None,
             write_timeout: None,
             drain_timeout: None,
-            pace,
             watch: Watch::default(),
-            sent_whole,
             digest: Digest::default(),
         }
     }
@@ -110,8 +102,8 @@ impl H2Request {
         if let Poll::Ready(late) = self.poll_overdue(cx) {
             return Poll::Ready(Err(late));
         }
-        let piece = ready!(self.body.poll_data(cx)).transpose();
-        Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body over HTTP/2"))
+        let piece = ready!(self.stream.poll_data(cx)).transpose();
+        Poll::Ready(piece.or_err(ErrorType::ReadError, "reading a request body"))
     }
 
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
@@ -123,14 +115,14 @@ impl H2Request {
             None => piece.await?,
             Some(patience) => match timeout(patience, piece).await {
                 Ok(piece) => piece?,
-                Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body over HTTP/2"),
+                Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "reading a request body"),
             },
         };
         let Some(piece) = piece else {
             // Trailers end a body too, and go no further. Until they are taken, the library says that the stream goes on, and Pingora
             // would ask for the next piece for ever.
-            let trailers = poll_fn(|cx| self.body.poll_trailers(cx)).await;
-            let trailers = trailers.or_err(ErrorType::ReadError, "reading request trailers over HTTP/2")?;
+            let trailers = poll_fn(|cx| self.stream.poll_trailers(cx)).await;
+            let trailers = trailers.or_err(ErrorType::ReadError, "reading request trailers")?;
             if trailers.is_some_and(|trailers| admit_trailers(&trailers).is_err()) {
                 return Error::e_because(ErrorType::InvalidHTTPHeader, "trailers of a request", Refusal::BadTrailer);
             }
@@ -145,35 +137,28 @@ impl H2Request {
                 replay.bytes.extend_from_slice(&piece);
             }
         }
-        let _ = self.body.flow_control().release_capacity(piece.len());
+        self.stream.release(piece.len());
         Ok(Some(piece))
     }
 
     /// Resolves when the client wants no more of the stream.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if let Poll::Ready(late) = self.poll_overdue(cx) {
             self.pace.window.abandon();
             return Poll::Ready(Err(late));
         }
-        let reset = match &mut self.send {
-            Some(send) => send.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
-        };
-        let reset = ready!(reset).or_err(ErrorType::H2Error, "an HTTP/2 client went away");
+        ready!(self.stream.poll_gone(cx));
         self.pace.window.abandon();
-        Poll::Ready(reset)
+        Poll::Ready(Ok(()))
     }
 
     /// Resolves to how much of a piece may be sent now.
     fn poll_capacity(&mut self, piece: usize, cx: &mut Context<'_>) -> Poll<Result<usize>> {
-        let send = self.send.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a body without a head"))?;
-        if send.poll_reset(cx).is_ready() {
-            return Poll::Ready(Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream"));
+        if self.stream.poll_gone(cx).is_ready() {
+            return Poll::Ready(Error::e_explain(ErrorType::WriteError, "a client reset its stream"));
         }
-        Poll::Ready(match ready!(lane::poll_capacity(send, &self.pace.window, piece, cx)) {
-            Some(capacity) => capacity.or_err(ErrorType::WriteError, "waiting for the window of an HTTP/2 client"),
-            None => Error::e_explain(ErrorType::WriteError, "an HTTP/2 client reset its stream"),
-        })
+        let capacity = ready!(self.stream.poll_capacity(piece, cx));
+        Poll::Ready(capacity.or_err(ErrorType::WriteError, "waiting for the window of a client"))
     }
 
     async fn send_body(&mut self, mut piece: Bytes, end: bool) -> Result<()> {
@@ -185,7 +170,7 @@ impl H2Request {
                 None => ready.await,
                 Some(patience) => match timeout(patience, ready).await {
                     Ok(ready) => ready,
-                    Err(_) => Error::e_explain(ErrorType::WriteTimedout, "an HTTP/2 client takes nothing"),
+                    Err(_) => Error::e_explain(ErrorType::WriteTimedout, "a client takes nothing"),
                 },
             };
             let count = match ready {
@@ -204,12 +189,27 @@ impl H2Request {
         Ok(())
     }
 
+    /// Waits until the library has taken what was queued.
+    async fn flush(&mut self) -> Result<()> {
+        let patience = self.write_timeout;
+        let flushed = poll_fn(|cx| self.stream.poll_flush(cx));
+        let flushed = match patience {
+            None => flushed.await,
+            Some(patience) => match timeout(patience, flushed).await {
+                Ok(flushed) => flushed,
+                Err(_) => return Error::e_explain(ErrorType::WriteTimedout, "a client takes nothing"),
+            },
+        };
+        flushed.or_err(ErrorType::WriteError, "writing a response")
+    }
+
     fn send_frame(&mut self, part: Bytes, end: bool) -> Result<()> {
-        let send = self.send.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a body without a head"))?;
+        if self.written.is_none() {
+            return Error::e_explain(ErrorType::InternalError, "a body without a head");
+        }
         self.sent += part.len();
         self.ended |= end;
-        self.pace.window.handed(part.len());
-        send.send_data(part, end).or_err(ErrorType::WriteError, "writing a response body over HTTP/2")
+        self.stream.data(part, end).or_err(ErrorType::WriteError, "writing a response body")
     }
 
     fn send_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
@@ -220,9 +220,7 @@ impl H2Request {
             head.remove_header(name);
         }
         if head.status.is_informational() {
-            let interim = Response::from_parts(head.as_owned_parts(), ());
-            // A client that is gone by now is told of by whatever is sent next.
-            let _ = self.respond.send_informational(interim);
+            self.stream.interim(Response::from_parts(head.as_owned_parts(), ()));
             return Ok(());
         }
         if !head.headers.contains_key(header::DATE) {
@@ -230,28 +228,24 @@ impl H2Request {
             head.insert_header(header::DATE, HeaderValue::from_str(&now).or_err(ErrorType::InternalError, "a date")?)?;
         }
         let response = Response::from_parts(head.as_owned_parts(), ());
-        let send = self.respond.send_response(response, end).or_err(ErrorType::WriteError, "writing a response over HTTP/2")?;
-        (self.send, self.written) = (Some(send), Some(head));
+        self.stream.head(response, end).or_err(ErrorType::WriteError, "writing a response")?;
+        self.written = Some(head);
         self.ended |= end;
         Ok(())
     }
 
     fn send_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        let Some(send) = self.send.as_mut().filter(|_| !self.ended) else { return Ok(()) };
-        send.send_trailers(trailers).or_err(ErrorType::WriteError, "writing trailers over HTTP/2")?;
+        if self.written.is_none() || self.ended {
+            return Ok(());
+        }
+        self.stream.trailers(trailers).or_err(ErrorType::WriteError, "writing trailers")?;
         self.ended = true;
         Ok(())
     }
 }
 
-impl Drop for H2Request {
-    fn drop(&mut self) {
-        self.sent_whole.is_whole = self.ended;
-    }
-}
-
 #[async_trait]
-impl Session for H2Request {
+impl<S: RequestStream> Session for StreamSession<S> {
     fn req_header(&self) -> &RequestHeader {
         &self.head
     }
@@ -275,25 +269,32 @@ impl Session for H2Request {
             None => drain.await,
             Some(patience) => match timeout(patience, drain).await {
                 Ok(drained) => drained,
-                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "draining a request body over HTTP/2"),
+                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "draining a request body"),
             },
         }
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.send_head(head, end)
+        self.send_head(head, end)?;
+        self.flush().await
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
-        self.send_head(Box::new(head.clone()), end)
+        self.send_head(Box::new(head.clone()), end)?;
+        self.flush().await
     }
 
     async fn write_body(&mut self, piece: Bytes, end: bool) -> Result<()> {
-        if self.ended { Ok(()) } else { self.send_body(piece, end).await }
+        if self.ended {
+            return Ok(());
+        }
+        self.send_body(piece, end).await?;
+        self.flush().await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.send_trailers(trailers)
+        self.send_trailers(trailers)?;
+        self.flush().await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -312,7 +313,7 @@ impl Session for H2Request {
                     }
                     end
                 }
-                HttpTask::UpgradedBody(..) => return Error::e_explain(ErrorType::InternalError, "a tunnel over HTTP/2"),
+                HttpTask::UpgradedBody(..) => return Error::e_explain(ErrorType::InternalError, "a tunnel in a stream"),
                 HttpTask::Trailer(Some(trailers)) => {
                     self.send_trailers(*trailers).map_err(|error| error.into_down())?;
                     true
@@ -321,9 +322,11 @@ impl Session for H2Request {
                 HttpTask::Failed(error) => return Err(error),
             };
         }
-        if over {
-            self.finish().await.map_err(|error| error.into_down())?;
+        match over {
+            true => self.finish().await,
+            false => self.flush().await,
         }
+        .map_err(|error| error.into_down())?;
         Ok(over)
     }
 
@@ -362,30 +365,33 @@ impl Session for H2Request {
     async fn shutdown(&mut self, _code: u32, _why: &str) {
         if !self.ended {
             self.ended = true;
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
+            self.stream.reset();
         }
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.is_body_empty() || self.body.is_end_stream()
+        self.is_body_empty() || self.stream.is_read()
     }
 
     async fn finish(&mut self) -> Result<()> {
         // Without a head there is nothing to end: the stream is reset when it is dropped.
-        if self.ended || self.send.is_none() { Ok(()) } else { self.send_frame(Bytes::new(), true) }
+        if !self.ended && self.written.is_some() {
+            self.send_frame(Bytes::new(), true)?;
+        }
+        self.flush().await
     }
 
     fn is_body_empty(&mut self) -> bool {
         let declared_empty = || self.head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
-        self.read == 0 && (self.body.is_end_stream() || declared_empty())
+        self.read == 0 && (self.stream.is_read() || declared_empty())
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         if !no_body_expected && !self.is_body_done() {
             return self.read_body_bytes().await;
         }
-        let reason = poll_fn(|cx| self.poll_left(cx)).await?;
-        Error::e_explain(ErrorType::H2Error, format!("an HTTP/2 client reset its stream: {reason}"))
+        poll_fn(|cx| self.poll_left(cx)).await?;
+        Error::e_explain(ErrorType::H2Error, "a client reset its stream")
     }
 
     fn body_bytes_sent(&self) -> usize {
@@ -446,7 +452,7 @@ impl Session for H2Request {
     }
 
     fn take_custom_message_reader(&mut self) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        Some(Box::new(stream::empty()))
+        Some(Box::new(streams::empty()))
     }
 
     fn restore_custom_message_reader(

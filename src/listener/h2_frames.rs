@@ -37,7 +37,7 @@ impl Alarm {
 
 /// The bytes of an HTTP/2 connection, observed on their way in and counted on their way out.
 #[derive(Debug)]
-pub(super) struct H2Stream {
+pub(super) struct FrameStream {
     transport: Transport,
     ahead: BytesMut,
     observer: FrameObserver,
@@ -45,7 +45,7 @@ pub(super) struct H2Stream {
     alarm: Arc<Alarm>,
 }
 
-impl H2Stream {
+impl FrameStream {
     pub(super) fn new(transport: Transport, ahead: BytesMut, limits: FrameLimits, sending: Arc<Sending>) -> (Self, Arc<Alarm>) {
         let alarm = Arc::<Alarm>::default();
         let (observer, sent) = (FrameObserver::from_preface(limits), SentFrames::new(sending));
@@ -64,7 +64,7 @@ impl H2Stream {
     }
 }
 
-impl AsyncRead for H2Stream {
+impl AsyncRead for FrameStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
@@ -88,7 +88,7 @@ impl AsyncRead for H2Stream {
     }
 }
 
-impl AsyncWrite for H2Stream {
+impl AsyncWrite for FrameStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))?;
         self.wrote(std::iter::once(bytes), count);
@@ -114,4 +114,4 @@ impl AsyncWrite for H2Stream {
     }
 }
 
-pingora_stream!(H2Stream);
+pingora_stream!(FrameStream);

@@ -153,11 +153,12 @@ impl RequestStream for H3Stream {
     }
 
     fn poll_capacity(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.pace.window.poll_turn(cx));
         let waits = self.out.lock().has_content();
         if waits {
+            // It is what the turn may be waited for.
             ready!(self.poll_flush(cx))?;
         }
+        ready!(self.pace.window.poll_turn(cx));
         Poll::Ready(Ok(bytes.min(PIECE)))
     }
 

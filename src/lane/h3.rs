@@ -188,12 +188,24 @@ impl RequestStream for H3Stream {
     }
 
     fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.out.lock().was_cut() {
+            return Poll::Ready(());
+        }
         self.poll_stopped(cx).map(drop)
     }
 
     fn farewell(&self) -> impl Future<Output = ()> + Send + 'static {
-        let stopped = self.out.lock().stopped();
-        async move { drop(stopped.await) }
+        let out = self.out.clone();
+        async move {
+            let arrived = {
+                let mut out = out.lock();
+                out.reset(INTERNAL_ERROR);
+                (!out.was_cut()).then(|| out.stopped())
+            };
+            if let Some(arrived) = arrived {
+                let _ = arrived.await;
+            }
+        }
     }
 
     fn reset(&mut self) {

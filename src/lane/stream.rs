@@ -70,7 +70,7 @@ pub trait RequestStream: Send + Sync + Unpin + 'static {
     /// Ready when the client has all of the response, where the end of the connection could lose it.
     fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// The same, for when the stream itself is not at hand any more.
+    /// The same, for when the stream itself is not at hand any more: one that was not ended is cut then.
     fn farewell(&self) -> impl Future<Output = ()> + Send + 'static;
 
     /// Ends the response as one that is not whole.

@@ -38,7 +38,7 @@ const LEAST_SILENCE: Duration = Duration::from_secs(30);
 pub(super) async fn run(endpoint: &Endpoint, slot: &Slot, shared: &Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let (mut draining, mut retired) = (shared.draining.clone(), slot.retired());
     let handshakes = Arc::<AtomicUsize>::default();
-    let quic = endpoint.quic();
+    let (quic, mut turn) = (endpoint.quic(), endpoint.take_turn());
     if let Some(config) = config(&slot.opening()) {
         quic.set_server_config(Some(config));
     }
@@ -73,6 +73,8 @@ pub(super) async fn run(endpoint: &Endpoint, slot: &Slot, shared: &Arc<Shared>, 
             biased;
             _ = turned(&mut stop) => return quic.close(NO_ERROR, b""),
             () = quic.wait_idle() => return,
+            // The listener is back.
+            () = turn.over() => return,
             Some(incoming) = quic.accept() => incoming.refuse(),
         }
     }

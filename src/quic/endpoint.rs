@@ -16,6 +16,8 @@ use quinn::{
 };
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
+use tokio::sync::watch;
+
 use super::{
     ids::{Ids, Tag},
     relay::Link,
@@ -36,6 +38,23 @@ pub struct Endpoint {
     address: SocketAddr,
     /// Our end of a link to a process that may take over.
     offered: Mutex<Option<Link>>,
+    /// Who accepts: the last one that has begun to.
+    turns: watch::Sender<u64>,
+}
+
+/// The right to accept connections, until somebody else takes it.
+#[derive(Debug)]
+pub struct Turn {
+    mine: u64,
+    turns: watch::Receiver<u64>,
+}
+
+impl Turn {
+    /// Resolves when somebody else accepts.
+    pub async fn over(&mut self) {
+        let mine = self.mine;
+        let _ = self.turns.wait_for(|turn| *turn != mine).await;
+    }
 }
 
 /// What a next process needs beside the socket.
@@ -84,12 +103,20 @@ impl Endpoint {
         let mut config = EndpointConfig::default();
         config.cid_generator(move || Box::new(Ids(tag)));
         let quic = quinn::Endpoint::new_with_abstract_socket(config, None, socket.clone(), Arc::new(TokioRuntime))?;
-        Ok(Self { quic, socket, descriptor, address, offered: Mutex::default() })
+        Ok(Self { quic, socket, descriptor, address, offered: Mutex::default(), turns: watch::Sender::new(0) })
     }
 
     /// The connections.
     pub fn quic(&self) -> &quinn::Endpoint {
         &self.quic
+    }
+
+    /// Takes the right to accept: whoever had it only waits for connections to end, and need not any more.
+    pub fn take_turn(&self) -> Turn {
+        self.turns.send_modify(|turn| *turn += 1);
+        let turns = self.turns.subscribe();
+        let mine = *turns.borrow();
+        Turn { mine, turns }
     }
 
     /// The address, with the real port when 0 was asked for.

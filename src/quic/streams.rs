@@ -184,12 +184,13 @@ pub struct Out {
     ends: bool,
     /// Its end was handed over, or it was reset.
     over: bool,
+    cut: bool,
     taken_back: bool,
 }
 
 impl Out {
     fn new(stream: quinn::SendStream, quic: Option<quinn::Connection>) -> Self {
-        Self { stream, quic, queue: Vec::new(), content: 0, ends: false, over: false, taken_back: false }
+        Self { stream, quic, queue: Vec::new(), content: 0, ends: false, over: false, cut: false, taken_back: false }
     }
 
     /// Queues a DATA frame with this content, where none waits.
@@ -228,9 +229,14 @@ impl Out {
     /// Cuts the stream, unless all of it was handed over.
     pub fn reset(&mut self, code: VarInt) {
         if !self.over {
-            self.over = true;
+            (self.over, self.cut) = (true, true);
             let _ = self.stream.reset(code);
         }
+    }
+
+    /// Was it reset?
+    pub fn was_cut(&self) -> bool {
+        self.cut
     }
 
     /// Hands what is queued to the connection, as far as it takes it, and tells how much content that was. Ready when nothing is queued.

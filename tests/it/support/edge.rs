@@ -171,6 +171,11 @@ impl EdgeBuilder {
         self.directory.path().join(name)
     }
 
+    /// TLS that verifies the certificate for localhost of an edge that is started from this.
+    pub fn trust(&self) -> Tls {
+        tls().sni("localhost").ca(&self.tls.as_ref().expect("an edge built with .tls()").0)
+    }
+
     /// Starts it.
     pub async fn start(self) -> Edge {
         let config = self.config();

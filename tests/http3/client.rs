@@ -1,0 +1,217 @@
+//! A client: requests by the library, and streams of bytes for what no library sends.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::{Buf, Bytes};
+use h3::client::{RequestStream, SendRequest};
+use http::{HeaderMap, Request, Response, StatusCode};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, VarInt, crypto::rustls::QuicClientConfig};
+use tokio::task::JoinHandle;
+
+use crate::support::{certs::Tls, within};
+
+/// An endpoint for clients with this TLS.
+pub fn endpoint(tls: &Tls) -> Endpoint {
+    let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+    let tls = QuicClientConfig::try_from(tls.clone().alpn("h3").config()).expect("TLS 1.3");
+    endpoint.set_default_client_config(ClientConfig::new(Arc::new(tls)));
+    endpoint
+}
+
+/// A connection, with nothing of HTTP said yet.
+pub async fn connect(edge: SocketAddr, tls: &Tls, name: &str) -> Result<Connection, ConnectionError> {
+    let connecting = endpoint(tls).connect(edge, name).expect("a name");
+    within("a connection over QUIC", connecting).await
+}
+
+type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+
+/// A connection that speaks HTTP/3.
+pub struct Client {
+    pub quic: Connection,
+    send: SendRequest<h3_quinn::OpenStreams, Bytes>,
+    /// Ends with the connection.
+    pub driver: JoinHandle<h3::error::ConnectionError>,
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub fields: HeaderMap,
+    pub body: Vec<u8>,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+}
+
+impl Client {
+    /// Connects, and asks for the certificate of `localhost`.
+    pub async fn connect(edge: SocketAddr, tls: &Tls) -> Self {
+        Self::over(connect(edge, tls, "localhost").await.expect("a connection")).await
+    }
+
+    /// Speaks HTTP/3 on this connection.
+    pub async fn over(quic: Connection) -> Self {
+        let (mut driver, send) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.expect("HTTP/3");
+        let driver = tokio::spawn(async move { driver.wait_idle().await });
+        Self { quic, send, driver }
+    }
+
+    /// Sends a head.
+    pub async fn begin(&mut self, request: Request<()>) -> Result<Stream, h3::error::StreamError> {
+        within("a stream", self.send.send_request(request)).await
+    }
+
+    /// A GET that must be answered whole.
+    pub async fn get(&mut self, path: &str) -> Answer {
+        let mut stream = self.begin(get(path)).await.expect("a stream");
+        within("the end of a request", stream.finish()).await.expect("sent");
+        answer(&mut stream).await.expect("an answer")
+    }
+
+    /// Sends a request with this content.
+    pub async fn send(&mut self, request: Request<()>, content: &[&[u8]]) -> Result<Answer, h3::error::StreamError> {
+        let mut stream = self.begin(request).await?;
+        for piece in content {
+            // Whoever answers early may not take all of it.
+            if within("content", stream.send_data(Bytes::copy_from_slice(piece))).await.is_err() {
+                break;
+            }
+        }
+        let _ = within("the end of a request", stream.finish()).await;
+        answer(&mut stream).await
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn ended(self) -> h3::error::ConnectionError {
+        drop(self.send);
+        within("the end of the connection", self.driver).await.expect("a task")
+    }
+}
+
+/// A GET for this path.
+pub fn get(path: &str) -> Request<()> {
+    Request::get(format!("https://localhost{path}")).body(()).expect("a request")
+}
+
+/// A POST to this path.
+pub fn post(path: &str) -> Request<()> {
+    Request::post(format!("https://localhost{path}")).body(()).expect("a request")
+}
+
+/// The head of the response.
+pub async fn head(stream: &mut Stream) -> Result<Response<()>, h3::error::StreamError> {
+    within("a response", stream.recv_response()).await
+}
+
+/// The next piece of the response.
+pub async fn piece(stream: &mut Stream) -> Result<Option<Bytes>, h3::error::StreamError> {
+    let piece = within("content", stream.recv_data()).await?;
+    Ok(piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())))
+}
+
+/// The whole response.
+pub async fn answer(stream: &mut Stream) -> Result<Answer, h3::error::StreamError> {
+    let (head, ()) = head(stream).await?.into_parts();
+    let mut body = vec![];
+    while let Some(piece) = piece(stream).await? {
+        body.extend_from_slice(&piece);
+    }
+    let trailers = within("trailers", stream.recv_trailers()).await?;
+    Ok(Answer { status: head.status, fields: head.headers, body, trailers })
+}
+
+/// A frame of this type.
+pub fn frame(kind: u64, content: &[u8]) -> Vec<u8> {
+    [&number(kind)[..], &number(content.len() as u64), content].concat()
+}
+
+/// A number of variable length (RFC 9000 section 16).
+pub fn number(value: u64) -> Vec<u8> {
+    match value {
+        0..=0x3f => vec![value as u8],
+        0x40..=0x3fff => (value as u16 | 0x4000).to_be_bytes().to_vec(),
+        0x4000..=0x3fff_ffff => (value as u32 | 0x8000_0000).to_be_bytes().to_vec(),
+        _ => (value | 0xc000_0000_0000_0000).to_be_bytes().to_vec(),
+    }
+}
+
+/// A HEADERS frame with these fields, each spelt out (RFC 9204 section 4.5.6).
+pub fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = vec![0, 0];
+    for (name, value) in fields {
+        length(&mut block, 0x20, 3, name.len());
+        block.extend_from_slice(name.as_bytes());
+        length(&mut block, 0, 7, value.len());
+        block.extend_from_slice(value.as_bytes());
+    }
+    frame(1, &block)
+}
+
+/// An integer with a prefix of so many bits (RFC 7541 section 5.1).
+fn length(block: &mut Vec<u8>, first: u8, bits: u32, value: usize) {
+    let most = (1 << bits) - 1;
+    if value < most {
+        block.push(first | value as u8);
+        return;
+    }
+    block.push(first | most as u8);
+    let mut rest = value - most;
+    while rest >= 128 {
+        block.push(rest as u8 | 128);
+        rest >>= 7;
+    }
+    block.push(rest as u8);
+}
+
+/// The fields of a GET.
+pub fn get_fields(path: &str) -> [(&'static str, String); 4] {
+    [(":method", "GET".into()), (":scheme", "https".into()), (":authority", "localhost".into()), (":path", path.to_owned())]
+}
+
+/// A HEADERS frame that is a GET, with these further fields.
+pub fn get_frame(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let first = get_fields(path);
+    let first: Vec<(&str, &str)> = first.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    headers(&[&first[..], more].concat())
+}
+
+/// Opens a stream in one direction with these bytes.
+pub async fn one_way(quic: &Connection, bytes: &[u8]) -> quinn::SendStream {
+    let mut stream = within("a stream", quic.open_uni()).await.expect("a stream");
+    stream.write_all(bytes).await.expect("written");
+    stream
+}
+
+/// Opens the stream for settings, with none.
+pub async fn control(quic: &Connection) -> quinn::SendStream {
+    one_way(quic, &[&number(0)[..], &frame(4, b"")].concat()).await
+}
+
+/// How a connection ended: the code of HTTP/3 with which the edge closed it.
+pub async fn closed(quic: &Connection) -> u64 {
+    match within("the end of the connection", quic.closed()).await {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("{other}"),
+    }
+}
+
+/// What came on a stream until its end, or the code with which it was reset.
+pub async fn rest(stream: &mut quinn::RecvStream) -> Result<Vec<u8>, VarInt> {
+    match within("the end of a stream", stream.read_to_end(1 << 20)).await {
+        Ok(bytes) => Ok(bytes),
+        Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => Err(code),
+        Err(other) => panic!("{other}"),
+    }
+}

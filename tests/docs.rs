@@ -229,7 +229,8 @@ fn judged_h2(target: &[u8]) -> String {
     }
     let uri = http::Uri::builder().scheme("https").authority("a").path_and_query(parsed).build().unwrap();
     let request = http::Request::builder().uri(uri).body(()).unwrap();
-    weir::gate::admit_h2(&request.into_parts().0).map_or_else(|refusal| refusal.reason().to_owned(), |_| "passes".to_owned())
+    weir::gate::admit_stream(&request.into_parts().0, weir::gate::Version::Http2)
+        .map_or_else(|refusal| refusal.reason().to_owned(), |_| "passes".to_owned())
 }
 
 #[test]

@@ -72,7 +72,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         "one loop over attempts for all who make them",
     ),
     ("Outcome::begin(", &["src/exchange/connection.rs", "src/l4/record.rs"], "one outcome for each exchange and each connection"),
-    ("process_new_http(", &["src/listener/h1.rs", "src/listener/h2.rs"], "a request comes to Pingora when it is decided on"),
+    ("process_new_http(", &["src/listener/h1.rs", "src/listener/stream.rs"], "a request comes to Pingora when it is decided on"),
     ("HttpPeer::new(", &["src/upstream/peer.rs"], "one file knows the options of a peer"),
     (
         "TcpStream::connect(",

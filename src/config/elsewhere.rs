@@ -1,13 +1,14 @@
 //! Words of nginx, HAProxy, Traefik and Caddy, and what to write here instead.
 
 /// What a mapping is, by a key that it alone has.
-const PLACES: [(&str, Place); 9] = [
+const PLACES: [(&str, Place); 10] = [
     ("upstreams", Place::File),
     ("shutdown_grace", Place::Server),
     ("websocket", Place::Route),
     ("path_regex", Place::Match),
     ("redirect_to_https", Place::Listener),
     ("client_certificates", Place::ListenerTls),
+    ("max_header_bytes", Place::ListenerHttp),
     ("panic_threshold", Place::Upstream),
     ("priority", Place::Endpoint),
     ("unhealthy_after", Place::HealthCheck),
@@ -21,6 +22,7 @@ enum Place {
     Match,
     Listener,
     ListenerTls,
+    ListenerHttp,
     Upstream,
     Endpoint,
     HealthCheck,
@@ -65,6 +67,13 @@ const KEYS: &[(Place, &[&str], &str)] = &[
         Place::Server,
         &["listen", "server_name", "location", "root", "ssl_certificate", "address", "port"],
         "`server` is about the process; where to accept connections is said under `listeners`, and what to do with requests under `routes`",
+    ),
+    (Place::Listener, &["h3", "http3", "quic", "alt_svc"], "HTTP/3 belongs to TLS: `tls: {h3: true}`"),
+    (Place::ListenerHttp, &["h3", "http3", "quic", "alt_svc"], "HTTP/3 belongs to the listener's TLS: `tls: {h3: true}`"),
+    (
+        Place::ListenerTls,
+        &["http3", "quic", "alt_svc"],
+        "HTTP/3 is `h3: true`, or `h3: {port: ..., max_age: ...}` for what clients are told",
     ),
     (
         Place::Route,

@@ -79,7 +79,7 @@ pub struct HttpSpec {
     pub max_header_count: NonZeroU32,
     /// Request fields with `_` in their names, which many services cannot tell from `-`: drop, forward or refuse them.
     pub underscore_fields: UnderscoreFields,
-    /// HTTP/2 streams open at a time on one connection.
+    /// HTTP/2 streams open at a time on one connection, and requests over HTTP/3.
     pub h2_max_concurrent_streams: NonZeroU32,
 }
 

@@ -152,9 +152,14 @@ impl Inherited {
         }
         let (purpose, bound) = match purpose {
             Purpose::Datagrams { beside, link, tags } => {
-                let bound = Bound::adopt_datagrams(descriptor, quic::Handed { link: own(link)?, tags })?;
+                let bound = Bound::adopt_datagrams(descriptor, Some(quic::Handed { link: own(link)?, tags }))?;
                 (Purpose::Datagrams { beside, link, tags: Vec::new() }, bound)
             }
+            // From systemd: `ListenDatagram`.
+            Purpose::Address if Bound::is_datagrams(&descriptor)? => (
+                Purpose::Datagrams { beside: Box::new(Purpose::Address), link: -1, tags: Vec::new() },
+                Bound::adopt_datagrams(descriptor, None)?,
+            ),
             purpose => (purpose, Bound::adopt(descriptor)?),
         };
         self.sockets.0.insert(purpose.key(bound.address()), bound.into());

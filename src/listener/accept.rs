@@ -213,11 +213,19 @@ impl Bound {
         Ok(Self { socket: Listening::Unix(socket, SocketFile::new(path.clone())), address: Address::Unix(path) })
     }
 
-    /// A socket for HTTP/3 that another process has bound, and how to reach that process.
+    /// Is it a socket of UDP?
+    ///
+    /// # Errors
+    /// When it is no socket.
+    pub fn is_datagrams(descriptor: &OwnedFd) -> io::Result<bool> {
+        Ok(SockRef::from(descriptor).r#type()? == Type::DGRAM)
+    }
+
+    /// A socket for HTTP/3 that another process has bound, and how to reach that process if it has connections.
     ///
     /// # Errors
     /// When it is none of UDP.
-    pub fn adopt_datagrams(descriptor: OwnedFd, before: Handed) -> io::Result<Self> {
+    pub fn adopt_datagrams(descriptor: OwnedFd, before: Option<Handed>) -> io::Result<Self> {
         let endpoint = Endpoint::adopt(descriptor, before)?;
         let address = Address::Tcp(endpoint.address());
         Ok(Self { socket: Listening::Quic(endpoint), address })

@@ -86,13 +86,16 @@ impl Endpoint {
     ///
     /// # Errors
     /// When it is none of UDP.
-    pub fn adopt(descriptor: OwnedFd, before: Handed) -> io::Result<Self> {
+    pub fn adopt(descriptor: OwnedFd, before: Option<Handed>) -> io::Result<Self> {
         let socket = RawSocket::from(descriptor);
         if socket.r#type()? != Type::DGRAM {
             return Err(io::Error::other("an inherited descriptor is no socket of UDP"));
         }
-        let before = Before::new(Link::new(before.link)?, before.tags);
-        Self::new(socket.into(), Some(before))
+        let before = match before {
+            Some(handed) => Some(Before::new(Link::new(handed.link)?, handed.tags)),
+            None => None,
+        };
+        Self::new(socket.into(), before)
     }
 
     fn new(socket: UdpSocket, before: Option<Before>) -> io::Result<Self> {

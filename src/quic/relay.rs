@@ -6,12 +6,12 @@
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     task::{Context, Poll, ready},
 };
 
 use quinn::udp::{EcnCodepoint, RecvMeta};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{io::ReadBuf, net::UnixDatagram};
 
 /// The longest datagram: that of the protocol is shorter, as this endpoint announces.
@@ -69,17 +69,19 @@ impl Link {
         room[34] = family(Some(meta.addr.ip())) | family(meta.dst_ip) << 2;
         room[35] = meta.ecn.map_or(0, |ecn| ecn as u8);
         room[HEAD..].copy_from_slice(datagram);
-        match self.0.try_send(room) {
-            Ok(_) => true,
-            // What does not fit is lost, as on any network.
-            Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock),
-        }
+        // What does not fit is lost, as on any network.
+        self.send(room).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
+    }
+
+    /// Sends at once or not at all, whether or not the runtime knows already that there is room.
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        SockRef::from(&self.0).send(message).map(drop)
     }
 
     /// Says that this side reads the socket no more.
     pub(super) fn leave(&self) {
         // Nothing else was sent yet.
-        let _ = self.0.try_send(LEFT);
+        let _ = self.send(LEFT);
     }
 
     /// Reads what comes next.
@@ -92,12 +94,6 @@ impl Link {
             Ok(()) => parse(read.filled()),
         };
         Poll::Ready(see(message))
-    }
-}
-
-impl AsFd for Link {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 

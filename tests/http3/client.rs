@@ -9,7 +9,6 @@ use bytes::{Buf, Bytes};
 use h3::client::{RequestStream, SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, VarInt, crypto::rustls::QuicClientConfig};
-use tokio::task::JoinHandle;
 
 use crate::support::{certs::Tls, within};
 
@@ -33,8 +32,6 @@ type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 pub struct Client {
     pub quic: Connection,
     send: SendRequest<h3_quinn::OpenStreams, Bytes>,
-    /// Ends with the connection.
-    pub driver: JoinHandle<h3::error::ConnectionError>,
 }
 
 /// A whole response.
@@ -64,8 +61,8 @@ impl Client {
     /// Speaks HTTP/3 on this connection.
     pub async fn over(quic: Connection) -> Self {
         let (mut driver, send) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.expect("HTTP/3");
-        let driver = tokio::spawn(async move { driver.wait_idle().await });
-        Self { quic, send, driver }
+        tokio::spawn(async move { driver.wait_idle().await });
+        Self { quic, send }
     }
 
     /// Sends a head.
@@ -91,12 +88,6 @@ impl Client {
         }
         let _ = within("the end of a request", stream.finish()).await;
         answer(&mut stream).await
-    }
-
-    /// Waits for the end of the connection.
-    pub async fn ended(self) -> h3::error::ConnectionError {
-        drop(self.send);
-        within("the end of the connection", self.driver).await.expect("a task")
     }
 }
 

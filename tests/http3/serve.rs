@@ -9,6 +9,7 @@ use crate::{
         client::RawClient,
         edge::{Edge, EdgeBuilder, edge},
         h2_client::{H2Client, H2Request},
+        h2_origin::{H2Answer, h2_origin},
         origin::{Answer, origin},
     },
 };
@@ -157,6 +158,22 @@ async fn a_tunnel_is_refused() {
     let answer = answer(&mut stream).await.expect("an answer");
     assert_eq!(answer.status, 405);
     assert_eq!(client.get("/").await.status, 200, "the connection goes on");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn grpc_goes_to_endpoints_of_http_2_with_its_trailers() {
+    let app = h2_origin().respond_with(|request| H2Answer::grpc(request.body.clone(), 0)).spawn().await;
+    let edge =
+        h3_edge().upstream_with("app", &[app.addr()], "connections: {protocol: h2c}").route("all", "upstream: app").start().await;
+    let mut request = post("/greeter/hello");
+    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    request.headers_mut().insert("te", "trailers".parse().unwrap());
+    let answer = client(&edge).await.send(request, &[b"\0\0\0\0\x02hi"]).await.expect("an answer");
+    assert_eq!(answer.body, b"\0\0\0\0\x02hi");
+    let trailers = answer.trailers.expect("trailers");
+    assert_eq!(trailers.get("grpc-status").expect("a status"), "0");
+    assert_eq!(app.next_request().await.header("te"), Some("trailers"));
     edge.stop().await;
 }
 

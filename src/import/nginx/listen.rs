@@ -21,6 +21,8 @@ pub struct Listen {
     pub default: bool,
     /// With a PROXY header in front.
     pub proxy_protocol: bool,
+    /// HTTP/3, over UDP.
+    pub quic: bool,
 }
 
 impl Listen {
@@ -30,17 +32,15 @@ impl Listen {
         if directive.args.is_empty() {
             return Err("there is no address");
         }
-        if has("quic") || has("http3") {
-            return Err("HTTP/3 is not spoken");
-        }
         if has("udp") {
             return Err("UDP is not spoken");
         }
         Ok(Self {
             address: address(directive.arg(0)).ok_or("this is no address")?,
-            ssl: has("ssl") || ssl_on,
+            ssl: has("ssl") || has("quic") || ssl_on,
             default: has("default_server") || has("default"),
             proxy_protocol: has("proxy_protocol"),
+            quic: has("quic"),
         })
     }
 }
@@ -80,6 +80,7 @@ struct Socket {
     default: Option<usize>,
     ssl: bool,
     proxy_protocol: bool,
+    quic: bool,
 }
 
 /// The name of a listener at this address.
@@ -115,6 +116,7 @@ impl Ctx {
                 }
                 socket.ssl |= listen.ssl;
                 socket.proxy_protocol |= listen.proxy_protocol;
+                socket.quic |= listen.quic;
                 if listen.default {
                     socket.default.get_or_insert(index);
                 }
@@ -171,6 +173,9 @@ impl Ctx {
                     .filter(|name| !name.contains('*'))
                     .collect();
                 tls.self_signed = if names.is_empty() { vec!["localhost".into()] } else { names };
+            }
+            if socket.quic {
+                tls.more.push(("h3".into(), Node::bare(true)));
             }
             self.tls_options(&scopes, &mut tls, &mut listener.comments);
             listener.tls = Some(tls);

@@ -47,7 +47,13 @@ impl<'d> Server<'d> {
             }
         }
         if server.listens.is_empty() && !block.iter().any(|directive| directive.name == "listen") {
-            server.listens.push(Listen { address: "0.0.0.0:80".into(), ssl: ssl_on, default: false, proxy_protocol: false });
+            server.listens.push(Listen {
+                address: "0.0.0.0:80".into(),
+                ssl: ssl_on,
+                default: false,
+                proxy_protocol: false,
+                quic: false,
+            });
         }
         server
     }

@@ -1,6 +1,10 @@
 //! The client: one connection, in cleartext or over TLS, and what it does with it.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::{Context, ensure};
 use rustls::{
@@ -28,6 +32,7 @@ pub const HOST: &str = "bench.example";
 pub struct Client {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    http3: Arc<ClientConfig>,
 }
 
 /// Where to, and how.
@@ -56,14 +61,14 @@ impl Client {
             config.resumption = Resumption::disabled();
             Ok(Arc::new(config))
         };
-        Ok(Self { http1: config("http/1.1")?, http2: config("h2")? })
+        Ok(Self { http1: config("http/1.1")?, http2: config("h2")?, http3: config("h3")? })
     }
 
     /// One that resumes the sessions of its own connections.
     pub fn with_sessions(&self) -> Self {
         let mut http1 = ClientConfig::clone(&self.http1);
         http1.resumption = Resumption::in_memory_sessions(8);
-        Self { http1: Arc::new(http1), http2: self.http2.clone() }
+        Self { http1: Arc::new(http1), ..self.clone() }
     }
 
     pub async fn open(&self, target: Target) -> anyhow::Result<Connection> {
@@ -77,6 +82,20 @@ impl Client {
             Box::new(stream)
         };
         Ok(Connection { stream, resumed, buffer: vec![0; 128 << 10] })
+    }
+
+    /// A connection for HTTP/3, on a socket of its own.
+    pub async fn open_h3(&self, target: Target) -> anyhow::Result<quinn::Connection> {
+        // What a browser lets be sent to it.
+        const STREAM_WINDOW: u32 = 6 << 20;
+        const WINDOW: u32 = 15 << 20;
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(STREAM_WINDOW.into()).receive_window(WINDOW.into());
+        let tls = quinn::crypto::rustls::QuicClientConfig::try_from(self.http3.clone())?;
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        config.transport_config(Arc::new(transport));
+        let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(endpoint.connect_with(config, target.address, HOST)?.await?)
     }
 
     /// A connection for HTTP/2.

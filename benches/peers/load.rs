@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use h2::client::SendRequest;
 use tokio::task::JoinSet;
 
@@ -41,6 +41,8 @@ pub enum Exchange {
     Echo,
     /// As `Get`, by HTTP/2, on several streams.
     Http2(&'static str, usize),
+    /// The same by HTTP/3.
+    Http3(&'static str, usize),
     /// A unary call of gRPC, on several streams.
     Grpc,
 }
@@ -130,6 +132,9 @@ async fn repeat(client: Client, target: Target, exchange: Exchange, progress: Ar
             let call = Call::Get(format!("https://{HOST}{path}").parse()?, length);
             on_streams(&client, target, call, &progress).await
         }
+        Exchange::Http3(path, length) => {
+            on_http3(&client, target, &format!("https://{HOST}{path}").parse()?, length, &progress).await
+        }
         Exchange::Grpc => on_streams(&client, target, Call::Grpc(grpc::message()), &progress).await,
     }
 }
@@ -180,6 +185,44 @@ async fn on_streams(client: &Client, target: Target, call: Call, progress: &Arc<
             while progress.goes_on() {
                 sender = sender.ready().await?;
                 call.make(&mut sender).await?;
+                progress.answered();
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = streams.join_next().await {
+        ended??;
+    }
+    connection.abort();
+    Ok(())
+}
+
+/// The same on a connection of HTTP/3.
+async fn on_http3(
+    client: &Client,
+    target: Target,
+    uri: &http::Uri,
+    length: usize,
+    progress: &Arc<Progress>,
+) -> anyhow::Result<()> {
+    let quic = h3_quinn::Connection::new(client.open_h3(target).await?);
+    let (mut connection, sender) = h3::client::new(quic).await?;
+    let connection = tokio::spawn(async move { connection.wait_idle().await });
+    let mut streams = JoinSet::new();
+    for _ in 0..STREAMS {
+        let (mut sender, uri, progress) = (sender.clone(), uri.clone(), progress.clone());
+        streams.spawn(async move {
+            while progress.goes_on() {
+                let request = http::Request::get(uri.clone()).header("user-agent", "bench").header("accept", "*/*").body(())?;
+                let mut stream = sender.send_request(request).await?;
+                stream.finish().await?;
+                let response = stream.recv_response().await?;
+                ensure!(response.status() == 200, "an answer with {}", response.status());
+                let mut got = 0;
+                while let Some(piece) = stream.recv_data().await? {
+                    got += piece.remaining();
+                }
+                ensure!(got == length, "an answer of another length: {got}");
                 progress.answered();
             }
             anyhow::Ok(())

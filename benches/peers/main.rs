@@ -1,4 +1,4 @@
-//! Weir beside nginx, HAProxy and Envoy, the scoreboard of the project: processor time for each request, requests per second, latency
+//! Weir beside nginx, HAProxy and Envoy, over HTTP/3 beside Caddy too, the scoreboard of the project: processor time for each request, requests per second, latency
 //! at half load, memory of idle connections, system calls. `make bench-peers`.
 //!
 //! Each program is a process of its own with one worker, on a processor that nothing else uses. The load and the origin are in this
@@ -40,7 +40,7 @@ const OTHER_FILES: usize = 4000;
 #[derive(Debug, Clone, Parser)]
 struct Options {
     /// Only workloads whose names contain one of these: small, logged, tls, close, fields, large, download, upload, file, hit,
-    /// websocket, h2, h2-large, grpc, handshake, resumed; connections-64, connections-1000, endpoints-3, endpoints-10000,
+    /// websocket, h2, h2-large, grpc, h3, h3-one, h3-large, h3-download, handshake, resumed; connections-64, connections-1000, endpoints-3, endpoints-10000,
     /// routes-10, routes-10000; idle, idle-tls, latency, latency-own, syscalls, workers.
     names: Vec<String>,
     /// How often everything is measured: five times, if nothing is said.
@@ -175,7 +175,7 @@ async fn measure_all(mut bench: Bench, wanted: &[&Workload], there: &[Kind]) -> 
 /// The rates of the open loop.
 async fn find_half_loads(bench: &mut Bench, wanted: &[&Workload], there: &[Kind]) -> anyhow::Result<()> {
     let wants = |half: Half| wanted.iter().any(|it| matches!(it.way, Way::Latency(of) if of == half));
-    for kind in there.iter().copied().filter(|kind| *kind != Kind::Origin) {
+    for kind in there.iter().copied().filter(|kind| !matches!(kind, Kind::Caddy | Kind::Origin)) {
         if wants(Half::OfItsOwn) || (wants(Half::OfOne) && kind == bench.paced_by) {
             let half = bench.half_load(kind).await.context("half load")?;
             bench.half.insert(kind, half);

@@ -50,11 +50,13 @@ pub struct Scene {
     pub setup: Setup,
     /// Only programs that serve files and have a cache.
     only_complete: bool,
+    /// Only programs that speak HTTP/3.
+    only_http3: bool,
 }
 
 impl Scene {
     const fn of(exchange: Exchange) -> Self {
-        Self { exchange, tls: false, connections: None, setup: Setup::USUAL, only_complete: false }
+        Self { exchange, tls: false, connections: None, setup: Setup::USUAL, only_complete: false, only_http3: false }
     }
 
     /// By weight of the exchange: so many are enough to keep a processor busy.
@@ -70,6 +72,11 @@ impl Scene {
 
     const fn with(mut self, setup: Setup) -> Self {
         self.setup = setup;
+        self
+    }
+
+    const fn over_http3(mut self) -> Self {
+        (self.tls, self.only_http3) = (true, true);
         self
     }
 
@@ -120,6 +127,10 @@ pub static ALL: &[Workload] = &[
         "gRPC unary over TLS, 100 bytes each way",
         Scene::of(Exchange::Grpc).over_tls().on(FEW).with(Setup { protocol: Protocol::Grpc, ..USUAL }),
     ),
+    requests("h3", "HTTP/3, 100 bytes, 64 connections", Scene::of(Exchange::Http3("/small", SMALL)).over_http3().on(64)),
+    requests("h3-one", "HTTP/3, 100 bytes, one connection", Scene::of(Exchange::Http3("/small", SMALL)).over_http3().on(1)),
+    requests("h3-large", "HTTP/3, 100 KiB", Scene::of(Exchange::Http3("/large", LARGE)).over_http3().on(FEW)),
+    requests("h3-download", "HTTP/3, 10 MiB down", Scene::of(Exchange::Http3("/huge", super::origin::HUGE)).over_http3().on(1)),
     requests("handshake", "TLS 1.3 handshake, full", Scene::of(Exchange::GetAndClose("/small", SMALL)).over_tls()),
     requests("resumed", "TLS 1.3 handshake, resumed", Scene::of(Exchange::GetAndResume("/small", SMALL)).over_tls()),
     scaling("connections-64", "64 connections", Scene::of(GET).on(64)),
@@ -152,14 +163,17 @@ impl Workload {
 
     pub fn has(&self, kind: Kind) -> bool {
         match &self.way {
+            Way::Requests(scene) if scene.only_http3 => {
+                matches!(kind, Kind::Weir | Kind::WeirPingora | Kind::Envoy | Kind::Caddy)
+            }
             Way::Requests(scene) | Way::Scaling(scene) => match kind {
                 Kind::Weir | Kind::WeirPingora | Kind::Nginx => true,
                 Kind::Haproxy | Kind::Envoy => !scene.only_complete,
-                Kind::Origin => false,
+                Kind::Caddy | Kind::Origin => false,
             },
-            Way::Latency(Half::OfOne) => true,
+            Way::Latency(Half::OfOne) => kind != Kind::Caddy,
             Way::Workers => kind == Kind::Weir,
-            Way::Memory { .. } | Way::Latency(Half::OfItsOwn) | Way::Syscalls => kind != Kind::Origin,
+            Way::Memory { .. } | Way::Latency(Half::OfItsOwn) | Way::Syscalls => !matches!(kind, Kind::Caddy | Kind::Origin),
         }
     }
 }

@@ -47,11 +47,36 @@ pub(super) fn config(place: &Place) -> String {
         }});
     }
     let config = json!({"static_resources": {
-        "listeners": [listener(place, "cleartext", place.cleartext, None), listener(place, "tls", place.tls, Some(tls))],
+        "listeners": [
+            listener(place, "cleartext", place.cleartext, None),
+            listener(place, "tls", place.tls, Some(tls)),
+            quic(place),
+        ],
         "clusters": [cluster],
     }});
     // JSON is YAML.
     config.to_string()
+}
+
+/// HTTP/3, on UDP at the port of TLS.
+fn quic(place: &Place) -> Value {
+    let tls = json!({"name": "envoy.transport_sockets.quic", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport",
+        "downstream_tls_context": {"common_tls_context": {"tls_certificates": [{
+            "certificate_chain": {"filename": place.certificate()},
+            "private_key": {"filename": place.key()},
+        }]}},
+    }});
+    let mut listener = listener(place, "quic", place.tls, Some(tls));
+    listener["address"]["socket_address"]["protocol"] = "UDP".into();
+    listener["udp_listener_config"] = json!({"quic_options": {}, "downstream_socket_config": {"prefer_gro": true}});
+    listener["filter_chains"][0]["filters"][0]["typed_config"]["codec_type"] = "HTTP3".into();
+    listener["filter_chains"][0]["filters"][0]["typed_config"]["http3_protocol_options"] = json!({});
+    // WebSocket is nothing that is measured over it.
+    if let Some(manager) = listener["filter_chains"][0]["filters"][0]["typed_config"].as_object_mut() {
+        manager.remove("upgrade_configs");
+    }
+    listener
 }
 
 fn listener(place: &Place, name: &str, port: u16, tls: Option<Value>) -> Value {

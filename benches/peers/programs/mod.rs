@@ -1,5 +1,6 @@
 //! The programs as processes: how each is configured and started.
 
+mod caddy;
 mod envoy;
 mod haproxy;
 mod nginx;
@@ -37,12 +38,15 @@ pub enum Kind {
     Nginx,
     Haproxy,
     Envoy,
+    /// Over HTTP/3 only.
+    Caddy,
     /// The origin without a proxy: what the latency of the others contains.
     Origin,
 }
 
 impl Contender for Kind {
-    const ALL: &'static [Self] = &[Kind::Weir, Kind::WeirPingora, Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Origin];
+    const ALL: &'static [Self] =
+        &[Kind::Weir, Kind::WeirPingora, Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Caddy, Kind::Origin];
 
     fn name(self) -> &'static str {
         match self {
@@ -51,6 +55,7 @@ impl Contender for Kind {
             Kind::Nginx => "nginx",
             Kind::Haproxy => "HAProxy",
             Kind::Envoy => "Envoy",
+            Kind::Caddy => "Caddy",
             Kind::Origin => "origin alone",
         }
     }
@@ -62,6 +67,8 @@ impl Contender for Kind {
             Kind::Haproxy => "haproxy",
             Kind::Envoy if Path::new(envoy::FROM_PYPI).is_file() => envoy::FROM_PYPI,
             Kind::Envoy => "envoy",
+            Kind::Caddy if Path::new(caddy::FROM_PYPI).is_file() => caddy::FROM_PYPI,
+            Kind::Caddy => "caddy",
             Kind::Origin => "",
         }
     }
@@ -74,7 +81,11 @@ impl Contender for Kind {
 impl Kind {
     /// What the program says of its version, in one line.
     pub fn version(self) -> String {
-        let option = if matches!(self, Kind::Nginx | Kind::Haproxy) { "-v" } else { "--version" };
+        let option = match self {
+            Kind::Nginx | Kind::Haproxy => "-v",
+            Kind::Caddy => "version",
+            _ => "--version",
+        };
         let said = match Command::new(self.program()).arg(option).env("PATH", search_path()).output() {
             Ok(output) => [output.stdout, output.stderr].concat(),
             Err(error) => return error.to_string(),
@@ -201,6 +212,12 @@ impl Place<'_> {
                 let workers = self.setup.workers.to_string();
                 command.args(["--disable-hot-restart", "-l", "off", "--concurrency", &workers, "-c"]).arg(&config);
                 envoy::config(self)
+            }
+            Kind::Caddy => {
+                // One thread of Go's runtime for each worker, as the others have.
+                command.env("GOMAXPROCS", self.setup.workers.to_string()).env("HOME", self.directory);
+                command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&config);
+                caddy::config(self)
             }
             Kind::Origin => bail!("the origin is part of this process"),
         };

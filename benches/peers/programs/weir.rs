@@ -32,7 +32,7 @@ pub(super) fn config(place: &Place, driver: &str) -> String {
         "server: {{driver: {driver}, threads: {}, max_connections: {MAX_CONNECTIONS}}}\nadmin: {{address: '127.0.0.1:0'}}\n\
          observability: {{access_log: {{path: '{log}'}}}}\n\
          cache: {{memory: 64MiB}}\nlisteners:\n  cleartext: {{address: '127.0.0.1:{cleartext}', {http}}}\n  \
-         tls: {{address: '127.0.0.1:{tls}', tls: {{certificates: [{{cert: '{}', key: '{}'}}]}}, {http}}}\n\
+         tls: {{address: '127.0.0.1:{tls}', tls: {{certificates: [{{cert: '{}', key: '{}'}}], h3: true}}, {http}}}\n\
          upstreams: {{origin: {{strategy: least_connections, connections: {{protocol: {protocol}}}, endpoints: [{}]}}}}\n\
          routes:\n{}",
         setup.workers,

@@ -104,7 +104,7 @@ fn response(row: &Row, heard: &Heard, problems: &mut Problems) {
         problems.compare(&format!("{name} of the response"), heard.all(name), Vec::new());
     }
     // Trailers go on where they can, and are dropped where they cannot (RFC 9110 section 6.5.1).
-    let (client, endpoint) = (row.pair.client.is_h2(), row.pair.endpoint.is_h2());
+    let (client, endpoint) = (row.pair.client.is_multiplexed(), row.pair.endpoint.is_h2());
     let trailers = answer.filter(|_| passed && client && endpoint).map(super::message::Script::trailing);
     problems.compare("the trailers of the response", heard.trailers.clone(), trailers.unwrap_or_default());
     if passed
@@ -161,6 +161,8 @@ fn logged(row: &Row, line: &Value, got: &Got, problems: &mut Problems) {
     let answer = row.answers.last().map(|answer| answer.head.status);
     let status = want.logged_status.or(want.status).or(answer).unwrap_or_default();
     problems.compare("the log's status", line["status"].as_u64(), Some(u64::from(status)));
+    let version = if row.request.head.old { "1.0" } else { row.pair.client.version() };
+    problems.compare("the log's http", line["http"].as_str(), Some(version));
     let word = |key: &str| line["end"][key].as_str().unwrap_or_default().to_owned();
     problems.compare("the log's who", word("who"), want.who.unwrap_or("upstream").to_owned());
     problems.compare("the log's type", word("type"), want.kind.unwrap_or_default().to_owned());

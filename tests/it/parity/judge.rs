@@ -78,6 +78,9 @@ fn response(row: &Row, heard: &Heard, problems: &mut Problems) {
     let want = &row.want;
     let wanted = want.response.unwrap_or(Arrives::Whole);
     arrives("the response", heard, wanted, problems);
+    if want.reset.is_some() {
+        problems.compare("the code of the reset", heard.reset, want.reset);
+    }
     let answer = row.answers.last();
     let passed = want.status.is_none() && want.response.is_none();
     if wanted == Arrives::Never || wanted == Arrives::NotWhole && heard.framing.is_none() || wanted == Arrives::Whatever {

@@ -1,9 +1,9 @@
 //! Fields on their way: those that go no further, those that nobody knows, and as many as there may be.
 
 use super::super::{
-    Pair,
+    Kind, Pair,
     message::{Framing, Script, get, ok},
-    row::{Arrives, Row, row},
+    row::{Arrives, Row, Want, row},
 };
 
 /// With so many fields of this length, names included.
@@ -118,7 +118,12 @@ pub fn rows(pair: Pair) -> Vec<Row> {
         row(pair, "a request with Connection", get().field("connection", "close"), [])
             .only("HTTP/1 has Connection", |pair| pair.client.is_multiplexed())
             .response(Arrives::Never)
-            .unlogged(),
+            .unlogged()
+            .differs(
+                "the library of HTTP/3 lets it through, and the gate answers",
+                |pair| pair.client == Kind::H3,
+                |row| refused(Row { want: Want::default(), ..row }, 400, "connection_field"),
+            ),
     );
     rows.push(
         row(pair, "a response with Connection", get(), [ok("fine").field("connection", "close")])

@@ -14,11 +14,7 @@ use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 
 use super::stream::{PIECE, RequestStream, gone};
-use crate::{
-    gate::Version,
-    pace::Pace,
-    quic::{INTERNAL_ERROR, Out},
-};
+use crate::{gate::Version, pace::Pace, quic::Out};
 
 /// Resolves when the client wants no more of a stream (true), or has all of it.
 type Stopped = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
@@ -30,6 +26,8 @@ pub struct H3Stream {
     pace: Arc<Pace>,
     /// What came right behind the head.
     ahead: Option<Option<io::Result<Bytes>>>,
+    /// The trailers, where those are it.
+    trailers: Option<HeaderMap>,
     /// What the head has promised of the body, and did not come yet.
     promised: Option<u64>,
     is_read: bool,
@@ -46,20 +44,18 @@ impl H3Stream {
         pace: Arc<Pace>,
         promised: Option<u64>,
     ) -> Self {
-        Self { stream, out, pace, ahead: None, promised, is_read: false, stopped: None, left: None }
+        Self { stream, out, pace, ahead: None, trailers: None, promised, is_read: false, stopped: None, left: None }
     }
 
     /// Reads what is there behind the head: for most requests, that is their end.
     pub fn look(&mut self, cx: &mut Context<'_>) {
         match self.poll_data(cx) {
             Poll::Pending => {}
-            Poll::Ready(None) => {
-                let trailers = self.poll_trailers(cx);
-                self.is_read = matches!(trailers, Poll::Ready(Ok(None)));
-                if let Poll::Ready(Err(error)) = trailers {
-                    self.ahead = Some(Some(Err(error)));
-                }
-            }
+            Poll::Ready(None) => match self.poll_trailers(cx) {
+                Poll::Pending | Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(trailers)) => (self.ahead, self.trailers, self.is_read) = (Some(None), trailers, false),
+                Poll::Ready(Err(error)) => self.ahead = Some(Some(Err(error))),
+            },
             Poll::Ready(some) => self.ahead = Some(some),
         }
     }
@@ -117,7 +113,10 @@ impl RequestStream for H3Stream {
             let length = read.as_ref().map_or(0, Bytes::len) as u64;
             match promised.checked_sub(length) {
                 Some(left) if read.is_some() || left == 0 => *promised = left,
-                _ => return Poll::Ready(Some(Err(io::ErrorKind::InvalidData.into()))),
+                _ => {
+                    self.out.lock().malformed();
+                    return Poll::Ready(Some(Err(io::ErrorKind::InvalidData.into())));
+                }
             }
         }
         Poll::Ready(read.map(Ok))
@@ -128,8 +127,15 @@ impl RequestStream for H3Stream {
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<HeaderMap>>> {
+        if let Some(trailers) = self.trailers.take() {
+            self.is_read = true;
+            return Poll::Ready(Ok(Some(trailers)));
+        }
         let trailers = ready!(self.stream.poll_recv_trailers(cx));
         self.is_read = trailers.is_ok();
+        if matches!(trailers, Err(StreamError::StreamError { .. })) {
+            self.out.lock().malformed();
+        }
         Poll::Ready(trailers.map_err(|_| gone()))
     }
 
@@ -199,7 +205,7 @@ impl RequestStream for H3Stream {
         async move {
             let arrived = {
                 let mut out = out.lock();
-                out.reset(INTERNAL_ERROR);
+                out.cut();
                 (!out.was_cut()).then(|| out.stopped())
             };
             if let Some(arrived) = arrived {
@@ -209,6 +215,6 @@ impl RequestStream for H3Stream {
     }
 
     fn reset(&mut self) {
-        self.out.lock().reset(INTERNAL_ERROR);
+        self.out.lock().cut();
     }
 }

@@ -28,4 +28,4 @@ mod streams;
 
 pub use endpoint::{Endpoint, Handed, server_config};
 pub use ids::Tag;
-pub use streams::{EXCESSIVE_LOAD, INTERNAL_ERROR, NO_ERROR, Out, REQUEST_REJECTED, RequestStream, Streams};
+pub use streams::{EXCESSIVE_LOAD, NO_ERROR, Out, REQUEST_REJECTED, RequestStream, Streams};

@@ -20,11 +20,13 @@ use super::frames::{self, BadFrame, Frames};
 /// H3_NO_ERROR (RFC 9114 section 8.1).
 pub const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// H3_INTERNAL_ERROR.
-pub const INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
+const INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
 /// H3_EXCESSIVE_LOAD.
 pub const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 /// H3_REQUEST_REJECTED: nothing was done for the request, which may be sent again.
 pub const REQUEST_REJECTED: VarInt = VarInt::from_u32(0x10b);
+/// H3_MESSAGE_ERROR: the request is malformed (section 4.1.2).
+const MESSAGE_ERROR: VarInt = VarInt::from_u32(0x10e);
 
 /// What the streams of a connection for its settings may carry: SETTINGS, and updates of priorities, of which browsers send one or two
 /// for each request.
@@ -186,11 +188,23 @@ pub struct Out {
     over: bool,
     cut: bool,
     taken_back: bool,
+    /// What the client is told when it is cut.
+    code: VarInt,
 }
 
 impl Out {
     fn new(stream: quinn::SendStream, quic: Option<quinn::Connection>) -> Self {
-        Self { stream, quic, queue: Vec::new(), content: 0, ends: false, over: false, cut: false, taken_back: false }
+        Self {
+            stream,
+            quic,
+            queue: Vec::new(),
+            content: 0,
+            ends: false,
+            over: false,
+            cut: false,
+            taken_back: false,
+            code: INTERNAL_ERROR,
+        }
     }
 
     /// Queues a DATA frame with this content, where none waits.
@@ -226,7 +240,17 @@ impl Out {
         self.taken_back
     }
 
+    /// The client's request is malformed: it is told so when the stream is cut.
+    pub fn malformed(&mut self) {
+        self.code = MESSAGE_ERROR;
+    }
+
     /// Cuts the stream, unless all of it was handed over.
+    pub fn cut(&mut self) {
+        self.reset(self.code);
+    }
+
+    /// The same with this code.
     pub fn reset(&mut self, code: VarInt) {
         if !self.over {
             (self.over, self.cut) = (true, true);
@@ -302,7 +326,7 @@ impl Out {
 impl Drop for Out {
     fn drop(&mut self) {
         // The library of the transport would end the stream in order, and what was cut would look whole.
-        self.reset(INTERNAL_ERROR);
+        self.cut();
     }
 }
 

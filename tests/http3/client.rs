@@ -10,6 +10,7 @@ use h3::client::{RequestStream, SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, VarInt, crypto::rustls::QuicClientConfig};
 
+pub use crate::support::h3_raw::number;
 use crate::support::{certs::Tls, within};
 
 /// An endpoint for clients with this TLS.
@@ -126,16 +127,6 @@ pub async fn answer(stream: &mut Stream) -> Result<Answer, h3::error::StreamErro
 /// A frame of this type.
 pub fn frame(kind: u64, content: &[u8]) -> Vec<u8> {
     [&number(kind)[..], &number(content.len() as u64), content].concat()
-}
-
-/// A number of variable length (RFC 9000 section 16).
-pub fn number(value: u64) -> Vec<u8> {
-    match value {
-        0..=0x3f => vec![value as u8],
-        0x40..=0x3fff => (value as u16 | 0x4000).to_be_bytes().to_vec(),
-        0x4000..=0x3fff_ffff => (value as u32 | 0x8000_0000).to_be_bytes().to_vec(),
-        _ => (value | 0xc000_0000_0000_0000).to_be_bytes().to_vec(),
-    }
 }
 
 /// A HEADERS frame with these fields, each spelt out (RFC 9204 section 4.5.6).

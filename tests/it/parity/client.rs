@@ -12,6 +12,7 @@ use super::{
     Kind,
     h1::{self, H1Voice, Reader},
     h2::{Faults, H2Link, H2Voice},
+    h3::{H3Link, H3Voice},
     message::{Cues, Ear, End, Performed, Script, Voice, perform},
 };
 use crate::support::{
@@ -34,11 +35,19 @@ pub enum Client {
         stream: u32,
         scheme: &'static str,
     },
+    H3 {
+        link: Arc<H3Link>,
+        /// Of all requests: a stream whose end was not sent stays open.
+        voices: Vec<H3Voice>,
+    },
 }
 
 impl Client {
     /// Connects from this address.
     pub async fn connect(kind: Kind, from: Ipv4Addr, edge: SocketAddr, tls: &Tls, faults: Faults) -> io::Result<Self> {
+        if kind == Kind::H3 {
+            return Ok(Self::H3 { link: H3Link::client(from, edge, tls, faults).await?, voices: Vec::new() });
+        }
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
         let tcp = within("a connection to the edge", socket.connect(edge)).await?;
@@ -75,6 +84,15 @@ impl Client {
                 *stream += 2;
                 perform(&mut voice as &mut dyn Voice, script, ear, cues).await
             }
+            Self::H3 { link, voices } => {
+                ear.hear(|heard| heard.to_head = script.head.method == "HEAD");
+                match link.open(ear).await {
+                    Ok(voice) => voices.push(voice),
+                    Err(error) => return Performed::Unheard(error.to_string()),
+                }
+                let voice = voices.last_mut().expect("the one of this request");
+                perform(voice, script, ear, cues).await
+            }
         }
     }
 
@@ -83,6 +101,7 @@ impl Client {
         match self {
             Self::H1 { reader, .. } => !reader.is_finished(),
             Self::H2 { link, .. } => link.is_open(),
+            Self::H3 { link, .. } => link.is_open(),
         }
     }
 
@@ -95,6 +114,7 @@ impl Client {
                 drop(voice);
             }
             Self::H2 { link, .. } => drop(link),
+            Self::H3 { link, voices } => drop((voices, link)),
         }
     }
 }

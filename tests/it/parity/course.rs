@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{
-    Pair,
+    Kind, Pair,
     client::Client,
     endpoint::{Behind, Endpoint},
     judge::{Got, Problems, judge},
-    message::{Cues, Ear, Performed, get},
+    message::{Cues, Ear, Performed, Script, get},
     row::{Arrives, Row},
 };
 use crate::support::{
@@ -64,9 +64,10 @@ impl Lane {
 /// The configuration of all rows.
 fn config(lanes: &[Lane], pair: Pair, ca: &Ca) -> String {
     let identity = ca.server(&["localhost"]);
+    let h3 = pair.client == Kind::H3;
     let mut yaml = format!(
         "server: {{shutdown_grace: 100ms}}\nlisteners:\n  web: {{address: 127.0.0.1:0, http: {{h2c: true, body_idle_timeout: 1s}}}}\n  edge:\n    address: 127.0.0.1:0\n    \
-         http: {{body_idle_timeout: 1s}}\n    tls: {{certificates: [{{cert: {:?}, key: {:?}}}]}}\nadmin: {{address: 127.0.0.1:0}}\n\
+         http: {{body_idle_timeout: 1s}}\n    tls: {{h3: {h3}, certificates: [{{cert: {:?}, key: {:?}}}]}}\nadmin: {{address: 127.0.0.1:0}}\n\
          observability: {{access_log: {{path: access.log, format: json}}}}\nroutes:\n",
         identity.cert_file, identity.key_file
     );
@@ -253,6 +254,10 @@ impl Course {
             Some(client) => client,
             None => self.client(lane, Ipv4Addr::LOCALHOST).await,
         };
+        if row.answers.iter().any(Script::has_raw) {
+            // What the endpoint has said is there, and the edge has seen it when it has answered who came after that.
+            within("/livez", self.edge.admin_get("/livez")).await;
+        }
         problems.0.extend(self.plain(lane, &mut client, "again").await.0);
         problems
     }

@@ -327,7 +327,7 @@ fn unpadded(frame: &Frame) -> Result<Vec<u8>, String> {
 }
 
 /// The message is complete: is it what its head promised?
-fn whole(ear: &Ear) -> Result<(), String> {
+pub(super) fn whole(ear: &Ear) -> Result<(), String> {
     let heard = ear.now();
     ear.end(End::Whole);
     match heard.framing {
@@ -351,7 +351,7 @@ fn pseudo(fields: Fields, names: &[&str]) -> Result<(Vec<String>, Fields), Strin
     let values: Option<Vec<String>> = names.iter().map(value).collect();
     match values {
         Some(values) if count == names.len() && !rest.iter().any(bad) => Ok((values, rest.to_vec())),
-        _ => Err(format!("no head of HTTP/2: {fields:?}")),
+        _ => Err(format!("no head: {fields:?}")),
     }
 }
 
@@ -374,7 +374,7 @@ fn request(fields: Fields, last: bool, ear: &Ear) -> Result<(), String> {
     Ok(())
 }
 
-fn response(fields: Fields, last: bool, ear: &Ear) -> Result<(), String> {
+pub(super) fn response(fields: Fields, last: bool, ear: &Ear) -> Result<(), String> {
     let (values, fields) = pseudo(fields, &[":status"])?;
     let status: u16 = values[0].parse().map_err(|_| format!("status {:?}", values[0]))?;
     if (100..200).contains(&status) {

@@ -78,6 +78,9 @@ fn response(row: &Row, heard: &Heard, problems: &mut Problems) {
     let want = &row.want;
     let wanted = want.response.unwrap_or(Arrives::Whole);
     arrives("the response", heard, wanted, problems);
+    if want.reset.is_some() {
+        problems.compare("the code of the reset", heard.reset, want.reset);
+    }
     let answer = row.answers.last();
     let passed = want.status.is_none() && want.response.is_none();
     if wanted == Arrives::Never || wanted == Arrives::NotWhole && heard.framing.is_none() || wanted == Arrives::Whatever {
@@ -104,7 +107,7 @@ fn response(row: &Row, heard: &Heard, problems: &mut Problems) {
         problems.compare(&format!("{name} of the response"), heard.all(name), Vec::new());
     }
     // Trailers go on where they can, and are dropped where they cannot (RFC 9110 section 6.5.1).
-    let (client, endpoint) = (row.pair.client.is_h2(), row.pair.endpoint.is_h2());
+    let (client, endpoint) = (row.pair.client.is_multiplexed(), row.pair.endpoint.is_h2());
     let trailers = answer.filter(|_| passed && client && endpoint).map(super::message::Script::trailing);
     problems.compare("the trailers of the response", heard.trailers.clone(), trailers.unwrap_or_default());
     if passed
@@ -161,6 +164,8 @@ fn logged(row: &Row, line: &Value, got: &Got, problems: &mut Problems) {
     let answer = row.answers.last().map(|answer| answer.head.status);
     let status = want.logged_status.or(want.status).or(answer).unwrap_or_default();
     problems.compare("the log's status", line["status"].as_u64(), Some(u64::from(status)));
+    let version = if row.request.head.old { "1.0" } else { row.pair.client.version() };
+    problems.compare("the log's http", line["http"].as_str(), Some(version));
     let word = |key: &str| line["end"][key].as_str().unwrap_or_default().to_owned();
     problems.compare("the log's who", word("who"), want.who.unwrap_or("upstream").to_owned());
     problems.compare("the log's type", word("type"), want.kind.unwrap_or_default().to_owned());

@@ -249,6 +249,10 @@ impl Script {
         let trailers = |step: &Step| if let Step::Trailers(fields) = step { Some(fields.clone()) } else { None };
         self.steps.iter().find_map(trailers).unwrap_or_default()
     }
+    /// Does it say what is no message?
+    pub fn has_raw(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Raw { .. }))
+    }
     /// Is the message broken off?
     pub fn is_broken(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Break(_)))

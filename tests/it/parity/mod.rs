@@ -10,6 +10,7 @@ mod endpoint;
 mod frames;
 mod h1;
 pub mod h2;
+mod h3;
 mod judge;
 pub mod message;
 mod row;
@@ -24,6 +25,8 @@ pub enum Kind {
     H1Tls,
     H2,
     H2c,
+    /// Of clients only.
+    H3,
 }
 
 impl Kind {
@@ -31,10 +34,22 @@ impl Kind {
         matches!(self, Self::H2 | Self::H2c)
     }
     pub fn is_h1(self) -> bool {
-        !self.is_h2()
+        !self.is_multiplexed()
+    }
+    /// Does each request have a stream of its own?
+    pub fn is_multiplexed(self) -> bool {
+        self.is_h2() || self == Self::H3
     }
     pub fn is_tls(self) -> bool {
-        matches!(self, Self::H1Tls | Self::H2)
+        matches!(self, Self::H1Tls | Self::H2 | Self::H3)
+    }
+    /// The version, as the log and `Via` have it.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::H1 | Self::H1Tls => "1.1",
+            Self::H2 | Self::H2c => "2",
+            Self::H3 => "3",
+        }
     }
     fn name(self) -> &'static str {
         match self {
@@ -42,6 +57,7 @@ impl Kind {
             Self::H1Tls => "h1-tls",
             Self::H2 => "h2-tls",
             Self::H2c => "h2c",
+            Self::H3 => "h3",
         }
     }
 }
@@ -102,4 +118,8 @@ pairs! {
     h2c_to_h1_tls: H2c -> H1Tls;
     h2c_to_h2: H2c -> H2;
     h2c_to_h2c: H2c -> H2c;
+    h3_to_h1: H3 -> H1;
+    h3_to_h1_tls: H3 -> H1Tls;
+    h3_to_h2: H3 -> H2;
+    h3_to_h2c: H3 -> H2c;
 }

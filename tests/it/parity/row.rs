@@ -25,6 +25,8 @@ pub struct Want {
     pub response: Option<Arrives>,
     pub body: Option<Vec<u8>>,
     pub interim: Option<Vec<u16>>,
+    /// The code with which the stream is reset.
+    pub reset: Option<u32>,
     pub response_has: Vec<(&'static str, String)>,
     pub response_lacks: Vec<&'static str>,
     /// Of each request that comes to an endpoint.
@@ -130,6 +132,10 @@ impl Row {
     }
     pub fn interim(mut self, statuses: &[u16]) -> Self {
         self.want.interim = Some(statuses.to_vec());
+        self
+    }
+    pub fn reset(mut self, code: u32) -> Self {
+        self.want.reset = Some(code);
         self
     }
     pub fn response_has(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -54,10 +54,10 @@ impl Decoder {
 
     fn literal(&self, block: &mut Block<'_>, prefix: u8) -> Result<(String, String), String> {
         let name = match block.integer(prefix)? {
-            0 => block.text()?,
+            0 => block.text(7)?,
             index => self.at(index)?.0,
         };
-        Ok((name, block.text()?))
+        Ok((name, block.text(7)?))
     }
 
     fn at(&self, index: usize) -> Result<(String, String), String> {
@@ -90,7 +90,7 @@ fn cost((name, value): &(String, String)) -> usize {
 }
 
 /// What is left of a block.
-struct Block<'a>(&'a [u8]);
+pub(super) struct Block<'a>(pub(super) &'a [u8]);
 
 impl Block<'_> {
     fn byte(&mut self) -> Result<u8, String> {
@@ -100,7 +100,7 @@ impl Block<'_> {
     }
 
     /// Section 5.1.
-    fn integer(&mut self, prefix: u8) -> Result<usize, String> {
+    pub(super) fn integer(&mut self, prefix: u8) -> Result<usize, String> {
         let mask = (1 << prefix) - 1;
         let first = usize::from(self.byte()?) & mask;
         if first < mask {
@@ -119,10 +119,10 @@ impl Block<'_> {
         }
     }
 
-    /// Section 5.2.
-    fn text(&mut self) -> Result<String, String> {
-        let coded = self.0.first().is_some_and(|byte| byte & 0x80 != 0);
-        let length = self.integer(7)?;
+    /// Section 5.2, with a length whose prefix has so many bits: 7 in HPACK, also fewer in QPACK.
+    pub(super) fn text(&mut self, prefix: u8) -> Result<String, String> {
+        let coded = self.0.first().is_some_and(|byte| byte >> prefix & 1 == 1);
+        let length = self.integer(prefix)?;
         let (text, rest) = self.0.split_at_checked(length).ok_or("a text that breaks off")?;
         self.0 = rest;
         let bytes = if coded { decompress(text)? } else { text.to_vec() };

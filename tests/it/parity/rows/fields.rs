@@ -1,9 +1,9 @@
 //! Fields on their way: those that go no further, those that nobody knows, and as many as there may be.
 
 use super::super::{
-    Pair,
+    Kind, Pair,
     message::{Framing, Script, get, ok},
-    row::{Arrives, Row, row},
+    row::{Arrives, Row, Want, row},
 };
 
 /// With so many fields of this length, names included.
@@ -21,9 +21,9 @@ fn refused(row: Row, status: u16, reason: &'static str) -> Row {
 }
 
 pub fn rows(pair: Pair) -> Vec<Row> {
-    let via = if pair.client.is_h2() { "2 weir" } else { "1.1 weir" };
+    let via = format!("{} weir", pair.client.version());
     let mut rows = vec![
-        row(pair, "a request through Weir", get(), [ok("fine")]).request_has("via", via),
+        row(pair, "a request through Weir", get(), [ok("fine")]).request_has("via", &*via),
         row(pair, "a request through another proxy", get().field("via", "1.0 first"), [ok("fine")])
             .request_has("via", format!("1.0 first\n{via}")),
         row(
@@ -68,7 +68,7 @@ pub fn rows(pair: Pair) -> Vec<Row> {
         .response_has("set-cookie", "a=1\nb=2\nc=3"),
         row(pair, "a cookie", get().field("cookie", "a=1; b=2"), [ok("fine")]).request_has("cookie", "a=1; b=2"),
         row(pair, "cookies in fields of their own", cookies(30), [ok("fine")])
-            .only("only HTTP/2 has them (RFC 9113 section 8.2.3)", |pair| pair.client.is_h2())
+            .only("HTTP/1 has them not (RFC 9113 section 8.2.3, RFC 9114 section 4.2.1)", |pair| pair.client.is_multiplexed())
             .request_has("cookie", (0..30).map(|index| format!("c{index}=1")).collect::<Vec<_>>().join("; ")),
         row(pair, "many fields", many(get(), 90, 100), [many(ok("fine"), 90, 100)])
             .request_has("x-089", "v".repeat(95))
@@ -116,9 +116,14 @@ pub fn rows(pair: Pair) -> Vec<Row> {
     );
     rows.push(
         row(pair, "a request with Connection", get().field("connection", "close"), [])
-            .only("HTTP/1 has Connection", |pair| pair.client.is_h2())
+            .only("HTTP/1 has Connection", |pair| pair.client.is_multiplexed())
             .response(Arrives::Never)
-            .unlogged(),
+            .unlogged()
+            .differs(
+                "the library of HTTP/3 lets it through, and the gate answers",
+                |pair| pair.client == Kind::H3,
+                |row| refused(Row { want: Want::default(), ..row }, 400, "connection_field"),
+            ),
     );
     rows.push(
         row(pair, "a response with Connection", get(), [ok("fine").field("connection", "close")])

@@ -1,11 +1,13 @@
 //! Clients that go away, at each stage: the endpoint is told, and nothing is held against it (`http.md` rule 16).
 
 use super::super::{
-    Pair,
+    Kind, Pair,
     message::{Break, Framing, Until, get, nothing, post, respond},
     row::{Arrives, Row, row},
 };
+use crate::support::h3_raw::code;
 
+const PROTOCOL_ERROR: u32 = 1;
 const CANCEL: u32 = 8;
 
 /// How a client goes, and what each row is called then.
@@ -83,5 +85,13 @@ pub fn rows(pair: Pair) -> Vec<Row> {
             &["200"],
         ));
     }
+    let short = post(Framing::Length(10)).piece("hello").wait("heard").end();
+    let row =
+        row(pair, "a body that is shorter than its length", short, [nothing().hearing(Until::Bytes(5), "heard").wait("never")])
+            .only("on HTTP/1 nothing but a close ends it before", |pair| pair.client.is_multiplexed())
+            .response(Arrives::Never)
+            .requests(&[Arrives::Cut])
+            .reset(if pair.client == Kind::H3 { code::MESSAGE_ERROR as u32 } else { PROTOCOL_ERROR });
+    rows.push(gone(row, 0, &["abandoned"]));
     rows
 }

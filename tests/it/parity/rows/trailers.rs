@@ -2,10 +2,11 @@
 //! connections, and malformed ones are judged as strictly as heads.
 
 use super::super::{
-    Pair,
+    Kind, Pair,
     message::{Framing, Script, Until, get, ok, post, respond},
-    row::{Arrives, Row, row},
+    row::{Arrives, Row, Want, row},
 };
+use crate::support::h3_raw::code;
 
 const OPEN: Framing = Framing::Open;
 const SUM: &[(&str, &str)] = &[("x-sum", "1")];
@@ -47,8 +48,8 @@ fn sound(pair: Pair) -> Vec<Row> {
             [grpc(respond(200, OPEN)).piece("\0\0\0\0\0").trailers(&[("grpc-status", "0"), ("grpc-message", "")])],
         )
         .differs(
-            "only HTTP/2 has trailers for TE to ask for",
-            |pair| pair.client.is_h2() && pair.endpoint.is_h2(),
+            "HTTP/1 has no trailers here for TE to ask for",
+            |pair| pair.client.is_multiplexed() && pair.endpoint.is_h2(),
             |row| row.request_has("te", "trailers"),
         ),
         row(
@@ -73,14 +74,16 @@ fn refused(row: Row, status: u16, reason: &'static str) -> Row {
     row.status(status).requests(&[Arrives::Cut]).ended("client", "http_request_error", reason).attempts(&["abandoned"])
 }
 
-/// The same of a header block that nobody can read.
+/// The same of a header block that the library takes for malformed.
 fn unreadable(row: Row) -> Row {
     let breaks = "a header block that cannot be read is the end of an HTTP/2 connection (RFC 9113 section 4.3), and all that its streams \
                   are told is that it ended";
-    row.differs(
-        breaks,
-        |pair| pair.client.is_h2(),
-        |row| row.response(Arrives::Never).logged(0).ended("client", "connection_terminated", "client_gone"),
+    let malformed = "the library of HTTP/3 reads it, and says that the message is malformed (RFC 9114 section 4.1.2)";
+    let gone = |row: Row| row.response(Arrives::Never).logged(0).ended("client", "connection_terminated", "client_gone");
+    row.differs(breaks, |pair| pair.client.is_h2(), gone).differs(
+        malformed,
+        |pair| pair.client == Kind::H3,
+        |row| gone(row).reset(code::MESSAGE_ERROR as u32),
     )
 }
 
@@ -102,10 +105,27 @@ fn malformed(pair: Pair) -> Vec<Row> {
             .attempts(&["200"]),
         );
     }
+    rows.push(
+        refused(
+            row(
+                pair,
+                "trailers that are framing and all there is",
+                post(OPEN).trailers(&[("content-length", "7")]),
+                [ok("fine")],
+            ),
+            400,
+            "bad_trailer",
+        )
+        .requests(&[Arrives::NotWhole]),
+    );
     let large: Vec<(String, String)> = (0..30).map(|index| (format!("x-{index}"), "y".repeat(2_000))).collect();
     let large: Vec<(&str, &str)> = large.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let sent = post(OPEN).piece("hello").wait("heard").trailers(&large);
     let row = row(pair, "trailers of a request beyond the limit", sent, [ok("fine").hearing(Until::Bytes(5), "heard")]);
-    rows.push(unreadable(refused(row, 431, "trailers_too_large")));
+    rows.push(unreadable(refused(row, 431, "trailers_too_large")).differs(
+        "over HTTP/3 they may have as many bytes as a head with the cookies of a site, and go nowhere",
+        |pair| pair.client == Kind::H3,
+        |row| Row { want: Want::default(), ..row },
+    ));
     rows
 }

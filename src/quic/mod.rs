@@ -14,7 +14,7 @@
 //!   kernel in both directions, a reader for each worker brings nothing on the few cores of an edge, and connections that change their
 //!   address need no steering.
 //! - **A new process takes the socket over at once**, and passes the packets of older connections on to the process that has them
-//!   ([`ids`], [`relay`]): an upgrade cuts no connection.
+//!   (`ids`, `relay`): an upgrade cuts no connection.
 //! - **No early data**: a replayed request is not worth a round trip.
 //! - **The address of a client is the one that it had during the handshake**, which was proven then. A later one may be used by whoever
 //!   can forge the sender of a packet, for one round trip.

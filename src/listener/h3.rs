@@ -100,7 +100,7 @@ pub(super) async fn serve(quic: quinn::Connection, connection: Arc<Connection>, 
     let mut streams = FuturesUnordered::new();
     let mut stage = Stage::Open(connection.door.attend());
     let mut idleness = Idleness::new(http.keepalive_timeout.get());
-    let mut left = http.max_requests_per_connection.get();
+    let (mut left, mut asked) = (http.max_requests_per_connection.get(), false);
     loop {
         let event = poll_fn(|cx| {
             while let Poll::Ready(Some(_)) = streams.poll_next_unpin(cx) {}
@@ -132,7 +132,7 @@ pub(super) async fn serve(quic: quinn::Connection, connection: Arc<Connection>, 
                     out.lock().reset(REQUEST_REJECTED);
                     continue;
                 }
-                left = left.saturating_sub(1);
+                (left, asked) = (left.saturating_sub(1), true);
                 if left == 0 && matches!(stage, Stage::Open(_)) {
                     stage = announce(&mut conn, &quic).await;
                 }
@@ -141,7 +141,12 @@ pub(super) async fn serve(quic: quinn::Connection, connection: Arc<Connection>, 
                 // A panic costs this stream and nothing else.
                 streams.push(AssertUnwindSafe(served).catch_unwind());
             }
-            Event::Closing | Event::Idle => stage = announce(&mut conn, &quic).await,
+            Event::Closing | Event::Idle if asked => stage = announce(&mut conn, &quic).await,
+            Event::Closing | Event::Idle => {
+                // The library would name the first request, and serve it all the same: it may be asked twice then.
+                let _ = conn.shutdown(0).await;
+                stage = Stage::Last;
+            }
             Event::Last => {
                 let _ = conn.shutdown(1).await;
                 stage = Stage::Last;

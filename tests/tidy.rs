@@ -32,6 +32,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("observe", "endpoint", "what is shown of endpoints is read from the endpoints themselves"),
     ("discovery", "tls", "an engine is asked over TLS"),
     ("wire", "tls", "a connection that failed says what was wrong with a certificate"),
+    ("quic", "wire", "a socket of UDP is made as one of TCP is"),
     ("health", "wire", "a check is made on a connection as requests are"),
     ("filter", "cache", "a filter says what its route wants of the cache"),
     ("filter", "tls", "the keys of tokens are fetched over TLS"),

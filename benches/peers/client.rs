@@ -84,13 +84,10 @@ impl Client {
         Ok(Connection { stream, resumed, buffer: vec![0; 128 << 10] })
     }
 
-    /// A connection for HTTP/3, on a socket of its own.
-    pub async fn open_h3(&self, target: Target) -> anyhow::Result<quinn::Connection> {
-        // What a browser lets be sent to it.
-        const STREAM_WINDOW: u32 = 6 << 20;
-        const WINDOW: u32 = 15 << 20;
+    /// A connection for HTTP/3, on a socket of its own, with these windows.
+    pub async fn open_h3(&self, target: Target, stream: u32, connection: u32) -> anyhow::Result<quinn::Connection> {
         let mut transport = quinn::TransportConfig::default();
-        transport.stream_receive_window(STREAM_WINDOW.into()).receive_window(WINDOW.into());
+        transport.stream_receive_window(stream.into()).receive_window(connection.into());
         let tls = quinn::crypto::rustls::QuicClientConfig::try_from(self.http3.clone())?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(Arc::new(transport));

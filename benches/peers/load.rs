@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bytes::{Buf, Bytes};
 use h2::client::SendRequest;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{
     client::{Client, HOST, Target, message, request, upload},
@@ -128,14 +128,19 @@ async fn repeat(client: Client, target: Target, exchange: Exchange, progress: Ar
             }
             Ok(())
         }
-        Exchange::Http2(path, length) => {
+        Exchange::Http2(path, length) | Exchange::Http3(path, length) => {
+            let opened = match exchange {
+                Exchange::Http3(..) => open_h3(&client, target).await,
+                _ => open_h2(&client, target).await,
+            };
+            let (sender, connection) = opened?;
             let call = Call::Get(format!("https://{HOST}{path}").parse()?, length);
-            on_streams(&client, target, call, &progress).await
+            on_streams(sender, connection, call, &progress).await
         }
-        Exchange::Http3(path, length) => {
-            on_http3(&client, target, &format!("https://{HOST}{path}").parse()?, length, &progress).await
+        Exchange::Grpc => {
+            let (sender, connection) = open_h2(&client, target).await?;
+            on_streams(sender, connection, Call::Grpc(grpc::message()), &progress).await
         }
-        Exchange::Grpc => on_streams(&client, target, Call::Grpc(grpc::message()), &progress).await,
     }
 }
 
@@ -163,27 +168,34 @@ enum Call {
     Grpc(Bytes),
 }
 
+/// What opens streams on a connection.
+#[derive(Clone)]
+enum Sender {
+    Http2(SendRequest<Bytes>),
+    Http3(h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>),
+}
+
 impl Call {
-    async fn make(&self, sender: &mut SendRequest<Bytes>) -> anyhow::Result<()> {
-        match self {
-            Call::Get(uri, length) => get(sender, uri, *length).await,
-            Call::Grpc(message) => grpc::call(sender, message).await,
+    async fn make(&self, sender: &mut Sender) -> anyhow::Result<()> {
+        match (self, sender) {
+            (Call::Get(uri, length), Sender::Http2(sender)) => get(sender, uri, *length).await,
+            (Call::Get(uri, length), Sender::Http3(sender)) => get_h3(sender, uri, *length).await,
+            (Call::Grpc(message), Sender::Http2(sender)) => {
+                *sender = sender.clone().ready().await?;
+                grpc::call(sender, message).await
+            }
+            (Call::Grpc(_), Sender::Http3(_)) => bail!("gRPC is measured over HTTP/2"),
         }
     }
 }
 
-/// On an HTTP/2 connection, one call after another on each of its streams.
-async fn on_streams(client: &Client, target: Target, call: Call, progress: &Arc<Progress>) -> anyhow::Result<()> {
-    let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    let (sender, connection) = builder.handshake(client.open_h2(target).await?).await?;
-    let connection = tokio::spawn(connection);
+/// On a connection, one call after another on each of its streams.
+async fn on_streams(sender: Sender, connection: JoinHandle<()>, call: Call, progress: &Arc<Progress>) -> anyhow::Result<()> {
     let mut streams = JoinSet::new();
     for _ in 0..STREAMS {
         let (mut sender, call, progress) = (sender.clone(), call.clone(), progress.clone());
         streams.spawn(async move {
             while progress.goes_on() {
-                sender = sender.ready().await?;
                 call.make(&mut sender).await?;
                 progress.answered();
             }
@@ -197,47 +209,43 @@ async fn on_streams(client: &Client, target: Target, call: Call, progress: &Arc<
     Ok(())
 }
 
-/// The same on a connection of HTTP/3.
-async fn on_http3(
-    client: &Client,
-    target: Target,
+async fn open_h2(client: &Client, target: Target) -> anyhow::Result<(Sender, JoinHandle<()>)> {
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    let (sender, connection) = builder.handshake(client.open_h2(target).await?).await?;
+    Ok((Sender::Http2(sender), tokio::spawn(async move { drop(connection.await) })))
+}
+
+async fn open_h3(client: &Client, target: Target) -> anyhow::Result<(Sender, JoinHandle<()>)> {
+    let quic = client.open_h3(target, STREAM_WINDOW, CONNECTION_WINDOW).await?;
+    let (mut connection, sender) = h3::client::new(h3_quinn::Connection::new(quic)).await?;
+    Ok((Sender::Http3(sender), tokio::spawn(async move { drop(connection.wait_idle().await) })))
+}
+
+fn request_of(uri: &http::Uri) -> anyhow::Result<http::Request<()>> {
+    Ok(http::Request::get(uri.clone()).header("user-agent", "bench").header("accept", "*/*").body(())?)
+}
+
+async fn get_h3(
+    sender: &mut h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
     uri: &http::Uri,
     length: usize,
-    progress: &Arc<Progress>,
 ) -> anyhow::Result<()> {
-    let quic = h3_quinn::Connection::new(client.open_h3(target).await?);
-    let (mut connection, sender) = h3::client::new(quic).await?;
-    let connection = tokio::spawn(async move { connection.wait_idle().await });
-    let mut streams = JoinSet::new();
-    for _ in 0..STREAMS {
-        let (mut sender, uri, progress) = (sender.clone(), uri.clone(), progress.clone());
-        streams.spawn(async move {
-            while progress.goes_on() {
-                let request = http::Request::get(uri.clone()).header("user-agent", "bench").header("accept", "*/*").body(())?;
-                let mut stream = sender.send_request(request).await?;
-                stream.finish().await?;
-                let response = stream.recv_response().await?;
-                ensure!(response.status() == 200, "an answer with {}", response.status());
-                let mut got = 0;
-                while let Some(piece) = stream.recv_data().await? {
-                    got += piece.remaining();
-                }
-                ensure!(got == length, "an answer of another length: {got}");
-                progress.answered();
-            }
-            anyhow::Ok(())
-        });
+    let mut stream = sender.send_request(request_of(uri)?).await?;
+    stream.finish().await?;
+    let response = stream.recv_response().await?;
+    ensure!(response.status() == 200, "an answer with {}", response.status());
+    let mut got = 0;
+    while let Some(piece) = stream.recv_data().await? {
+        got += piece.remaining();
     }
-    while let Some(ended) = streams.join_next().await {
-        ended??;
-    }
-    connection.abort();
+    ensure!(got == length, "an answer of another length: {got}");
     Ok(())
 }
 
 async fn get(sender: &mut SendRequest<Bytes>, uri: &http::Uri, length: usize) -> anyhow::Result<()> {
-    let request = http::Request::get(uri.clone()).header("user-agent", "bench").header("accept", "*/*").body(())?;
-    let response = sender.send_request(request, true)?.0.await?;
+    *sender = sender.clone().ready().await?;
+    let response = sender.send_request(request_of(uri)?, true)?.0.await?;
     ensure!(response.status() == 200, "an answer with {}", response.status());
     let got = grpc::read(&mut response.into_body()).await?;
     ensure!(got == length, "an answer of another length: {got}");

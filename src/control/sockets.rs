@@ -50,7 +50,7 @@ fn any_pair(address: &Address) -> io::Result<(Bound, Bound)> {
     let mut tries = 0;
     loop {
         let tcp = listener::bind_beside(address, &[])?;
-        match listener::bind_datagrams(tcp.address()) {
+        match listener::bind_datagrams(tcp.address(), &[]) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < TRIES => tries += 1,
             datagrams => return Ok((tcp, datagrams?)),
         }
@@ -75,7 +75,7 @@ impl Sockets {
                 continue;
             };
             let Some(tcp) = bound.get(beside) else { continue };
-            let socket = match (listener::bind_datagrams(tcp.address()), &**beside) {
+            let socket = match (listener::bind_datagrams(tcp.address(), &leaving), &**beside) {
                 // The port was the system's choice, and is taken for UDP: another one, unless it is in use already.
                 (Err(error), Key::Any(..)) if error.kind() == io::ErrorKind::AddrInUse && !self.0.contains_key(beside) => {
                     let (tcp, datagrams) = any_pair(address)?;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{FileTypeExt, PermissionsExt},
@@ -17,7 +17,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use socket2::{SockRef, Socket as RawSocket, Type};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -135,14 +135,7 @@ pub fn bind_beside(address: &Address, leaving: &[&Bound]) -> io::Result<Bound> {
     let in_context = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     match address {
         Address::Tcp(wanted) => {
-            let bound = match bind_tcp(*wanted, false) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && !leaving.is_empty() => {
-                    leaving.iter().try_for_each(|socket| socket.share_port())?;
-                    bind_tcp(*wanted, true)
-                }
-                bound => bound,
-            };
-            let socket = bound.map_err(in_context)?;
+            let socket = beside(leaving, |beside| bind_tcp(*wanted, beside)).map_err(in_context)?;
             let address = Address::Tcp(socket.local_addr()?);
             Ok(Bound { socket: Listening::Tcp(socket), address })
         }
@@ -153,22 +146,29 @@ pub fn bind_beside(address: &Address, leaving: &[&Bound]) -> io::Result<Bound> {
     }
 }
 
-/// Binds for HTTP/3. The error names the address.
-pub fn bind_datagrams(address: &Address) -> io::Result<Bound> {
+/// Binds, if need be beside sockets of ours that will be closed.
+fn beside<T>(leaving: &[&Bound], bind: impl Fn(bool) -> io::Result<T>) -> io::Result<T> {
+    match bind(false) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !leaving.is_empty() => {
+            leaving.iter().try_for_each(|socket| socket.share_port())?;
+            bind(true)
+        }
+        bound => bound,
+    }
+}
+
+/// Binds for HTTP/3, likewise. The error names the address.
+pub fn bind_datagrams(address: &Address, leaving: &[&Bound]) -> io::Result<Bound> {
     let Address::Tcp(wanted) = address else { return Err(io::Error::other("a unix socket has no UDP")) };
-    let endpoint = Endpoint::bind(*wanted)
+    let endpoint = beside(leaving, |beside| Endpoint::bind(*wanted, beside))
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} over UDP, for HTTP/3: {error}")))?;
     Ok(Bound { socket: Listening::Quic(endpoint), address: address.clone() })
 }
 
 fn bind_tcp(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = wire::unbound(address, Type::STREAM)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(beside)?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 too, as on every other edge; a specific address does not.
-        socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
-    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -270,7 +270,8 @@ impl Bound {
     pub fn share_port(&self) -> io::Result<()> {
         match &self.socket {
             Listening::Tcp(listener) => SockRef::from(listener).set_reuse_port(true),
-            Listening::Unix(..) | Listening::Quic(_) => Ok(()),
+            Listening::Quic(endpoint) => endpoint.share_port(),
+            Listening::Unix(..) => Ok(()),
         }
     }
 

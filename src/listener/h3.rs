@@ -104,13 +104,14 @@ pub(super) async fn serve(quic: quinn::Connection, connection: Arc<Connection>, 
     loop {
         let event = poll_fn(|cx| {
             while let Poll::Ready(Some(_)) = streams.poll_next_unpin(cx) {}
+            // First: whoever floods may have the next request there all the time.
+            if taken_back.is_flood() {
+                return Poll::Ready(Event::Flood);
+            }
             match poll_request(&mut conn, cx) {
                 Poll::Ready(Some(request)) => return Poll::Ready(Event::Request(Box::new(request))),
                 Poll::Ready(None) => return Poll::Ready(Event::Ended),
                 Poll::Pending => {}
-            }
-            if taken_back.is_flood() {
-                return Poll::Ready(Event::Flood);
             }
             let is_idle = elsewhere.poll_none(cx) && streams.is_empty();
             match &mut stage {

@@ -39,6 +39,7 @@ pub(super) async fn run(endpoint: &Endpoint, slot: &Slot, shared: &Arc<Shared>, 
     let (mut draining, mut retired) = (shared.draining.clone(), slot.retired());
     let handshakes = Arc::<AtomicUsize>::default();
     let (quic, mut turn) = (endpoint.quic(), endpoint.take_turn());
+    // Without one nobody is let in. Each connection has the settings of its own moment.
     if let Some(config) = config(&slot.opening()) {
         quic.set_server_config(Some(config));
     }
@@ -51,7 +52,6 @@ pub(super) async fn run(endpoint: &Endpoint, slot: &Slot, shared: &Arc<Shared>, 
             _ = turned(&mut retired) => break,
         };
         let Some(incoming) = incoming else { return };
-        // Counted first: of those that come together, too, only so many are unproven.
         if !incoming.remote_address_validated() && handshakes.load(Relaxed) >= UNPROVEN {
             shared.observer.metrics().handshake(&slot.opening().listener.name, "", "retry", false);
             let _ = incoming.retry();
@@ -62,6 +62,7 @@ pub(super) async fn run(endpoint: &Endpoint, slot: &Slot, shared: &Arc<Shared>, 
             incoming.refuse();
             continue;
         };
+        // Counted here and not in its task: of those that come together, too, only so many are unproven.
         let (handshake, shared_by) = (Handshake::new(&handshakes), shared.clone());
         shared.spawn(async move {
             serve(incoming, opening, handshake, shared_by).await;

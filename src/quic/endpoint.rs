@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{Ipv6Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
@@ -14,8 +14,7 @@ use quinn::{
     EndpointConfig, Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
-
+use socket2::{SockRef, Socket as RawSocket, Type};
 use tokio::sync::watch;
 
 use super::{
@@ -24,7 +23,7 @@ use super::{
     socket::{Before, Socket},
     streams::FIRST_SEND_WINDOW,
 };
-use crate::observe::process_log;
+use crate::{observe::process_log, wire};
 
 /// Bytes of packets that may wait in the kernel: some 30 ms of 1 Gbit/s.
 const BUFFER: usize = 4 * 1024 * 1024;
@@ -67,17 +66,16 @@ pub struct Handed {
 }
 
 impl Endpoint {
-    /// Binds the address. Within a runtime.
+    /// Binds the address; `beside` another socket of ours that has it, too. Within a runtime.
     ///
     /// # Errors
     /// When the system does not allow it.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = RawSocket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            // `[::]` takes IPv4 too, as over TCP.
-            socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
-        }
+    pub fn bind(address: SocketAddr, beside: bool) -> io::Result<Self> {
+        let socket = wire::unbound(address, Type::DGRAM)?;
+        socket.set_reuse_port(beside)?;
         socket.bind(&address.into())?;
+        // Nobody else may join later.
+        socket.set_reuse_port(false)?;
         size(&socket, address);
         Self::new(socket.into(), None)
     }
@@ -91,11 +89,8 @@ impl Endpoint {
         if socket.r#type()? != Type::DGRAM {
             return Err(io::Error::other("an inherited descriptor is no socket of UDP"));
         }
-        let before = match before {
-            Some(handed) => Some(Before::new(Link::new(handed.link)?, handed.tags)),
-            None => None,
-        };
-        Self::new(socket.into(), before)
+        let link = |handed: Handed| io::Result::Ok(Before::new(Link::new(handed.link)?, handed.tags));
+        Self::new(socket.into(), before.map(link).transpose()?)
     }
 
     fn new(socket: UdpSocket, before: Option<Before>) -> io::Result<Self> {
@@ -130,6 +125,14 @@ impl Endpoint {
     /// The socket, for another process to inherit.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+
+    /// Lets another socket of ours be bound to an address that includes or is included in this one's.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn share_port(&self) -> io::Result<()> {
+        SockRef::from(&self.descriptor).set_reuse_port(true)
     }
 
     /// Offers the socket to another process. Nothing changes before [`Endpoint::leave`].

@@ -21,6 +21,8 @@ use super::frames::{self, BadFrame, Frames};
 pub const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// H3_INTERNAL_ERROR.
 const INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
+/// H3_FRAME_ERROR.
+const FRAME_ERROR: VarInt = VarInt::from_u32(0x106);
 /// H3_EXCESSIVE_LOAD.
 pub const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 /// H3_REQUEST_REJECTED: nothing was done for the request, which may be sent again.
@@ -64,7 +66,8 @@ impl Latest {
 /// One connection.
 pub struct Streams {
     latest: Latest,
-    quic: quinn::Connection,
+    /// Shared: each handle of the library's own takes its lock when it is made and dropped.
+    quic: Arc<quinn::Connection>,
     header_block: u64,
     spent: Arc<Mutex<Spent>>,
     accepting: Accepting<(quinn::SendStream, quinn::RecvStream)>,
@@ -72,6 +75,7 @@ pub struct Streams {
     opening: Accepting<quinn::SendStream>,
 }
 
+/// Waits for the next one: made anew each time, and kept while it is polled.
 type Accepting<T> = Option<Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>>;
 
 /// Polls the future that waits for the next one, making it first.
@@ -91,39 +95,42 @@ where
 impl Streams {
     /// The streams of this connection, with header blocks of at most so many bytes, as they are encoded.
     pub fn new(quic: quinn::Connection, header_block: u64) -> (Self, Latest) {
-        let latest = Latest::default();
-        let (accepting, accepting_one_way, opening) = (None, None, None);
-        let streams =
-            Self { latest: latest.clone(), quic, header_block, spent: Arc::default(), accepting, accepting_one_way, opening };
+        let streams = Self::of(Arc::new(quic), header_block);
+        let latest = streams.latest.clone();
         (streams, latest)
     }
 
-    fn flooded(&self) -> ConnectionErrorIncoming {
-        self.quic.close(EXCESSIVE_LOAD, b"");
-        ConnectionErrorIncoming::InternalError("flood".to_owned())
+    fn of(quic: Arc<quinn::Connection>, header_block: u64) -> Self {
+        let (accepting, accepting_one_way, opening) = (None, None, None);
+        Self { latest: Latest::default(), quic, header_block, spent: Arc::default(), accepting, accepting_one_way, opening }
     }
 }
 
 impl quic::Connection<Bytes> for Streams {
     type RecvStream = OneWay;
-    type OpenStreams = Opener;
+    type OpenStreams = Self;
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<OneWay, ConnectionErrorIncoming>> {
-        let quic = self.quic.clone();
-        let stream = ready!(poll_next(&mut self.accepting_one_way, || async move { quic.accept_uni().await }, cx));
-        let stream = stream.map_err(lost)?;
+        let begin = || {
+            let quic = self.quic.clone();
+            async move { quic.accept_uni().await }
+        };
+        let stream = ready!(poll_next(&mut self.accepting_one_way, begin, cx)).map_err(lost)?;
         let mut spent = self.spent.lock();
         spent.one_way += 1;
         if spent.one_way > ONE_WAY {
-            return Poll::Ready(Err(self.flooded()));
+            self.quic.close(EXCESSIVE_LOAD, b"");
+            return Poll::Ready(Err(ConnectionErrorIncoming::InternalError("flood".to_owned())));
         }
         Poll::Ready(Ok(OneWay { stream, quic: self.quic.clone(), spent: self.spent.clone() }))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
-        let quic = self.quic.clone();
-        let accepted = ready!(poll_next(&mut self.accepting, || async move { quic.accept_bi().await }, cx));
-        let (send, stream) = accepted.map_err(lost)?;
+        let begin = || {
+            let quic = self.quic.clone();
+            async move { quic.accept_bi().await }
+        };
+        let (send, stream) = ready!(poll_next(&mut self.accepting, begin, cx)).map_err(lost)?;
         self.spent.lock().requests += 1;
         let out = Arc::new(Mutex::new(Out::new(send, Some(self.quic.clone()))));
         *self.latest.0.lock() = Some(out.clone());
@@ -131,8 +138,8 @@ impl quic::Connection<Bytes> for Streams {
         Poll::Ready(Ok(RequestStream { out, stream, frames, read: Bytes::new(), refused: None }))
     }
 
-    fn opener(&self) -> Opener {
-        Opener
+    fn opener(&self) -> Self {
+        Self::of(self.quic.clone(), self.header_block)
     }
 }
 
@@ -145,33 +152,18 @@ impl quic::OpenStreams<Bytes> for Streams {
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sender, StreamErrorIncoming>> {
-        let quic = self.quic.clone();
-        let opened = ready!(poll_next(&mut self.opening, || async move { quic.open_uni().await }, cx));
+        let begin = || {
+            let quic = self.quic.clone();
+            async move { quic.open_uni().await }
+        };
+        let opened = ready!(poll_next(&mut self.opening, begin, cx));
         let send = opened.map_err(|error| StreamErrorIncoming::ConnectionErrorIncoming { connection_error: lost(error) })?;
         Poll::Ready(Ok(Sender(Arc::new(Mutex::new(Out::new(send, None))))))
     }
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
-        self.quic.close(VarInt::from_u64(code.value()).unwrap_or(INTERNAL_ERROR), reason);
+        self.quic.close(number(code.value()), reason);
     }
-}
-
-/// Opens nothing: a server has no use for it.
-pub struct Opener;
-
-impl quic::OpenStreams<Bytes> for Opener {
-    type BidiStream = RequestStream;
-    type SendStream = Sender;
-
-    fn poll_open_bidi(&mut self, _cx: &mut Context<'_>) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
-        Poll::Ready(Err(StreamErrorIncoming::Unknown("servers open none".into())))
-    }
-
-    fn poll_open_send(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Sender, StreamErrorIncoming>> {
-        Poll::Ready(Err(StreamErrorIncoming::Unknown("not from here".into())))
-    }
-
-    fn close(&mut self, _code: h3::error::Code, _reason: &[u8]) {}
 }
 
 /// What waits to be written on a stream.
@@ -179,7 +171,7 @@ impl quic::OpenStreams<Bytes> for Opener {
 pub struct Out {
     stream: quinn::SendStream,
     /// Of a stream whose content is paced.
-    quic: Option<quinn::Connection>,
+    quic: Option<Arc<quinn::Connection>>,
     queue: Vec<Bytes>,
     /// Bytes at the end of the queue that are content.
     content: usize,
@@ -193,7 +185,7 @@ pub struct Out {
 }
 
 impl Out {
-    fn new(stream: quinn::SendStream, quic: Option<quinn::Connection>) -> Self {
+    fn new(stream: quinn::SendStream, quic: Option<Arc<quinn::Connection>>) -> Self {
         Self {
             stream,
             quic,
@@ -343,6 +335,11 @@ pub struct RequestStream {
     refused: Option<BadFrame>,
 }
 
+/// A code, of which every one in use has far fewer than the 62 bits that are allowed.
+fn number(code: u64) -> VarInt {
+    VarInt::from_u64(code).unwrap_or(INTERNAL_ERROR)
+}
+
 fn stream_id(id: quinn::StreamId) -> StreamId {
     u64::from(id).try_into().expect("both are numbers below 2^62")
 }
@@ -371,7 +368,7 @@ macro_rules! queued {
 
             fn reset(&mut self, code: u64) {
                 let $out = &*self;
-                $at.lock().reset(VarInt::from_u64(code).unwrap_or(INTERNAL_ERROR));
+                $at.lock().reset(number(code));
             }
 
             fn send_id(&self) -> StreamId {
@@ -416,7 +413,7 @@ impl quic::RecvStream for RequestStream {
     }
 
     fn stop_sending(&mut self, code: u64) {
-        let _ = self.stream.stop(VarInt::from_u64(code).unwrap_or(INTERNAL_ERROR));
+        let _ = self.stream.stop(number(code));
     }
 
     fn recv_id(&self) -> StreamId {
@@ -427,7 +424,12 @@ impl quic::RecvStream for RequestStream {
 impl RequestStream {
     fn refuse(&mut self, why: BadFrame) -> StreamErrorIncoming {
         self.refused = Some(why);
-        let _ = self.stream.stop(EXCESSIVE_LOAD);
+        let code = match why {
+            BadFrame::Truncated => FRAME_ERROR,
+            BadFrame::HeaderBlock | BadFrame::Empty => EXCESSIVE_LOAD,
+        };
+        self.out.lock().code = code;
+        let _ = self.stream.stop(code);
         StreamErrorIncoming::Unknown(why.into())
     }
 }
@@ -435,7 +437,7 @@ impl RequestStream {
 /// A stream of the client's in one direction: settings, and what has no use here.
 pub struct OneWay {
     stream: quinn::RecvStream,
-    quic: quinn::Connection,
+    quic: Arc<quinn::Connection>,
     spent: Arc<Mutex<Spent>>,
 }
 
@@ -455,7 +457,7 @@ impl quic::RecvStream for OneWay {
     }
 
     fn stop_sending(&mut self, code: u64) {
-        let _ = self.stream.stop(VarInt::from_u64(code).unwrap_or(INTERNAL_ERROR));
+        let _ = self.stream.stop(number(code));
     }
 
     fn recv_id(&self) -> StreamId {

@@ -41,8 +41,10 @@ impl<T: Serialize> Serialize for Switch<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let options = word_or_options(deserializer, "off", "false")?;
-        Ok(options.map_or(Switch::Off, Switch::On))
+        Ok(match written(deserializer, &["off", "false"], "`off`")? {
+            Written::Word(_) => Switch::Off,
+            Written::Options(options) => Switch::On(options),
+        })
     }
 }
 
@@ -57,11 +59,6 @@ impl<T> Default for Offered<T> {
 }
 
 impl<T> Offered<T> {
-    /// With these options.
-    pub fn with(options: T) -> Self {
-        Self(Switch::On(options))
-    }
-
     /// The options, unless it is off.
     pub fn on(&self) -> Option<&T> {
         self.0.on()
@@ -85,27 +82,11 @@ impl<T: Serialize + PartialEq + Default> Serialize for Offered<T> {
 
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Offered<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + Default> serde::de::Visitor<'de> for Visitor<T> {
-            type Value = Switch<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`true`, `false`, or options")
-            }
-            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Switch<T>, E> {
-                Ok(if on { Switch::On(T::default()) } else { Switch::Off })
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Switch<T>, E> {
-                match text {
-                    "true" | "on" => self.visit_bool(true),
-                    "false" | "off" => self.visit_bool(false),
-                    _ => Err(E::custom(format!("`{text}` is neither `true`, `false` nor options"))),
-                }
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {
-                T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Switch::On)
-            }
-        }
-        deserializer.deserialize_any(Visitor(std::marker::PhantomData)).map(Self)
+        Ok(Self(match written(deserializer, &["true", "on", "false", "off"], "`true`, `false`")? {
+            Written::Word(0 | 1) => Switch::On(T::default()),
+            Written::Word(_) => Switch::Off,
+            Written::Options(options) => Switch::On(options),
+        }))
     }
 }
 
@@ -119,30 +100,37 @@ impl<T: JsonSchema> JsonSchema for Offered<T> {
     }
 }
 
-/// `None` for the word, or for the other way to write it.
-fn word_or_options<'de, T, D>(deserializer: D, word: &'static str, other: &'static str) -> Result<Option<T>, D::Error>
+/// One of the words, by its position, or options.
+enum Written<T> {
+    Word(usize),
+    Options(T),
+}
+
+/// Reads one of these words, of which `shown` are told of, or options.
+fn written<'de, T, D>(deserializer: D, words: &'static [&'static str], shown: &'static str) -> Result<Written<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: serde::Deserializer<'de>,
 {
     use serde::de;
-    struct Visitor<T>(&'static str, &'static str, std::marker::PhantomData<T>);
+    struct Visitor<T>(&'static [&'static str], &'static str, std::marker::PhantomData<T>);
     impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
-        type Value = Option<T>;
+        type Value = Written<T>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "`{}`, or options", self.0)
+            write!(f, "{}, or options", self.1)
         }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<T>, E> {
-            match text {
-                text if text == self.0 || text == self.1 => Ok(None),
-                _ => Err(E::custom(format!("`{text}` is neither `{}` nor options", self.0))),
-            }
+        fn visit_bool<E: de::Error>(self, on: bool) -> Result<Written<T>, E> {
+            self.visit_str(if on { "true" } else { "false" })
         }
-        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
-            T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Some)
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Written<T>, E> {
+            let word = self.0.iter().position(|word| *word == text);
+            word.map(Written::Word).ok_or_else(|| E::custom(format!("`{text}` is neither {} nor options", self.1)))
+        }
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Written<T>, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Written::Options)
         }
     }
-    deserializer.deserialize_any(Visitor(word, other, std::marker::PhantomData))
+    deserializer.deserialize_any(Visitor(words, shown, std::marker::PhantomData))
 }
 
 impl<T: JsonSchema> JsonSchema for Switch<T> {
@@ -174,7 +162,10 @@ impl<T: Serialize + PartialEq + Default> Serialize for Auto<T> {
 
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Auto<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Auto(word_or_options(deserializer, "auto", "true")?.unwrap_or_default()))
+        Ok(Auto(match written(deserializer, &["auto", "true"], "`auto`")? {
+            Written::Word(_) => T::default(),
+            Written::Options(options) => options,
+        }))
     }
 }
 

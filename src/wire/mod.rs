@@ -19,6 +19,6 @@ pub use ask::{Patience as AskPatience, Url, ask};
 pub use dial::{ClientTls, Hindrance, Unconnected, dial};
 pub use patience::Patience;
 pub use redis::redis_client;
-pub use socket::{Socket, WriteBuffer, set_options};
+pub use socket::{Socket, WriteBuffer, set_options, unbound};
 pub use stream::Stream;
 pub use transport::Transport;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,13 +10,25 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
 use super::Stream;
+
+/// A socket that is to be bound to this address. `[::]` takes IPv4 too, as on every other edge; a specific address does not.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn unbound(address: SocketAddr, kind: Type) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+    }
+    Ok(socket)
+}
 
 /// A connected socket. Bytes in front of it (what came behind a PROXY protocol header) are read first.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quinn::VarInt;
 
 use crate::{
-    client::{Client, closed, connect, control, frame, get_frame, headers, number, one_way, post, rest},
+    client::{Client, closed, code, connect, control, frame, headers, number, one_way, post, request_frame, rest},
     serve::h3_edge,
     support::{
         Gate,
@@ -14,13 +14,6 @@ use crate::{
         within,
     },
 };
-
-const FRAME_UNEXPECTED: u64 = 0x105;
-const EXCESSIVE_LOAD: u64 = 0x107;
-const MISSING_SETTINGS: u64 = 0x10a;
-const STREAM_CREATION: u64 = 0x103;
-const CLOSED_CRITICAL_STREAM: u64 = 0x104;
-const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x10c);
 
 async fn here() -> Edge {
     h3_edge().route("all", "respond: {body: here}").start().await
@@ -41,17 +34,17 @@ async fn violations_on_the_control_stream_end_the_connection() {
     let edge = here().await;
     let settings = frame(4, b"");
     for (what, sent, code) in [
-        ("another frame first", vec![[number(0), frame(7, &[0])].concat()], MISSING_SETTINGS),
-        ("settings twice", vec![[number(0), settings.clone(), settings.clone()].concat()], FRAME_UNEXPECTED),
-        ("content", vec![[number(0), settings.clone(), frame(0, b"x")].concat()], FRAME_UNEXPECTED),
-        ("a head", vec![[number(0), settings.clone(), get_frame("/", &[])].concat()], FRAME_UNEXPECTED),
-        ("two control streams", vec![[number(0), settings.clone()].concat(), number(0)], STREAM_CREATION),
-        ("two encoder streams", vec![number(2), number(2)], STREAM_CREATION),
-        ("a frame of HTTP/2", vec![[number(0), settings.clone(), frame(6, &[0; 8])].concat()], FRAME_UNEXPECTED),
+        ("another frame first", vec![[number(0), frame(7, &[0])].concat()], code::MISSING_SETTINGS),
+        ("settings twice", vec![[number(0), settings.clone(), settings.clone()].concat()], code::FRAME_UNEXPECTED),
+        ("content", vec![[number(0), settings.clone(), frame(0, b"x")].concat()], code::FRAME_UNEXPECTED),
+        ("a head", vec![[number(0), settings.clone(), request_frame("GET", &[])].concat()], code::FRAME_UNEXPECTED),
+        ("two control streams", vec![[number(0), settings.clone()].concat(), number(0)], code::STREAM_CREATION_ERROR),
+        ("two encoder streams", vec![number(2), number(2)], code::STREAM_CREATION_ERROR),
+        ("a frame of HTTP/2", vec![[number(0), settings.clone(), frame(6, &[0; 8])].concat()], code::FRAME_UNEXPECTED),
         (
             "a frame without end",
             vec![[number(0), settings.clone(), vec![0x21, 0xbf, 0xff, 0xff, 0xff], vec![0; 200_000]].concat()],
-            EXCESSIVE_LOAD,
+            code::EXCESSIVE_LOAD,
         ),
     ] {
         let quic = raw(&edge).await;
@@ -66,7 +59,7 @@ async fn violations_on_the_control_stream_end_the_connection() {
     }
     let quic = raw(&edge).await;
     control(&quic).await.finish().expect("an end");
-    assert_eq!(closed(&quic).await, CLOSED_CRITICAL_STREAM);
+    assert_eq!(closed(&quic).await, code::CLOSED_CRITICAL_STREAM);
     is_well(&edge).await;
     edge.stop().await;
 }
@@ -75,26 +68,26 @@ async fn violations_on_the_control_stream_end_the_connection() {
 async fn violations_on_a_request_stream_reach_no_endpoint() {
     let app = origin().respond_with(|request| Answer::new(200, &request.body)).spawn().await;
     let edge = h3_edge().upstream("app", &[app.addr()]).route("all", "upstream: app").start().await;
-    let post = |more: &[(&str, &str)]| {
-        let first = [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
-        headers(&[&first[..], more].concat())
-    };
-    // What the stream ends with: `None` where the whole connection does.
-    for (what, sent) in [
-        ("a body that is longer than was said", [post(&[("content-length", "3")]), frame(0, b"four")].concat()),
-        ("a body that is shorter than was said", [post(&[("content-length", "5")]), frame(0, b"four")].concat()),
-        ("an end within a frame", [post(&[]), frame(0, b"content")[..5].to_vec()].concat()),
-        ("an end within a head", post(&[])[..10].to_vec()),
-        ("a head that is too long", post(&[("x", &"x".repeat(100_000))])),
-        ("a name in upper case", post(&[("X-Upper", "1")])),
-        ("a line break in a value", post(&[("x", "1\r\nx-smuggled: 1")])),
-        ("no method", headers(&[(":scheme", "https"), (":authority", "localhost"), (":path", "/")])),
-        ("no authority", headers(&[(":method", "GET"), (":scheme", "https"), (":path", "/")])),
+    let post = |more: &[(&str, &str)]| request_frame("POST", more);
+    for (what, sent, code) in [
         (
-            "another host",
-            [headers(&[(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/"), ("host", "x")])]
-                .concat(),
+            "a body that is longer than was said",
+            [post(&[("content-length", "3")]), frame(0, b"four")].concat(),
+            code::MESSAGE_ERROR,
         ),
+        (
+            "a body that is shorter than was said",
+            [post(&[("content-length", "5")]), frame(0, b"four")].concat(),
+            code::MESSAGE_ERROR,
+        ),
+        ("an end within a frame", [post(&[]), frame(0, b"content")[..5].to_vec()].concat(), code::FRAME_ERROR),
+        ("an end within a head", post(&[])[..10].to_vec(), code::FRAME_ERROR),
+        ("a head that is too long", post(&[("x", &"x".repeat(100_000))]), code::EXCESSIVE_LOAD),
+        ("a name in upper case", post(&[("X-Upper", "1")]), code::MESSAGE_ERROR),
+        ("a line break in a value", post(&[("x", "1\r\nx-smuggled: 1")]), code::MESSAGE_ERROR),
+        ("no method", headers(&[(":scheme", "https"), (":authority", "localhost"), (":path", "/")]), code::MESSAGE_ERROR),
+        ("no authority", headers(&[(":method", "GET"), (":scheme", "https"), (":path", "/")]), code::MESSAGE_ERROR),
+        ("another host", post(&[("host", "x")]), code::MESSAGE_ERROR),
     ] {
         let quic = raw(&edge).await;
         let _control = control(&quic).await;
@@ -102,14 +95,14 @@ async fn violations_on_a_request_stream_reach_no_endpoint() {
         let _ = send.write_all(&sent).await;
         let _ = send.finish();
         let end = rest(&mut receive).await;
-        assert!(end.is_err() || end.as_ref().is_ok_and(|bytes| !bytes.is_empty()), "{what}: {end:?}");
+        assert_eq!(end.map_err(VarInt::into_inner), Err(code), "{what}");
         assert!(quic.close_reason().is_none(), "{what}: the connection lives on");
     }
     for (what, sent, code) in [
-        ("content first", frame(0, b"x"), FRAME_UNEXPECTED),
-        ("settings", [post(&[]), frame(4, b"")].concat(), FRAME_UNEXPECTED),
-        ("a head behind trailers", [post(&[]), headers(&[("x", "1")]), headers(&[("x", "1")])].concat(), FRAME_UNEXPECTED),
-        ("a header block that is none", frame(1, &[0xff; 20]), 0x200),
+        ("content first", frame(0, b"x"), code::FRAME_UNEXPECTED),
+        ("settings", [post(&[]), frame(4, b"")].concat(), code::FRAME_UNEXPECTED),
+        ("a head behind trailers", [post(&[]), headers(&[("x", "1")]), headers(&[("x", "1")])].concat(), code::FRAME_UNEXPECTED),
+        ("a header block that is none", frame(1, &[0xff; 20]), code::QPACK_DECOMPRESSION_FAILED),
     ] {
         let quic = raw(&edge).await;
         let _control = control(&quic).await;
@@ -131,7 +124,7 @@ async fn what_has_no_meaning_is_dropped() {
     let _control = control(&quic).await;
     let _grease = one_way(&quic, &[number(0x21), b"anything".to_vec()].concat()).await;
     let (mut send, mut receive) = within("a stream", quic.open_bi()).await.expect("a stream");
-    let sent = [frame(0x21, &[7; 50_000]), get_frame("/", &[]), frame(0x40, b"more")].concat();
+    let sent = [frame(0x21, &[7; 50_000]), request_frame("GET", &[]), frame(0x40, b"more")].concat();
     send.write_all(&sent).await.expect("written");
     send.finish().expect("an end");
     let bytes = rest(&mut receive).await.expect("an answer");
@@ -149,13 +142,13 @@ async fn requests_that_are_taken_back_without_end_are_a_flood() {
     let flood = async {
         loop {
             let Ok((mut send, mut receive)) = quic.open_bi().await else { return };
-            let _ = send.write_all(&get_frame("/", &[])).await;
-            let _ = send.reset(REQUEST_CANCELLED);
-            let _ = receive.stop(REQUEST_CANCELLED);
+            let _ = send.write_all(&request_frame("GET", &[])).await;
+            let _ = send.reset(VarInt::try_from(code::REQUEST_CANCELLED).expect("a code"));
+            let _ = receive.stop(VarInt::try_from(code::REQUEST_CANCELLED).expect("a code"));
         }
     };
     within("the end of a flood", flood).await;
-    assert_eq!(closed(&quic).await, EXCESSIVE_LOAD);
+    assert_eq!(closed(&quic).await, code::EXCESSIVE_LOAD);
     assert_eq!(edge.metric("weir_rejected_requests_total", &[("reason", "h3_reset_flood")]).await, Some(1.0));
     gate.open();
     edge.stop().await;
@@ -174,7 +167,7 @@ async fn streams_without_use_are_a_flood() {
         }
     };
     within("the end of a flood", flood).await;
-    assert_eq!(closed(&quic).await, EXCESSIVE_LOAD);
+    assert_eq!(closed(&quic).await, code::EXCESSIVE_LOAD);
     is_well(&edge).await;
     edge.stop().await;
 }
@@ -194,7 +187,7 @@ async fn no_more_requests_at_a_time_than_allowed() {
     let mut streams = vec![];
     for _ in 0..3 {
         let (mut send, receive) = within("a stream", quic.open_bi()).await.expect("a stream");
-        send.write_all(&get_frame("/", &[])).await.expect("written");
+        send.write_all(&request_frame("GET", &[])).await.expect("written");
         send.finish().expect("an end");
         streams.push(receive);
     }

@@ -10,8 +10,8 @@ use h3::client::{RequestStream, SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, VarInt, crypto::rustls::QuicClientConfig};
 
-pub use crate::support::h3_raw::number;
-use crate::support::{certs::Tls, within};
+pub use crate::support::h3_raw::{code, number};
+use crate::support::{certs::Tls, h3_raw::Frame, within};
 
 /// An endpoint for clients with this TLS.
 pub fn endpoint(tls: &Tls) -> Endpoint {
@@ -27,7 +27,8 @@ pub async fn connect(edge: SocketAddr, tls: &Tls, name: &str) -> Result<Connecti
     within("a connection over QUIC", connecting).await
 }
 
-type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+/// A request and its response.
+pub type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// A connection that speaks HTTP/3.
 pub struct Client {
@@ -78,6 +79,14 @@ impl Client {
         answer(&mut stream).await.expect("an answer")
     }
 
+    /// A GET whose response has begun.
+    pub async fn download(&mut self, path: &str) -> Stream {
+        let mut stream = self.begin(get(path)).await.expect("a stream");
+        within("the end of a request", stream.finish()).await.expect("sent");
+        assert_eq!(head(&mut stream).await.expect("a head").status(), 200);
+        stream
+    }
+
     /// Sends a request with this content.
     pub async fn send(&mut self, request: Request<()>, content: &[&[u8]]) -> Result<Answer, h3::error::StreamError> {
         let mut stream = self.begin(request).await?;
@@ -113,6 +122,15 @@ pub async fn piece(stream: &mut Stream) -> Result<Option<Bytes>, h3::error::Stre
     Ok(piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())))
 }
 
+/// What is left of the response's content.
+pub async fn rest_of(stream: &mut Stream) -> Vec<u8> {
+    let mut body = vec![];
+    while let Some(piece) = piece(stream).await.expect("the rest") {
+        body.extend_from_slice(&piece);
+    }
+    body
+}
+
 /// The whole response.
 pub async fn answer(stream: &mut Stream) -> Result<Answer, h3::error::StreamError> {
     let (head, ()) = head(stream).await?.into_parts();
@@ -126,46 +144,17 @@ pub async fn answer(stream: &mut Stream) -> Result<Answer, h3::error::StreamErro
 
 /// A frame of this type.
 pub fn frame(kind: u64, content: &[u8]) -> Vec<u8> {
-    [&number(kind)[..], &number(content.len() as u64), content].concat()
+    Frame::new(kind, content).bytes()
 }
 
-/// A HEADERS frame with these fields, each spelt out (RFC 9204 section 4.5.6).
+/// A HEADERS frame with these fields.
 pub fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = vec![0, 0];
-    for (name, value) in fields {
-        length(&mut block, 0x20, 3, name.len());
-        block.extend_from_slice(name.as_bytes());
-        length(&mut block, 0, 7, value.len());
-        block.extend_from_slice(value.as_bytes());
-    }
-    frame(1, &block)
+    Frame::headers(fields).bytes()
 }
 
-/// An integer with a prefix of so many bits (RFC 7541 section 5.1).
-fn length(block: &mut Vec<u8>, first: u8, bits: u32, value: usize) {
-    let most = (1 << bits) - 1;
-    if value < most {
-        block.push(first | value as u8);
-        return;
-    }
-    block.push(first | most as u8);
-    let mut rest = value - most;
-    while rest >= 128 {
-        block.push(rest as u8 | 128);
-        rest >>= 7;
-    }
-    block.push(rest as u8);
-}
-
-/// The fields of a GET.
-pub fn get_fields(path: &str) -> [(&'static str, String); 4] {
-    [(":method", "GET".into()), (":scheme", "https".into()), (":authority", "localhost".into()), (":path", path.to_owned())]
-}
-
-/// A HEADERS frame that is a GET, with these further fields.
-pub fn get_frame(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let first = get_fields(path);
-    let first: Vec<(&str, &str)> = first.iter().map(|(name, value)| (*name, value.as_str())).collect();
+/// A HEADERS frame that begins a request with this method, with these further fields.
+pub fn request_frame(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let first = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
     headers(&[&first[..], more].concat())
 }
 

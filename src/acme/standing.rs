@@ -106,3 +106,27 @@ pub(super) struct Failed {
     /// When the next attempt is, in seconds since 1970.
     pub(super) next: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_a_name_that_somebody_asked_for_and_that_cannot_be_had_is_given_up() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let hopeless = Standing { on_demand: true, failures: GIVEN_UP, ..Standing::new("a.test") };
+        assert!(hopeless.is_given_up(now));
+        let expires = |after| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(after));
+        assert!(Standing { not_after: expires(999), ..hopeless.clone() }.is_given_up(now), "what it had has expired");
+        for (why, kept) in [
+            ("it is configured", Standing { on_demand: false, ..hopeless.clone() }),
+            ("there is hope", Standing { failures: GIVEN_UP - 1, ..hopeless.clone() }),
+            ("it is being ordered", Standing { phase: Phase::Ordering, ..hopeless.clone() }),
+            ("its certificate is served", Standing { not_after: expires(1001), ..hopeless }),
+        ] {
+            assert!(!kept.is_given_up(now), "{why}");
+        }
+    }
+}
